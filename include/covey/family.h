@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * covey/family.h - the family: a process, all that it starts, and the memory they share
+ *
+ * A program has one family. It is opened by the first covey call that needs it, or by covey_open()
+ * to set its options; all processes that the program starts through covey, or forks by any other
+ * means, are members of it. They share one arena of memory, mapped at the same address in each, so
+ * a pointer into it means the same to all: that is what every covey object is.
+ *
+ * Nothing of a family has a name in any file system or namespace. When its last member ends, in
+ * whatever way, the kernel frees all of it.
+ *
+ * All functions here are safe to call from any thread, except where they say otherwise; none may be
+ * called from a signal handler, nor in the child of vfork().
+ */
+#ifndef COVEY_FAMILY_H
+#define COVEY_FAMILY_H
+
+#include <covey/error.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** No time limit, wherever a timeout in seconds is asked for. */
+#define COVEY_FOREVER __builtin_inf()
+
+/** struct covey_options - how to open the family; zero means the default */
+struct covey_options {
+    size_t size;       /* sizeof(struct covey_options) */
+    size_t memory_max; /* bytes that the arena can ever hold; default: four times the RAM */
+};
+
+/**
+ * covey_open() - open the family with options
+ * @options: what is wanted, or NULL for the defaults
+ *
+ * Not needed unless an option is: every other function opens the family when there is none. In a
+ * process that is a member already this only counts, so that libraries can open and close
+ * independently of each other; the options of the first call hold.
+ *
+ * The address space for the arena is reserved, no memory is used: an empty family takes a few pages.
+ * Where the address space is limited (ulimit -v) the arena becomes smaller, a quarter of the limit
+ * at most.
+ *
+ * Returns 0; COVEY_EINVAL for a memory_max that is too small to hold anything; COVEY_ENOMEM when
+ * there is no room in the address space; COVEY_ELIMIT without a free descriptor; COVEY_ESYS when
+ * the kernel does not allow a memfd.
+ */
+COVEY_API int covey_open_with(const struct covey_options *options);
+
+/**
+ * covey_close() - leave the family
+ *
+ * Undoes one covey_open(). The last of them, or the first where there was none, gives back what
+ * this process holds and unmaps the arena: every covey pointer of this process is then invalid,
+ * and no other thread may be using one. The other members go on. There is no need to call this
+ * before the process ends.
+ *
+ * Called by another thread than the one whose call joined the family, it unmaps nothing: this
+ * process stays a member, in name only, until it ends.
+ *
+ * Returns 0; COVEY_ESTATE when this process is in no family.
+ */
+COVEY_API int covey_close(void);
+
+/**
+ * covey_cpu_count() - how many CPUs this process may use
+ *
+ * The smaller of its affinity mask and the CPU quota of its control group (rounded up). At least 1.
+ */
+COVEY_API unsigned covey_cpu_count(void);
+
+/** struct covey_stats - what a family uses, at about one instant */
+struct covey_stats {
+    size_t size;          /* in: sizeof(struct covey_stats) */
+    size_t blocks;        /* allocated by covey_alloc() and its kin, and by objects */
+    size_t bytes;         /* in those blocks, as rounded up by the heap */
+    size_t bytes_claimed; /* of memory that the kernel has given to the heap, free blocks included */
+    size_t bytes_max;     /* that the heap can hold at most */
+    size_t members;       /* live processes */
+};
+
+/**
+ * covey_stats() - count what the family uses
+ * @stats: filled; its field size must be set
+ *
+ * Finds and buries dead members first. Walks the whole heap: for tests and monitors.
+ *
+ * Returns 0; COVEY_EINVAL; the codes of covey_open().
+ */
+COVEY_API int covey_stats(struct covey_stats *stats);
+
+#ifndef __cplusplus
+/** covey_open(.memory_max = 1 << 30): covey_open_with() with the options as keyword arguments. */
+#define covey_open(...)                                                                            \
+    covey_open_with(&(struct covey_options){.size = sizeof(struct covey_options), __VA_ARGS__})
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

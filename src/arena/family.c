@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: MIT */
+#include "arena/family.h"
+
+#include "base/atomic.h"
+#include "base/error.h"
+#include "base/options.h"
+#include "os/cpu.h"
+#include "os/wiped.h"
+
+#include <covey/family.h>
+#include <covey/memory.h>
+
+#include <sched.h>
+#include <stddef.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MAGIC 0x7965766f63u /* "covey" */
+
+enum {
+    ABI = 1, /* layout of all that lies in the arena; a spawned member must agree */
+    HEADER_BYTES = 8192,
+    ARENA_MIN = 4 << 20,
+    MEMORY_MIN = 1 << 20,
+    BYTES_PER_MEMBER = 256 << 10, /* small arenas have fewer members */
+    SIZE_STEP = 1 << 20,
+};
+
+_Static_assert(sizeof(struct cv_family) <= HEADER_BYTES, "the header has its own pages");
+
+struct cv_arena cv_arena = {.memory = {.fd = -1}};
+
+/* The pid of the process that is opening or closing, 0: nobody. A copy of another process's pid is
+ * what a fork in mid-opening leaves in the child: then what is there is to be made anew. */
+static pid_t opening;
+
+static void lock_opening(void)
+{
+    pid_t me = getpid();
+
+    for (;;) {
+        pid_t other = 0;
+
+        if (cv_cas(&opening, &other, me) || (other != me && cv_cas(&opening, &other, me)))
+            return;
+        (void)sched_yield();
+    }
+}
+
+static void unlock_opening(void)
+{
+    cv_store_release(&opening, 0);
+}
+
+static int make_self(void)
+{
+    static struct cv_self *self;
+
+    if (!self)
+        self = cv_wiped_alloc(sizeof *self);
+    if (!self)
+        return covey_error_code();
+    cv_store_release(&cv_self, self);
+    return 0;
+}
+
+static void publish(void)
+{
+    struct cv_family *family = (struct cv_family *)(void *)cv_arena.memory.base;
+
+    cv_arena.members =
+        (struct cv_member *)(void *)(cv_arena.memory.base + family->members_offset);
+    cv_store_release(&cv_arena.family, family);
+}
+
+static uint32_t slots_for(uint64_t size)
+{
+    uint64_t slots = size / BYTES_PER_MEMBER;
+
+    return slots > CV_MEMBERS_MAX ? CV_MEMBERS_MAX : (uint32_t)slots;
+}
+
+/* The new mapping reads as zero; this writes what is not. */
+static int lay_out(uint64_t memory_max)
+{
+    struct cv_memory *memory = &cv_arena.memory;
+    struct cv_family *family = (struct cv_family *)(void *)memory->base;
+    uint64_t members_end;
+
+    if (cv_memory_claim(memory, memory->base, HEADER_BYTES + 2 * sizeof(struct cv_member)) != 0)
+        return covey_error_code();
+    family->abi = ABI;
+    family->base = (uintptr_t)memory->base;
+    family->size = memory->size;
+    family->memory_max = memory_max;
+    family->slots = slots_for(memory->size);
+    family->slots_used = 2;
+    family->members_offset = HEADER_BYTES;
+    members_end = HEADER_BYTES + family->slots * sizeof(struct cv_member);
+    if (!cv_heap_layout(&family->heap, members_end, memory->size))
+        return cv_fail(COVEY_ENOMEM, "an arena of %zu bytes has no room for a page", memory->size);
+    family->magic = MAGIC;
+    return 0;
+}
+
+/* Address space for @memory_max bytes of blocks: their tags take up to a quarter more. */
+static size_t size_for(uint64_t memory_max)
+{
+    uint64_t size = memory_max + memory_max / 3 + ARENA_MIN;
+
+    return (size_t)(size / SIZE_STEP * SIZE_STEP);
+}
+
+static int open_locked(uint64_t memory_max)
+{
+    int r = make_self();
+
+    if (r != 0)
+        return r;
+    if (!memory_max)
+        memory_max = 4 * cv_memory_of_machine();
+    r = cv_memory_create(&cv_arena.memory, size_for(memory_max), ARENA_MIN);
+    if (r != 0)
+        return r;
+    r = lay_out(memory_max);
+    if (r != 0) {
+        cv_memory_unmap(&cv_arena.memory);
+        return r;
+    }
+    publish();
+    return 0;
+}
+
+int cv_family_open(uint64_t memory_max)
+{
+    int r = 0;
+
+    if (cv_load_acquire(&cv_arena.family))
+        return 0;
+    lock_opening();
+    if (!cv_arena.family)
+        r = open_locked(memory_max);
+    unlock_opening();
+    return r;
+}
+
+int cv_family_attach(int fd, char *base, size_t size)
+{
+    struct cv_family *family;
+    int r = make_self();
+
+    if (r != 0)
+        return r;
+    r = cv_memory_attach(&cv_arena.memory, fd, base, size);
+    if (r != 0)
+        return r;
+    family = (struct cv_family *)(void *)base;
+    if (family->magic != MAGIC || family->abi != ABI || family->base != (uintptr_t)base ||
+        family->size != size) {
+        r = cv_fail(COVEY_ECORRUPT, "descriptor %d is not the memory of a family of this version",
+            fd);
+        cv_memory_unmap(&cv_arena.memory);
+        return r;
+    }
+    publish();
+    return 0;
+}
+
+/* Public ************************************************************************************* */
+
+int covey_open_with(const struct covey_options *options)
+{
+    struct covey_options wanted;
+    int r = cv_options_read(&wanted, sizeof wanted, options, "covey_options");
+
+    if (r != 0)
+        return r;
+    if (wanted.memory_max && wanted.memory_max < MEMORY_MIN)
+        return cv_fail(COVEY_EINVAL, "memory_max is %zu bytes: at least %d are needed",
+            wanted.memory_max, MEMORY_MIN);
+    if (wanted.memory_max > PTRDIFF_MAX / 2)
+        return cv_fail(COVEY_EINVAL, "memory_max is %zu bytes: more than there are addresses",
+            wanted.memory_max);
+    r = cv_family_open(wanted.memory_max);
+    if (r == 0)
+        r = cv_enter();
+    if (r == 0)
+        __atomic_fetch_add(&cv_self->opens, 1, __ATOMIC_SEQ_CST);
+    return r;
+}
+
+int covey_close(void)
+{
+    if (!cv_arena.family || !cv_self->tag)
+        return cv_fail(COVEY_ESTATE, "this process is in no family");
+    if (cv_load_relaxed(&cv_self->opens) > 1) {
+        __atomic_fetch_sub(&cv_self->opens, 1, __ATOMIC_SEQ_CST);
+        return 0;
+    }
+    cv_store_relaxed(&cv_self->opens, 0);
+    if (!cv_member_leave())
+        return 0;
+    lock_opening();
+    cv_store_release(&cv_arena.family, NULL);
+    cv_memory_unmap(&cv_arena.memory);
+    unlock_opening();
+    return 0;
+}
+
+unsigned covey_cpu_count(void)
+{
+    return cv_cpu_usable();
+}
+
+int covey_stats(struct covey_stats *stats)
+{
+    struct covey_stats now = {0};
+    struct cv_heap_use use;
+    int r;
+
+    if (!stats || stats->size < sizeof stats->size)
+        return cv_fail(COVEY_EINVAL, "stats is NULL or its field size is not set");
+    r = cv_enter();
+    if (r != 0)
+        return r;
+    now.size = stats->size < sizeof now ? stats->size : sizeof now;
+    now.members = cv_member_bury_all();
+    cv_heap_count(&use);
+    now.blocks = use.blocks;
+    now.bytes = use.bytes;
+    now.bytes_claimed = use.claimed;
+    now.bytes_max = (size_t)cv_arena.family->heap.pages * CV_PAGE_BYTES;
+    memcpy(stats, &now, now.size);
+    return 0;
+}

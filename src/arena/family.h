@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The arena: one mapping, at one address in every member, from open to the last member's end.
+ *
+ *   +--------+---------+------------------------------+------------------+
+ *   | header | members | heap: page words, notes, tags | heap: the pages  |
+ *   +--------+---------+------------------------------+------------------+
+ *
+ * All of it is address space without memory; each part is claimed from the kernel as it grows into
+ * use. The header is written once, by the process that opens the family, before anybody else can
+ * see it; the fields that change later are heap hints, @slots_used and @root, each with its comment.
+ */
+#ifndef CV_FAMILY_H
+#define CV_FAMILY_H
+
+#include "arena/heap.h"
+#include "arena/member.h"
+#include "os/memory.h"
+
+#include <stdint.h>
+
+enum cv_root {
+    CV_ROOT_MODULES, /* proc/module.h */
+    CV_ROOT_COUNT = 8,
+};
+
+struct cv_family {
+    uint64_t magic;
+    uint32_t abi;
+    uint32_t slots; /* length of the member table */
+    uint64_t base;  /* where it is mapped, everywhere */
+    uint64_t size;
+    uint64_t memory_max;
+    uint64_t members_offset;
+
+    /* Slots below this have been claimed from the kernel and may be in use. Only grows, by CAS
+     * after the claim. */
+    uint32_t slots_used;
+    /* Where the next search for a free slot starts, so that slots rest before they are reused. */
+    uint32_t slot_rover;
+
+    /* First blocks of structures of the floors above, 0 until one is made; set once, by CAS. */
+    uint64_t root[CV_ROOT_COUNT];
+
+    struct cv_heap heap;
+};
+
+/* This process's view, the same in all its forks; @family is set last and cleared first. */
+struct cv_arena {
+    struct cv_memory memory;
+    struct cv_family *family;
+    struct cv_member *members;
+};
+
+extern struct cv_arena cv_arena;
+
+/* Opens a family if this process has none yet. */
+int cv_family_open(uint64_t memory_max);
+
+/* In a fresh program image: maps the family of another process. */
+int cv_family_attach(int fd, char *base, size_t size);
+
+/* Is [@p, @p + @size) in the arena, with @p aligned to @alignment? */
+static inline bool cv_arena_has(const void *p, size_t size, size_t alignment)
+{
+    uintptr_t offset = (uintptr_t)p - (uintptr_t)cv_arena.memory.base;
+
+    return cv_arena.family && offset < cv_arena.memory.size &&
+        size <= cv_arena.memory.size - offset && offset % alignment == 0;
+}
+
+#endif

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT */
+#include "arena/member.h"
+
+#include "arena/family.h"
+#include "base/atomic.h"
+#include "base/error.h"
+#include "os/clock.h"
+#include "os/pid.h"
+#include "os/thread.h"
+
+#include <linux/futex.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+enum {
+    WHO_BITS = 22, /* a pid: the kernel's largest is 2^22 */
+    PHASE_BITS = 3,
+    SLOTS_FIRST = 32, /* so many are used in turn before more are claimed */
+    SWEEPS_MAX = 4,
+};
+
+static struct cv_self nobody;
+
+struct cv_self *cv_self = &nobody;
+
+static cv_sweep_fn *sweeps[SWEEPS_MAX];
+
+void cv_member_add_sweep(cv_sweep_fn *sweep)
+{
+    for (int i = 0; i < SWEEPS_MAX; i++) {
+        if (!sweeps[i]) {
+            sweeps[i] = sweep;
+            return;
+        }
+    }
+}
+
+/* State words ******************************************************************************** */
+
+static uint64_t state_make(uint64_t generation, enum cv_phase phase, pid_t who)
+{
+    return generation << (WHO_BITS + PHASE_BITS) | (uint64_t)phase << WHO_BITS | (uint64_t)who;
+}
+
+static uint64_t generation_of(uint64_t state)
+{
+    return state >> (WHO_BITS + PHASE_BITS);
+}
+
+static enum cv_phase phase_of(uint64_t state)
+{
+    return (enum cv_phase)(state >> WHO_BITS & ((1 << PHASE_BITS) - 1));
+}
+
+static pid_t who_of(uint64_t state)
+{
+    return (pid_t)(state & ((1 << WHO_BITS) - 1));
+}
+
+static uint64_t with_phase(uint64_t state, enum cv_phase phase)
+{
+    return state_make(generation_of(state), phase, who_of(state));
+}
+
+struct cv_member *cv_member_of(uint64_t tag)
+{
+    return &cv_arena.members[cv_tag_slot(tag)];
+}
+
+static uint64_t tag_of(uint32_t slot, uint64_t state)
+{
+    return cv_tag_make(slot, generation_of(state));
+}
+
+static bool pid_exists(pid_t pid)
+{
+    int fd;
+
+    if (cv_pid_open(pid, &fd) != 0)
+        return covey_error_code() != COVEY_EDIED;
+    (void)close(fd);
+    return true;
+}
+
+/* Finding a slot ***************************************************************************** */
+
+static bool is_takeable(struct cv_member *m, uint64_t state)
+{
+    switch (phase_of(state)) {
+    case CV_FREE:
+        return true;
+    case CV_BORN:
+        return who_of(state) != getpid() && !pid_exists(who_of(state));
+    case CV_GONE:
+        return !cv_load_acquire(&m->kept) || cv_member_is_past(m->parent);
+    default:
+        return false;
+    }
+}
+
+/* Takes slot @i for this process; its tag, or 0. */
+static uint64_t take_slot(uint32_t i)
+{
+    struct cv_member *m = &cv_arena.members[i];
+    uint64_t state = cv_load_acquire(&m->state);
+    uint64_t born = state_make(generation_of(state) + 1, CV_BORN, getpid());
+
+    if (!is_takeable(m, state) || !cv_cas64(&m->state, state, born))
+        return 0;
+    m->joined_ns = 0;
+    m->pid = 0;
+    m->told = 0;
+    m->parent = 0;
+    m->owns = 0;
+    cv_store_release(&m->kept, 0);
+    return tag_of(i, born);
+}
+
+/* Makes more slots usable; false when there are no more. */
+static bool add_slots(void)
+{
+    struct cv_family *family = cv_arena.family;
+    uint32_t used = cv_load_acquire(&family->slots_used);
+    uint32_t more = used < SLOTS_FIRST ? used + 2 : used * 2;
+
+    if (used == family->slots)
+        return false;
+    if (more > family->slots)
+        more = family->slots;
+    if (cv_memory_claim(&cv_arena.memory, (char *)&cv_arena.members[used],
+            (more - used) * sizeof(struct cv_member)) != 0)
+        return false;
+    (void)cv_cas32(&family->slots_used, used, more);
+    return true;
+}
+
+static uint64_t find_slot(void)
+{
+    struct cv_family *family = cv_arena.family;
+    uint32_t used = cv_load_acquire(&family->slots_used);
+    uint32_t start = __atomic_fetch_add(&family->slot_rover, 1, __ATOMIC_RELAXED);
+
+    for (uint32_t i = 0; i < used; i++) {
+        uint64_t tag = take_slot((start + i) % used);
+
+        if (tag)
+            return tag;
+    }
+    return 0;
+}
+
+static uint64_t reserve_slot(void)
+{
+    for (bool buried = false;; buried = true) {
+        uint64_t tag;
+
+        do {
+            tag = find_slot();
+        } while (!tag && add_slots());
+        if (tag)
+            return tag;
+        if (buried) {
+            (void)cv_fail(COVEY_ELIMIT, "the family has %u members, the most that it can have",
+                cv_load_relaxed(&cv_arena.family->slots_used));
+            return 0;
+        }
+        (void)cv_member_bury_all();
+    }
+}
+
+/* Joining and leaving ************************************************************************ */
+
+/* The slot is BORN, and this process's alone. */
+static void come_to_life(uint64_t tag)
+{
+    struct cv_member *m = cv_member_of(tag);
+    uint64_t state = cv_load_acquire(&m->state);
+
+    m->pid = (uint32_t)getpid();
+    m->joined_ns = cv_clock_since_boot();
+    m->told = cv_thread_hold(m->life, CV_LIVES);
+    cv_store_seq(&m->state, state_make(generation_of(state), CV_ALIVE, getpid()));
+    cv_self->slot = m;
+    cv_store_release(&cv_self->tag, tag);
+}
+
+static void lock_joining(void)
+{
+    while (cv_exchange(&cv_self->joining, 1))
+        (void)sched_yield();
+}
+
+static void unlock_joining(void)
+{
+    cv_store_release(&cv_self->joining, 0);
+}
+
+int cv_member_join(void)
+{
+    int r = cv_family_open(0);
+    uint64_t tag;
+
+    if (r != 0)
+        return r;
+    lock_joining();
+    if (!cv_self->tag) {
+        tag = reserve_slot();
+        if (tag)
+            come_to_life(tag);
+        else
+            r = covey_error_code();
+    }
+    unlock_joining();
+    return r;
+}
+
+uint64_t cv_member_reserve(void)
+{
+    uint64_t tag = reserve_slot();
+
+    if (tag) {
+        struct cv_member *m = cv_member_of(tag);
+
+        m->parent = cv_self->tag;
+        cv_store_release(&m->kept, 1);
+    }
+    return tag;
+}
+
+void cv_member_cancel(uint64_t tag)
+{
+    struct cv_member *m = cv_member_of(tag);
+    uint64_t state = cv_load_acquire(&m->state);
+
+    if (generation_of(state) == cv_tag_generation(tag) && phase_of(state) == CV_BORN)
+        (void)cv_cas64(&m->state, state, with_phase(state, CV_FREE));
+}
+
+/* First the slot becomes this process's own, so that no burial of its parent takes it away. */
+int cv_member_become(uint64_t tag)
+{
+    struct cv_member *m = cv_member_of(tag);
+    uint64_t state = cv_load_acquire(&m->state);
+    uint64_t mine = state_make(cv_tag_generation(tag), CV_BORN, getpid());
+
+    if (generation_of(state) != cv_tag_generation(tag) || phase_of(state) != CV_BORN ||
+        !cv_cas64(&m->state, state, mine))
+        return cv_fail(COVEY_EDIED, "the parent died while it started this process");
+    come_to_life(tag);
+    return 0;
+}
+
+static bool sweep_all(uint64_t tag)
+{
+    for (int i = 0; i < SWEEPS_MAX && sweeps[i]; i++) {
+        if (!sweeps[i](tag))
+            return false;
+    }
+    return !cv_load_acquire(&cv_member_of(tag)->owns) || cv_heap_sweep(tag);
+}
+
+/*
+ * Sweeps while still ALIVE, so that nobody else does at the same time; and lets go of the life
+ * words before the slot can be used again, for they are on this thread's list.
+ */
+bool cv_member_leave(void)
+{
+    struct cv_member *m = cv_self->slot;
+    uint64_t tag = cv_self->tag;
+    uint64_t state = cv_load_acquire(&m->state);
+
+    if (!cv_robust_holds(m->life))
+        return false;
+    while (!sweep_all(tag))
+        cv_clock_sleep(CV_NS_PER_MS);
+    (void)cv_robust_release(m->life, CV_LIVES);
+    cv_store_release(&cv_self->tag, 0);
+    (void)cv_cas64(&m->state, state, with_phase(state, CV_GONE));
+    return true;
+}
+
+/* Death ************************************************************************************** */
+
+bool cv_member_is_past(uint64_t tag)
+{
+    uint64_t state = cv_load_acquire(&cv_member_of(tag)->state);
+
+    return generation_of(state) != cv_tag_generation(tag) || phase_of(state) >= CV_DEAD;
+}
+
+bool cv_member_short_is_past(uint32_t short_tag)
+{
+    uint64_t state = cv_load_acquire(&cv_member_of(short_tag)->state);
+
+    return phase_of(state) >= CV_DEAD ||
+        cv_tag_short(tag_of(cv_tag_slot(short_tag), state)) != short_tag;
+}
+
+pid_t cv_member_short_pid(uint32_t short_tag)
+{
+    return (pid_t)cv_load_acquire(&cv_member_of(short_tag)->pid);
+}
+
+static bool looks_alive(const struct cv_member *m)
+{
+    uint32_t word = cv_load_acquire(&m->life[0].word);
+
+    return m->told && !(word & FUTEX_OWNER_DIED) && (word & FUTEX_TID_MASK);
+}
+
+bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns)
+{
+    struct cv_member *m = cv_member_of(tag);
+    uint64_t state = cv_load_acquire(&m->state);
+
+    if (generation_of(state) != cv_tag_generation(tag) || phase_of(state) >= CV_DEAD)
+        return true;
+    if (phase_of(state) != CV_ALIVE || looks_alive(m))
+        return false;
+    if (cv_pid_lives((pid_t)m->pid, m->joined_ns, cv_arena.memory.inode, patience_ns))
+        return false;
+    (void)cv_cas64(&m->state, state, with_phase(state, CV_DEAD));
+    return true;
+}
+
+bool cv_member_bury(uint64_t tag)
+{
+    struct cv_member *m = cv_member_of(tag);
+    uint64_t state = cv_load_acquire(&m->state);
+
+    if (generation_of(state) != cv_tag_generation(tag) || phase_of(state) == CV_GONE)
+        return true;
+    if (phase_of(state) != CV_DEAD)
+        return false;
+    if (!sweep_all(tag))
+        return false;
+    (void)cv_cas64(&m->state, state, with_phase(state, CV_GONE));
+    return true;
+}
+
+void cv_member_each(bool (*visit)(uint64_t tag, enum cv_phase phase, void *context), void *context)
+{
+    uint32_t used = cv_load_acquire(&cv_arena.family->slots_used);
+
+    for (uint32_t i = 0; i < used; i++) {
+        uint64_t state = cv_load_acquire(&cv_arena.members[i].state);
+
+        if (phase_of(state) != CV_FREE && !visit(tag_of(i, state), phase_of(state), context))
+            return;
+    }
+}
+
+static bool bury_one(uint64_t tag, enum cv_phase phase, void *context)
+{
+    unsigned *living = context;
+
+    if (phase == CV_BORN || phase == CV_GONE)
+        return true;
+    if (cv_member_is_dead(tag, 0))
+        (void)cv_member_bury(tag);
+    else
+        ++*living;
+    return true;
+}
+
+unsigned cv_member_bury_all(void)
+{
+    unsigned living = 0;
+
+    cv_member_each(bury_one, &living);
+    return living;
+}
+
+void cv_member_forget(uint64_t tag)
+{
+    struct cv_member *m = cv_member_of(tag);
+
+    if (generation_of(cv_load_acquire(&m->state)) == cv_tag_generation(tag))
+        cv_store_release(&m->kept, 0);
+}
+
+/* Watching *********************************************************************************** */
+
+/* Claims one of the member's life words for this watcher; CV_LIVES if all are taken. */
+static unsigned claim_life(struct cv_member *m)
+{
+    uint64_t mine = cv_self->tag;
+    unsigned start = cv_tag_slot(mine);
+
+    for (unsigned n = 0; n < CV_LIVES; n++) {
+        unsigned i = (start + n) % CV_LIVES;
+        uint64_t other = cv_load_acquire(&m->watcher[i]);
+
+        if ((other == 0 || cv_member_is_past(other)) && cv_cas64(&m->watcher[i], other, mine))
+            return i;
+    }
+    return CV_LIVES;
+}
+
+enum cv_life_state cv_member_watch(uint64_t tag, struct cv_life *life, struct cv_futex_watch *watch)
+{
+    struct cv_member *m = cv_member_of(tag);
+    uint32_t word;
+
+    if (cv_member_is_dead(tag, CV_NS_PER_MS))
+        return CV_LIFE_OVER;
+    if (!looks_alive(m) || (life->index = claim_life(m)) == CV_LIVES)
+        return CV_LIFE_POLL;
+    life->tag = tag;
+    watch->word = &m->life[life->index].word;
+    word = cv_load_acquire(watch->word);
+    do {
+        if ((word & FUTEX_OWNER_DIED) || !(word & FUTEX_TID_MASK)) {
+            cv_member_unwatch(life);
+            return CV_LIFE_POLL;
+        }
+    } while (!(word & FUTEX_WAITERS) && !cv_cas(watch->word, &word, word | FUTEX_WAITERS));
+    watch->seen = word | FUTEX_WAITERS;
+    /* A reuse of the slot since the look above: what was marked is somebody else's life. */
+    if (cv_member_is_past(tag)) {
+        cv_member_unwatch(life);
+        return CV_LIFE_OVER;
+    }
+    return CV_LIFE_WATCHED;
+}
+
+void cv_member_unwatch(const struct cv_life *life)
+{
+    (void)cv_cas64(&cv_member_of(life->tag)->watcher[life->index], cv_self->tag, 0);
+}

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Members: who is in the family, and who has died.
+ *
+ * Each process has a slot in a table of the arena, for as long as it lives. Its *tag* names it for
+ * ever: the slot and the slot's generation. Whatever a process holds in the arena carries its tag,
+ * written by the same atomic operation that takes it; so anybody can tell what a dead process held,
+ * and a tag of the past never names a process of the present.
+ *
+ * State of a slot (one word, changed by compare-exchange only):
+ *
+ *   FREE --> BORN --> ALIVE --> DEAD --> GONE --> (BORN of the next generation)
+ *     ^        |
+ *     +--------+  the starter gave up, or died before the child came to life
+ *
+ *   BORN   Reserved by the process @who (a pid): for a child that it is about to start, or for
+ *          itself. Only @who and the child write the slot. A kill leaves BORN; the burial of @who
+ *          frees it. (Should @who be no member yet: whoever looks for a slot frees it, once no
+ *          process has that pid.)
+ *   ALIVE  Set by the process itself, after pid, joined_ns and the life words are in place. Only
+ *          now may anything carry its tag.
+ *   DEAD   Set by whoever has proved the death (below), or by the process when it leaves.
+ *   GONE   Set after all that carried the tag has been given back, by the sweeps of all floors.
+ *          Sweeps are idempotent and each step is atomic, so several processes may bury the same
+ *          member at once, and a burial may stop anywhere: the slot stays DEAD and somebody else
+ *          goes on. The slot is used again as soon as nobody needs its record (@kept is 0, or the
+ *          parent has died as well).
+ *
+ * Proof of death. The slot's life words are held (os/robust.h) by one thread of the member: the one
+ * that joined, or the keeper that takes over when that thread ends. The kernel marks them when the
+ * thread ends; until then the member lives, without a system call to find out. A marked or empty
+ * life word is a reason to ask the kernel about the process itself (os/pid.h), whose answer counts.
+ *
+ * Watching a life. The kernel wakes one sleeper for each life word. So each watcher claims a life
+ * word of its own by putting its tag into @watcher; claims of the dead are taken over. When all are
+ * claimed, or the kernel marks no words for this member, a watcher polls.
+ */
+#ifndef CV_MEMBER_H
+#define CV_MEMBER_H
+
+#include "arena/heap.h"
+#include "os/futex.h"
+#include "os/robust.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum cv_phase {
+    CV_FREE,
+    CV_BORN,
+    CV_ALIVE,
+    CV_DEAD,
+    CV_GONE,
+};
+
+enum {
+    CV_LIVES = 16, /* life words of a member: how many can watch it without polling */
+    CV_MEMBERS_MAX = 16384,
+    CV_MEMBER_ROOM = 832, /* bytes of a slot that are the process floor's */
+};
+
+struct cv_member {
+    uint64_t state;     /* phase, generation, pid of @who; see above */
+    uint64_t joined_ns; /* boot clock, when pid was this process; written while BORN */
+    uint32_t pid;       /* written while BORN */
+    uint32_t told;      /* 1: the kernel marks the life words; written while BORN */
+    uint64_t parent;    /* tag of the process that started it, 0: none; written while BORN */
+    uint32_t kept;      /* 1: the parent still needs the record; cleared by the parent's process */
+    uint32_t owns;      /* 1: blocks may carry the tag; set by the member before the first does */
+    uint64_t unused[3];
+    uint64_t watcher[CV_LIVES]; /* tag of who watches life[i], 0: nobody; compare-exchange */
+    struct cv_held life[CV_LIVES];
+    unsigned char room[CV_MEMBER_ROOM] __attribute__((aligned(64)));
+};
+
+_Static_assert(sizeof(struct cv_member) == 2048, "two slots fill a page");
+
+/*
+ * Tags. The low half is never 0 and has bit 31 clear, so that a lock word can keep a flag there; it
+ * alone (the short tag) names a process where all that carries it is swept when that process dies:
+ * it comes back only after 65,536 more generations of the slot.
+ */
+static inline uint64_t cv_tag_make(uint32_t slot, uint64_t generation)
+{
+    return generation >> 16 << 32 | (generation & 0xffff) << 15 | (slot + 1);
+}
+
+static inline uint32_t cv_tag_slot(uint64_t tag)
+{
+    return (uint32_t)(tag & 0x7fff) - 1;
+}
+
+static inline uint64_t cv_tag_generation(uint64_t tag)
+{
+    return tag >> 32 << 16 | (tag >> 15 & 0xffff);
+}
+
+static inline uint32_t cv_tag_short(uint64_t tag)
+{
+    return (uint32_t)tag;
+}
+
+/* What a process knows of itself; wiped in every child of a fork. */
+struct cv_self {
+    uint64_t tag; /* 0: not a member yet */
+    struct cv_member *slot;
+    uint32_t joining;
+    uint32_t opens; /* calls of covey_open() not yet undone */
+    struct {        /* where this process has last allocated from, by size class */
+        uint32_t page;
+        uint32_t next;
+    } slab[CV_CLASSES];
+};
+
+extern struct cv_self *cv_self;
+
+/* Makes this process a member, and opens the family if there is none. 0 or an error code. */
+int cv_member_join(void);
+
+static inline int cv_enter(void)
+{
+    return __builtin_expect(cv_self->tag != 0, 1) ? 0 : cv_member_join();
+}
+
+struct cv_member *cv_member_of(uint64_t tag);
+
+/* Reserves a slot for a child to be: its tag, or 0 with a message. The child's @kept is set. */
+uint64_t cv_member_reserve(void);
+
+/* Undoes it, if the child has not come to life. */
+void cv_member_cancel(uint64_t tag);
+
+/* In a child of this process's or another's making: become the member that was reserved. */
+int cv_member_become(uint64_t tag);
+
+/* Does the slot of @tag say that it is dead? A load or two; may say no for a while after a death. */
+bool cv_member_is_past(uint64_t tag);
+
+/* The same for a short tag, and the pid of the living. */
+bool cv_member_short_is_past(uint32_t short_tag);
+pid_t cv_member_short_pid(uint32_t short_tag);
+
+/*
+ * Is it dead? Asks the kernel where the life words give reason to, waiting up to @patience_ns for a
+ * process that is about to end. On yes the slot is DEAD at least.
+ */
+bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns);
+
+/* Gives back all that a dead member held. False: not yet possible; somebody must try again. */
+bool cv_member_bury(uint64_t tag);
+
+/* Proves and buries all that have died; returns how many live. */
+unsigned cv_member_bury_all(void);
+
+/* Calls @visit for each slot that is not FREE, until it returns false. */
+void cv_member_each(bool (*visit)(uint64_t tag, enum cv_phase phase, void *context), void *context);
+
+/* The record of a GONE child is not needed any more. */
+void cv_member_forget(uint64_t tag);
+
+/* A floor's part of a burial: idempotent, killable anywhere; false: not yet possible. */
+typedef bool cv_sweep_fn(uint64_t tag);
+void cv_member_add_sweep(cv_sweep_fn *sweep);
+
+enum cv_life_state {
+    CV_LIFE_WATCHED, /* *watch is set; call cv_member_unwatch() after the sleep */
+    CV_LIFE_POLL,    /* the kernel will not tell this watcher: look again after a while */
+    CV_LIFE_OVER,    /* dead */
+};
+
+struct cv_life {
+    uint64_t tag;
+    unsigned index;
+};
+
+enum cv_life_state cv_member_watch(
+    uint64_t tag, struct cv_life *life, struct cv_futex_watch *watch);
+void cv_member_unwatch(const struct cv_life *life);
+
+/* Leaves the family; false when another thread than the joining one calls (nothing is done). */
+bool cv_member_leave(void);
+
+#endif

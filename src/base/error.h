@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: MIT */
+/* Failing in a named way: one call leaves the sentence and returns the code. */
+#ifndef CV_ERROR_H
+#define CV_ERROR_H
+
+#include <covey/error.h>
+
+/* Both return @code (or the code that fits errno), so that a failure reads `return cv_fail(...)`. */
+int cv_fail(int code, const char *format, ...) __attribute__((cold, format(printf, 2, 3)));
+int cv_fail_errno(const char *format, ...) __attribute__((cold, format(printf, 1, 2)));
+
+#endif

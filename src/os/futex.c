@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/futex.h"
+
+#include "base/atomic.h"
+#include "os/clock.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Since Linux 5.16; the headers of the build machine may be older. */
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+
+enum {
+    WAITV_SIZE_U32 = 2, /* FUTEX_32: a 32-bit word, shared between processes */
+    FALLBACK_SLICE_NS = 20 * CV_NS_PER_MS,
+};
+
+struct waitv {
+    uint64_t value;
+    uint64_t address;
+    uint32_t flags;
+    uint32_t reserved;
+};
+
+static bool without_waitv; /* the kernel said ENOSYS once */
+
+static struct timespec timespec_of(uint64_t ns)
+{
+    return (struct timespec){(time_t)(ns / CV_NS_PER_S), (long)(ns % CV_NS_PER_S)};
+}
+
+static enum cv_futex_result result_of(long r)
+{
+    if (r >= 0 || errno == EAGAIN)
+        return CV_FUTEX_RETRY;
+    if (errno == ETIMEDOUT)
+        return CV_FUTEX_TIMEDOUT;
+    return errno == EINTR ? CV_FUTEX_EINTR : CV_FUTEX_RETRY;
+}
+
+/* An absolute deadline on CLOCK_MONOTONIC, which FUTEX_WAIT itself would take as relative. */
+static long wait_one(const struct cv_futex_watch *watch, uint64_t deadline_ns)
+{
+    struct timespec t = timespec_of(deadline_ns);
+
+    return syscall(SYS_futex, watch->word, FUTEX_WAIT_BITSET, watch->seen,
+        deadline_ns == CV_FOREVER ? NULL : &t, NULL, FUTEX_BITSET_MATCH_ANY);
+}
+
+static enum cv_futex_result wait_in_slices(
+    const struct cv_futex_watch *watch, unsigned n, uint64_t deadline_ns)
+{
+    for (;;) {
+        for (unsigned i = 1; i < n; i++) {
+            if (cv_load_acquire(watch[i].word) != watch[i].seen)
+                return CV_FUTEX_RETRY;
+        }
+        uint64_t slice = cv_clock_now() + FALLBACK_SLICE_NS;
+        bool last = slice >= deadline_ns;
+        enum cv_futex_result r = result_of(wait_one(watch, last ? deadline_ns : slice));
+
+        if (r != CV_FUTEX_TIMEDOUT || last)
+            return r;
+    }
+}
+
+enum cv_futex_result cv_futex_wait(
+    const struct cv_futex_watch *watch, unsigned n, uint64_t deadline_ns)
+{
+    struct waitv v[CV_FUTEX_WATCH_MAX];
+    struct timespec t;
+    long r;
+
+    if (n == 1)
+        return result_of(wait_one(watch, deadline_ns));
+    if (cv_load_relaxed(&without_waitv))
+        return wait_in_slices(watch, n, deadline_ns);
+    for (unsigned i = 0; i < n; i++)
+        v[i] = (struct waitv){watch[i].seen, (uintptr_t)watch[i].word, WAITV_SIZE_U32, 0};
+    t = timespec_of(deadline_ns);
+    r = syscall(
+        SYS_futex_waitv, v, n, 0, deadline_ns == CV_FOREVER ? NULL : &t, CLOCK_MONOTONIC);
+    if (r < 0 && (errno == ENOSYS || errno == EPERM)) { /* EPERM: an old seccomp filter */
+        cv_store_relaxed(&without_waitv, true);
+        return wait_in_slices(watch, n, deadline_ns);
+    }
+    return result_of(r);
+}
+
+int cv_futex_wake(uint32_t *word, int n)
+{
+    long woken = syscall(SYS_futex, word, FUTEX_WAKE, n, NULL, NULL, 0);
+
+    return woken < 0 ? 0 : (int)woken;
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/memory.h"
+
+#include "base/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U /* since Linux 6.3 */
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* since Linux 5.14 */
+#endif
+
+/*
+ * Where to map, best first: far from where programs, heaps, stacks and libraries are put, so that
+ * spawned members find the place free. The others are for address spaces of 39 bits and for the
+ * few ranges that sanitizers and valgrind leave to applications.
+ */
+static const uintptr_t places[] = {
+    0x100000000000, /* 17.6 TB */
+    0x7e9000000000, /* ThreadSanitizer on x86-64 */
+    0xe9000000000,  /* valgrind */
+    0x2000000000,   /* 39 bits */
+};
+
+enum { ALIGNMENT = 2 << 20 }; /* of the base */
+
+size_t cv_memory_page(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+uint64_t cv_memory_of_machine(void)
+{
+    return (uint64_t)sysconf(_SC_PHYS_PAGES) * cv_memory_page();
+}
+
+static size_t size_under_limit(size_t size, int resource, unsigned share)
+{
+    struct rlimit limit;
+
+    if (getrlimit(resource, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur / share >= size)
+        return size;
+    size = limit.rlim_cur / share;
+    return size - size % cv_memory_page();
+}
+
+static int create_memfd(void)
+{
+    unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+    int fd = (int)syscall(SYS_memfd_create, "covey", flags | MFD_NOEXEC_SEAL);
+
+    if (fd < 0 && errno == EINVAL)
+        fd = (int)syscall(SYS_memfd_create, "covey", flags);
+    return fd;
+}
+
+static char *map_at(uintptr_t place, size_t size, int fd)
+{
+    void *wanted = (void *)place; // NOLINT(performance-no-int-to-ptr): an address of our choice
+    void *p = mmap(wanted, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+
+    if (p == MAP_FAILED)
+        return NULL;
+    if (p != wanted) {
+        (void)munmap(p, size);
+        return NULL;
+    }
+    return p;
+}
+
+/* Where the kernel would put it, rounded up; 0 where there is no such place. */
+static uintptr_t place_of_kernel(size_t size)
+{
+    void *p = mmap(NULL, size + ALIGNMENT, PROT_NONE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        return 0;
+    (void)munmap(p, size + ALIGNMENT);
+    return ((uintptr_t)p + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+static char *map_somewhere(size_t size, int fd)
+{
+    uintptr_t place;
+    char *base = NULL;
+
+    for (size_t i = 0; i < sizeof places / sizeof *places && !base; i++)
+        base = map_at(places[i], size, fd);
+    if (!base && (place = place_of_kernel(size)) != 0)
+        base = map_at(place, size, fd);
+    return base;
+}
+
+static int inode_of(int fd, uint64_t *inode)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) != 0)
+        return -1;
+    *inode = (uint64_t)status.st_ino;
+    return 0;
+}
+
+int cv_memory_create(struct cv_memory *memory, size_t size, size_t size_min)
+{
+    int error;
+
+    /* A quarter of the address space at most: the rest is the program's. */
+    size = size_under_limit(size, RLIMIT_AS, 4);
+    size = size_under_limit(size, RLIMIT_FSIZE, 1); /* past it, ftruncate raises SIGXFSZ */
+    memory->base = NULL;
+    memory->fd = create_memfd();
+    if (memory->fd < 0)
+        return cv_fail_errno("no shared memory for the family (memfd_create)");
+    for (; size >= size_min && !memory->base; size /= 2) {
+        memory->size = size;
+        if (ftruncate(memory->fd, (off_t)size) == 0)
+            memory->base = map_somewhere(size, memory->fd);
+    }
+    if (!memory->base) {
+        if (size < size_min)
+            errno = ENOMEM;
+        error = cv_fail_errno(
+            "no room for the family's arena in the address space: less than %zu bytes", size_min);
+        goto fail;
+    }
+    if (fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
+        inode_of(memory->fd, &memory->inode) != 0) {
+        error = cv_fail_errno("cannot seal the family's memory");
+        goto fail;
+    }
+    return 0;
+fail:
+    cv_memory_unmap(memory);
+    return error;
+}
+
+int cv_memory_attach(struct cv_memory *memory, int fd, char *base, size_t size)
+{
+    *memory = (struct cv_memory){.fd = fd, .size = size};
+    if (inode_of(fd, &memory->inode) != 0)
+        return cv_fail_errno("descriptor %d is not the family's memory", fd);
+    memory->base = map_at((uintptr_t)base, size, fd);
+    if (!memory->base)
+        return cv_fail(COVEY_ENOMEM,
+            "cannot map the family's arena at %p (%zu bytes): something else is there",
+            (void *)base, size);
+    return 0;
+}
+
+void cv_memory_unmap(struct cv_memory *memory)
+{
+    uint64_t inode;
+
+    if (memory->base)
+        (void)munmap(memory->base, memory->size);
+    if (memory->fd >= 0 &&
+        (!memory->inode || (inode_of(memory->fd, &inode) == 0 && inode == memory->inode)))
+        (void)close(memory->fd);
+    memory->base = NULL;
+    memory->fd = -1;
+}
+
+/*
+ * fallocate() takes the pages without mapping them. The program may have closed the descriptor
+ * (daemons close all) or have another file under its number now; then the pages are made by
+ * touching them through the mapping, which fails with an error where a plain store would be SIGBUS.
+ */
+int cv_memory_claim(const struct cv_memory *memory, char *start, size_t size)
+{
+    uint64_t inode;
+    bool ours = inode_of(memory->fd, &inode) == 0 && inode == memory->inode;
+    int r;
+
+    do {
+        if (ours)
+            r = fallocate(memory->fd, 0, start - memory->base, (off_t)size);
+        else
+            r = madvise(start, size, MADV_POPULATE_WRITE);
+    } while (r != 0 && errno == EINTR);
+    if (r == 0)
+        return 0;
+    if (errno == EFAULT) /* what MADV_POPULATE_WRITE says instead of SIGBUS */
+        errno = ENOMEM;
+    return cv_fail_errno("no memory for %zu more bytes of the family's arena", size);
+}
+
+void cv_memory_return(char *start, size_t size)
+{
+    size_t page = cv_memory_page();
+    uintptr_t head = (uintptr_t)start % page ? page - (uintptr_t)start % page : 0;
+
+    if (size < head + page)
+        return;
+    start += head;
+    size -= head;
+    (void)madvise(start, size - size % page, MADV_REMOVE);
+}

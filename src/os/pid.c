@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/pid.h"
+
+#include "base/error.h"
+#include "os/clock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Since Linux 5.3, 5.1 and 5.4; the headers of the build machine may be older. */
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+enum { WAIT_PIDFD = 3 };
+
+int cv_pid_open(pid_t pid, int *pidfd)
+{
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+    if (fd < 0)
+        return errno == ESRCH ? cv_fail(COVEY_EDIED, "process %d has ended", (int)pid)
+                              : cv_fail_errno("no descriptor for process %d", (int)pid);
+    *pidfd = fd;
+    return 0;
+}
+
+int cv_pid_signal(int pidfd, int signal)
+{
+    if (syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) == 0)
+        return 0;
+    return errno == ESRCH ? cv_fail(COVEY_EDIED, "the process has ended")
+                          : cv_fail_errno("cannot send signal %d", signal);
+}
+
+int cv_pid_wait(int pidfd, uint64_t deadline_ns)
+{
+    struct pollfd p = {.fd = pidfd, .events = POLLIN};
+    uint64_t now = deadline_ns == CV_FOREVER || deadline_ns == 0 ? 0 : cv_clock_now();
+    uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+    struct timespec t = {(time_t)(left / CV_NS_PER_S), (long)(left % CV_NS_PER_S)};
+    int r = ppoll(&p, 1, deadline_ns == CV_FOREVER ? NULL : &t, NULL);
+
+    if (r > 0)
+        return 0;
+    if (r == 0)
+        return COVEY_ETIMEDOUT;
+    return errno == EINTR ? COVEY_EINTR : cv_fail_errno("cannot wait for a process");
+}
+
+/* One file of /proc/PID, as far as @size goes; the number of bytes read, negative if there is none. */
+static ssize_t read_proc(pid_t pid, const char *name, char *text, size_t size)
+{
+    char path[64];
+    ssize_t n;
+    int fd;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    n = read(fd, text, size - 1);
+    (void)close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    return n;
+}
+
+/* State letter and start time (since boot) of @pid. The name, in (), may hold any character. */
+static bool read_stat(pid_t pid, char *state, uint64_t *start_ns)
+{
+    char text[1024];
+    unsigned long long ticks;
+    const char *p;
+
+    if (read_proc(pid, "stat", text, sizeof text) <= 0 || !(p = strrchr(text, ')')))
+        return false;
+    if (sscanf(p + 1,
+            " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+            state, &ticks) != 2)
+        return false;
+    *start_ns = ticks * (CV_NS_PER_S / (uint64_t)sysconf(_SC_CLK_TCK));
+    return true;
+}
+
+static bool started_after(pid_t pid, uint64_t seen_ns)
+{
+    uint64_t start_ns;
+    char state;
+
+    return read_stat(pid, &state, &start_ns) && start_ns > seen_ns;
+}
+
+/*
+ * Has @pid another program image now, without the memory of @inode? /proc/PID/maps has a line per
+ * mapping, with the inode as its fifth word. An empty file says nothing: the memory of a process
+ * that is ending, or whose first thread has ended before the others, does not show there.
+ */
+static bool has_called_exec(pid_t pid, uint64_t inode)
+{
+    char path[64];
+    char line[512];
+    bool found = false;
+    unsigned lines = 0;
+    FILE *file;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
+    file = fopen(path, "re");
+    if (!file)
+        return false;
+    while (!found && fgets(line, sizeof line, file)) {
+        uint64_t n;
+
+        lines++;
+        if (sscanf(line, "%*s %*s %*s %*s %" SCNu64, &n) == 1)
+            found = n == inode;
+    }
+    (void)fclose(file);
+    return lines > 0 && !found;
+}
+
+static bool is_zombie_child(pid_t pid)
+{
+    siginfo_t info = {0};
+
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid == pid;
+}
+
+bool cv_pid_lives(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t patience_ns)
+{
+    bool lives;
+    int fd;
+
+    if (is_zombie_child(pid))
+        return false;
+    fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0)
+        return errno != ESRCH;
+    lives = cv_pid_wait(fd, 0) != 0 && !started_after(pid, seen_ns) &&
+        !has_called_exec(pid, inode) &&
+        (!patience_ns || cv_pid_wait(fd, cv_clock_now() + patience_ns) != 0);
+    (void)close(fd);
+    return lives;
+}
+
+static int status_of(const siginfo_t *info)
+{
+    return info->si_code == CLD_EXITED ? (info->si_status & 0xff) << 8 : info->si_status & 0x7f;
+}
+
+int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status)
+{
+    int options = WEXITED | WNOHANG | (keep ? WNOWAIT : 0);
+    siginfo_t info = {0};
+    int r;
+
+    if (pidfd >= 0)
+        r = waitid((idtype_t)WAIT_PIDFD, (id_t)pidfd, &info, options);
+    else
+        r = waitid(P_PID, (id_t)pid, &info, options);
+    if (r != 0)
+        return COVEY_ESTATE;
+    if (info.si_pid == 0)
+        return 0;
+    *status = status_of(&info);
+    return 1;
+}

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/thread.h"
+
+#include "base/error.h"
+#include "os/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NOT_INSTRUMENTED __attribute__((no_sanitize("address", "thread", "undefined")))
+
+enum {
+    STACK_BYTES = 16 * 1024,
+    LIKE_A_THREAD =
+        CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
+    FALLBACK_SLICE_NS = 200 * CV_NS_PER_MS,
+};
+
+/* The stack is never freed: the thread lives as long as its process. */
+static int start(int (*run)(void *), void *argument)
+{
+    sigset_t all;
+    sigset_t before;
+    char *stack = mmap(
+        NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    int tid;
+
+    if (stack == MAP_FAILED)
+        return cv_fail_errno("no stack for a thread");
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    tid = clone(run, stack + STACK_BYTES, LIKE_A_THREAD, argument);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (tid >= 0)
+        return 0;
+    (void)cv_fail_errno("no thread");
+    (void)munmap(stack, STACK_BYTES);
+    return covey_error_code();
+}
+
+/* The keeper ********************************************************************************* */
+
+struct keeper {
+    struct cv_held *held;
+    unsigned n;
+    int ready;
+};
+
+static pthread_key_t key;
+static struct keeper thread_to_keeper; /* handed over while the old thread waits */
+
+NOT_INSTRUMENTED static int keep(void *argument)
+{
+    struct keeper *k = argument;
+
+    cv_robust_hold_raw(k->held, k->n);
+    __atomic_store_n(&k->ready, 1, __ATOMIC_SEQ_CST);
+    for (;;)
+        (void)syscall(SYS_ppoll, NULL, 0, NULL, NULL, 0); /* for ever */
+    return 0;
+}
+
+/* The destructor of the key: runs when the holding thread ends, not when its process does. */
+static void pass_on(void *value)
+{
+    struct keeper *mine = value;
+
+    /* In the child of a fork the words are the parent's: they do not hold this thread's id. */
+    if (!mine->held || !cv_robust_release(mine->held, mine->n))
+        return;
+    mine->ready = 0;
+    if (start(keep, mine) != 0)
+        return; /* the words stay 0: watchers poll */
+    while (!__atomic_load_n(&mine->ready, __ATOMIC_SEQ_CST))
+        (void)sched_yield();
+}
+
+static void make_key(void)
+{
+    (void)pthread_key_create(&key, pass_on);
+}
+
+bool cv_thread_hold(struct cv_held *held, unsigned n)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    bool told = cv_robust_hold(held, n);
+
+    (void)pthread_once(&once, make_key);
+    thread_to_keeper = (struct keeper){held, n, 0};
+    (void)pthread_setspecific(key, &thread_to_keeper);
+    return told;
+}
+
+/* Ending with another process **************************************************************** */
+
+static struct pollfd awaited;
+static pid_t awaited_pid;
+
+NOT_INSTRUMENTED static int wait_and_end(void *argument)
+{
+    struct timespec slice = {0, FALLBACK_SLICE_NS};
+
+    (void)argument;
+    /* If the program closes the descriptor, the call that is under way does not mind; but one that
+     * the kernel restarts (after SIGSTOP and SIGCONT) would. Then the process is asked for. */
+    do {
+        awaited.revents = 0;
+        (void)syscall(SYS_ppoll, &awaited, 1, NULL, NULL, 0);
+        while ((awaited.revents & POLLNVAL) && syscall(SYS_kill, awaited_pid, 0) == 0)
+            (void)syscall(SYS_nanosleep, &slice, NULL);
+    } while (!awaited.revents);
+    for (;;)
+        (void)syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
+    return 0;
+}
+
+int cv_thread_end_with(int pidfd, pid_t pid)
+{
+    awaited = (struct pollfd){.fd = pidfd, .events = POLLIN};
+    awaited_pid = pid;
+    return start(wait_and_end, NULL);
+}

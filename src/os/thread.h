@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Threads that the C library does not know.
+ *
+ * Two duties need somebody who outlives the program's own threads and is no burden to it: keeping
+ * a member's life words when the thread that held them ends, and ending a daemon with its parent.
+ * Both threads sleep in the kernel, with all signals blocked, for their whole life. They are made
+ * by clone() itself, so that they do not count when the C library asks whether the last thread of
+ * the program has ended; they use no thread-local memory of their own, hence nothing but system
+ * calls that cannot fail.
+ */
+#ifndef CV_THREAD_H
+#define CV_THREAD_H
+
+#include "os/robust.h"
+
+#include <sys/types.h>
+
+/*
+ * Holds the words as cv_robust_hold() does. When this thread ends before its process, they pass
+ * to a thread made for that; in between they are 0 for a moment.
+ */
+bool cv_thread_hold(struct cv_held *held, unsigned n);
+
+/* Kills this process (SIGKILL) when the one that @pidfd names ends. Keeps @pidfd. */
+int cv_thread_end_with(int pidfd, pid_t pid);
+
+#endif

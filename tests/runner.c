@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+#include "runner.h"
+
+#include <covey.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    DEADLINE_S = 20,
+    GRACE_MS = 3000, /* for daemons to end after the test's process has */
+    EXIT_SKIPPED = 77,
+    CHILDREN_MAX = 4096,
+};
+
+static struct test *tests;
+static const struct test *current;
+
+void test_register(struct test *test)
+{
+    struct test **p = &tests;
+
+    while (*p) /* keep the order of the file */
+        p = &(*p)->next;
+    *p = test;
+}
+
+void test_fail(const char *file, int line, const char *format, ...)
+{
+    va_list args;
+
+    (void)fflush(stdout);
+    (void)fprintf(stderr, "# %s:%d: ", file, line);
+    va_start(args, format);
+    (void)vfprintf(stderr, format, args);
+    va_end(args);
+    (void)fprintf(stderr, " [last covey error: %s]\n", covey_error());
+    _exit(1);
+}
+
+void test_check_str(const char *file, int line, const char *left, const char *right)
+{
+    if (strcmp(left, right) != 0)
+        test_fail(file, line, "\"%s\" is not \"%s\"", left, right);
+}
+
+void test_check_has(const char *file, int line, const char *text, const char *part)
+{
+    if (!strstr(text, part))
+        test_fail(file, line, "\"%s\" does not contain \"%s\"", text, part);
+}
+
+void test_skip(const char *format, ...)
+{
+    va_list args;
+
+    (void)fprintf(stderr, "# skipped: ");
+    va_start(args, format);
+    (void)vfprintf(stderr, format, args);
+    va_end(args);
+    (void)fprintf(stderr, "\n");
+    _exit(EXIT_SKIPPED);
+}
+
+void test_sleep_ms(unsigned ms)
+{
+    struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
+
+    while (nanosleep(&t, &t) != 0 && errno == EINTR) {
+    }
+}
+
+double test_now_s(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+void test_wait_for(bool (*condition)(void *), void *context, double seconds)
+{
+    double end = test_now_s() + seconds;
+
+    while (!condition(context)) {
+        if (test_now_s() > end)
+            test_fail(__FILE__, __LINE__, "what was waited for did not happen in %g s", seconds);
+        test_sleep_ms(1);
+    }
+}
+
+long test_status_of(int pid, const char *field)
+{
+    char path[64];
+    char line[256];
+    long value = -1;
+    size_t n = strlen(field);
+    FILE *file;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/status", pid);
+    file = fopen(path, "re");
+    if (!file)
+        return -1;
+    while (value < 0 && fgets(line, sizeof line, file)) {
+        if (strncmp(line, field, n) == 0 && line[n] == ':')
+            value = strtol(line + n + 1, NULL, 10);
+    }
+    (void)fclose(file);
+    return value;
+}
+
+unsigned test_open_descriptors(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    unsigned n = 0;
+
+    if (!dir)
+        return 0;
+    while (readdir(dir))
+        n++;
+    (void)closedir(dir);
+    return n;
+}
+
+/* In the test's process ********************************************************************** */
+
+static void check_nothing_is_left(unsigned descriptors)
+{
+    struct covey_stats stats = {.size = sizeof stats};
+    siginfo_t child = {0};
+
+    if (waitid(P_ALL, 0, &child, WEXITED | WNOHANG | WNOWAIT) == 0)
+        test_fail(current->file, 0, "%s leaves %s", current->name,
+            child.si_pid ? "a zombie" : "a child that is still running");
+    if (covey_stats(&stats) != 0)
+        test_fail(current->file, 0, "%s leaves a family that cannot be looked at", current->name);
+    if (stats.blocks != 0 && !current->keeps_blocks)
+        test_fail(current->file, 0, "%s leaves %zu blocks (%zu bytes) in the arena", current->name,
+            stats.blocks, stats.bytes);
+    if (covey_close() != 0)
+        test_fail(current->file, 0, "%s leaves a family that cannot be closed", current->name);
+    if (test_open_descriptors() != descriptors)
+        test_fail(current->file, 0, "%s: %u descriptors were open before, %u are now",
+            current->name, descriptors, test_open_descriptors());
+}
+
+static void run_in_child(const struct test *test)
+{
+    unsigned descriptors = test_open_descriptors();
+
+    current = test;
+    test->run();
+    check_nothing_is_left(descriptors);
+    (void)fflush(NULL);
+    exit(0);
+}
+
+/* In the runner ****************************************************************************** */
+
+/* The pids of this process's children: the test, and the descendants that it has left behind. */
+static unsigned children(pid_t *pids)
+{
+    char path[64];
+    FILE *file;
+    unsigned n = 0;
+
+    (void)snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    file = fopen(path, "re");
+    if (!file)
+        return 0;
+    while (n < CHILDREN_MAX && fscanf(file, "%d", &pids[n]) == 1)
+        n++;
+    (void)fclose(file);
+    return n;
+}
+
+static void reap(void)
+{
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+}
+
+/* Kills what is left, generation by generation, for the orphans of the killed come here. */
+static void kill_all(void)
+{
+    static pid_t pids[CHILDREN_MAX];
+    unsigned n;
+
+    while ((n = children(pids)) > 0) {
+        while (n-- > 0)
+            (void)kill(pids[n], SIGKILL);
+        test_sleep_ms(1);
+        reap();
+    }
+}
+
+/* True if descendants are still there after the grace time; then they are killed. */
+static bool left_descendants(void)
+{
+    static pid_t pids[CHILDREN_MAX];
+
+    for (int ms = 0; ms < GRACE_MS; ms++) {
+        reap();
+        if (children(pids) == 0)
+            return false;
+        test_sleep_ms(1);
+    }
+    for (unsigned n = children(pids); n-- > 0;)
+        (void)fprintf(stderr, "# process %d is still running\n", (int)pids[n]);
+    kill_all();
+    return true;
+}
+
+/* 0 passed, 1 failed, EXIT_SKIPPED. */
+static int run(const struct test *test)
+{
+    double deadline_s = test->deadline_s > 0 ? test->deadline_s : DEADLINE_S;
+    const char *factor = getenv("COVEY_TEST_DEADLINE_FACTOR");
+    struct pollfd p = {.events = POLLIN};
+    int status = 0;
+    pid_t pid;
+    int ready;
+
+    if (factor)
+        deadline_s *= strtod(factor, NULL);
+    (void)fflush(NULL);
+    pid = fork();
+    if (pid < 0) {
+        perror("# fork");
+        return 1;
+    }
+    if (pid == 0)
+        run_in_child(test);
+    p.fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    ready = poll(&p, 1, (int)(deadline_s * 1000));
+    (void)close(p.fd);
+    if (ready == 0) {
+        (void)fprintf(stderr, "# %s: still running after %g s\n", test->name, deadline_s);
+        kill_all();
+        return 1;
+    }
+    (void)waitpid(pid, &status, 0);
+    if (left_descendants()) {
+        (void)fprintf(stderr, "# %s: left descendants\n", test->name);
+        return 1;
+    }
+    if (WIFSIGNALED(status)) {
+        (void)fprintf(stderr, "# %s: killed by signal %d\n", test->name, WTERMSIG(status));
+        return 1;
+    }
+    return WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == EXIT_SKIPPED ? WEXITSTATUS(status)
+                                                                          : 1;
+}
+
+static bool selected(const struct test *test, int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strstr(test->name, argv[i]))
+            return true;
+    }
+    return argc < 2;
+}
+
+int main(int argc, char **argv)
+{
+    unsigned total = 0;
+    unsigned number = 0;
+    unsigned failed = 0;
+
+    if (argc == 2 && strcmp(argv[1], "--list") == 0) {
+        for (const struct test *t = tests; t; t = t->next)
+            (void)puts(t->name);
+        return 0;
+    }
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+    for (const struct test *t = tests; t; t = t->next)
+        total += selected(t, argc, argv);
+    (void)printf("1..%u\n", total);
+    for (const struct test *t = tests; t; t = t->next) {
+        int result;
+
+        if (!selected(t, argc, argv))
+            continue;
+        result = run(t);
+        number++;
+        failed += result == 1;
+        (void)printf("%s %u - %s%s\n", result == 1 ? "not ok" : "ok", number, t->name,
+            result == EXIT_SKIPPED ? " # SKIP" : "");
+    }
+    return failed ? 1 : 0;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Tests that register themselves and run each in a process of its own.
+ *
+ *     TEST(queue_get_returns_items_in_order) { ... check(n == 3); ... }
+ *     TEST(pool_survives_kills, .deadline_s = 60) { ... }
+ *
+ * A test passes if its function returns and nothing is left: the same descriptors are open as
+ * before, no block of the arena is in use, no child process (running or zombie) is there, and no
+ * descendant of the test is still running when its process has ended. It fails at a false check,
+ * when it dies, and at its deadline, with all its descendants killed.
+ *
+ * PROGRAM [WORD...]   runs the tests whose names contain one of the words; all without words
+ * PROGRAM --list      prints the names
+ *
+ * The output is TAP. A framework of somebody else's would not do: the tests also run with musl and
+ * under sanitizers, and it is the leak checks that matter most here.
+ */
+#ifndef RUNNER_H
+#define RUNNER_H
+
+#include <stdbool.h>
+
+struct test {
+    const char *name;
+    void (*run)(void);
+    const char *file;
+    double deadline_s; /* 0: 20 s */
+    bool keeps_blocks; /* the test ends with arena blocks in use, on purpose */
+    struct test *next;
+};
+
+void test_register(struct test *test);
+
+#define TEST(test_name, ...)                                                                       \
+    static void test_name(void);                                                                   \
+    __attribute__((constructor)) static void test_name##_register(void)                           \
+    {                                                                                              \
+        static struct test test = {.name = #test_name, .run = test_name, .file = __FILE__,        \
+            ##__VA_ARGS__};                                                                        \
+        test_register(&test);                                                                      \
+    }                                                                                              \
+    static void test_name(void)
+
+/* Ends the test with a message unless @condition holds. Works in children of the test, too. */
+#define check(condition)                                                                           \
+    ((condition) ? (void)0 : test_fail(__FILE__, __LINE__, "%s", #condition))
+
+#define check_int(left, op, right)                                                                 \
+    do {                                                                                           \
+        long long left_ = (long long)(left);                                                       \
+        long long right_ = (long long)(right);                                                     \
+        if (!(left_ op right_))                                                                    \
+            test_fail(__FILE__, __LINE__, "%s " #op " %s: %lld, %lld", #left, #right, left_,       \
+                right_);                                                                           \
+    } while (0)
+
+#define check_str(left, right)  test_check_str(__FILE__, __LINE__, (left), (right))
+#define check_has(text, part)   test_check_has(__FILE__, __LINE__, (text), (part))
+
+/* The call returns @code and leaves a message with @part in it. */
+#define check_fails(call, code, part)                                                              \
+    do {                                                                                           \
+        check_int((call), ==, (code));                                                             \
+        check_int(covey_error_code(), ==, (code));                                                 \
+        check_has(covey_error(), (part));                                                          \
+    } while (0)
+
+__attribute__((noreturn, format(printf, 3, 4))) void test_fail(
+    const char *file, int line, const char *format, ...);
+void test_check_str(const char *file, int line, const char *left, const char *right);
+void test_check_has(const char *file, int line, const char *text, const char *part);
+
+/* Ends the test as skipped: only for what the machine cannot do. */
+__attribute__((noreturn, format(printf, 1, 2))) void test_skip(const char *format, ...);
+
+void test_sleep_ms(unsigned ms);
+double test_now_s(void);
+
+/* Calls @condition until it holds; fails the test after @seconds. */
+void test_wait_for(bool (*condition)(void *), void *context, double seconds);
+
+/* A field of /proc/PID/status as a number, such as "VmRSS" or "voluntary_ctxt_switches". */
+long test_status_of(int pid, const char *field);
+
+unsigned test_open_descriptors(void);
+
+#endif
