@@ -6,7 +6,7 @@
  *     TEST(pool_survives_kills, .deadline_s = 60) { ... }
  *
  * A test passes if its function returns and nothing is left: the same descriptors are open as
- * before, no block of the arena is in use, no child process (running or zombie) is there, and no
+ * before (the family's memory aside), no block of the arena is in use, no child process (running or zombie) is there, and no
  * descendant of the test is still running when its process has ended. It fails at a false check,
  * when it dies, and at its deadline, with all its descendants killed.
  *
@@ -23,8 +23,8 @@
 
 struct test {
     const char *name;
-    void (*run)(void);
     const char *file;
+    void (*run)(void);
     double deadline_s; /* 0: 20 s */
     bool keeps_blocks; /* the test ends with arena blocks in use, on purpose */
     struct test *next;
@@ -32,15 +32,39 @@ struct test {
 
 void test_register(struct test *test);
 
-#define TEST(test_name, ...)                                                                       \
+#define TEST(...) TEST_NAMED_(TEST_FIRST_(__VA_ARGS__, 0), __VA_ARGS__)
+#define TEST_FIRST_(first, ...) first
+#define TEST_NAMED_(name, ...) TEST_DEFINE_(name, __VA_ARGS__)
+#define TEST_DEFINE_(test_name, ...)                                                               \
     static void test_name(void);                                                                   \
     __attribute__((constructor)) static void test_name##_register(void)                           \
     {                                                                                              \
-        static struct test test = {.name = #test_name, .run = test_name, .file = __FILE__,        \
-            ##__VA_ARGS__};                                                                        \
+        static struct test test = {.name = #test_name, .file = __FILE__, .run = __VA_ARGS__};      \
         test_register(&test);                                                                      \
     }                                                                                              \
     static void test_name(void)
+
+/* Sanitizers have their own ideas of the address space, and of when a program ends. */
+#if defined(__SANITIZE_THREAD__)
+#define TEST_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TEST_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define TEST_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define TEST_ASAN 1
+#endif
+#endif
+#ifndef TEST_TSAN
+#define TEST_TSAN 0
+#endif
+#ifndef TEST_ASAN
+#define TEST_ASAN 0
+#endif
 
 /* Ends the test with a message unless @condition holds. Works in children of the test, too. */
 #define check(condition)                                                                           \

@@ -49,7 +49,7 @@ TEST(option_structs_of_other_versions_are_understood)
 {
     struct {
         struct covey_options known;
-        int unknown;
+        long unknown;
     } newer = {{sizeof newer, 0}, 0};
     struct covey_options unset = {0, 0};
     size_t older = sizeof older;

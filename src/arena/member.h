@@ -39,6 +39,7 @@
 #define CV_MEMBER_H
 
 #include "arena/heap.h"
+#include "base/atomic.h"
 #include "os/futex.h"
 #include "os/robust.h"
 
@@ -120,7 +121,9 @@ int cv_member_join(void);
 
 static inline int cv_enter(void)
 {
-    return __builtin_expect(cv_self->tag != 0, 1) ? 0 : cv_member_join();
+    struct cv_self *self = cv_load_acquire(&cv_self);
+
+    return __builtin_expect(cv_load_acquire(&self->tag) != 0, 1) ? 0 : cv_member_join();
 }
 
 struct cv_member *cv_member_of(uint64_t tag);

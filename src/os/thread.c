@@ -23,6 +23,12 @@ enum {
     FALLBACK_SLICE_NS = 200 * CV_NS_PER_MS,
 };
 
+/* ThreadSanitizer takes a call of clone() for a fork. */
+#if defined(__GLIBC__)
+int __clone(int (*run)(void *), void *stack, int flags, void *argument, ...);
+#define clone __clone // NOLINT(bugprone-reserved-identifier)
+#endif
+
 /* The stack is never freed: the thread lives as long as its process. */
 static int start(int (*run)(void *), void *argument)
 {
@@ -73,9 +79,9 @@ static void pass_on(void *value)
     struct keeper *mine = value;
 
     /* In the child of a fork the words are the parent's: they do not hold this thread's id. */
-    if (!mine->held || !cv_robust_release(mine->held, mine->n))
+    if (!cv_robust_release(mine->held, mine->n))
         return;
-    mine->ready = 0;
+    cv_store_relaxed(&mine->ready, 0);
     if (start(keep, mine) != 0)
         return; /* the words stay 0: watchers poll */
     while (!__atomic_load_n(&mine->ready, __ATOMIC_SEQ_CST))
@@ -93,7 +99,8 @@ bool cv_thread_hold(struct cv_held *held, unsigned n)
     bool told = cv_robust_hold(held, n);
 
     (void)pthread_once(&once, make_key);
-    thread_to_keeper = (struct keeper){held, n, 0};
+    cv_store_relaxed(&thread_to_keeper.held, held);
+    cv_store_relaxed(&thread_to_keeper.n, n);
     (void)pthread_setspecific(key, &thread_to_keeper);
     return told;
 }
