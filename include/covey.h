@@ -5,6 +5,7 @@
 
 #include <covey/error.h>
 #include <covey/family.h>
+#include <covey/lock.h>
 #include <covey/memory.h>
 
 #endif

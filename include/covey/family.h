@@ -70,6 +70,17 @@ COVEY_API int covey_open_with(const struct covey_options *options);
 COVEY_API int covey_close(void);
 
 /**
+ * covey_on_interrupt() - decide what a signal does to calls that wait
+ * @hook: called in a waiting thread after a signal handler has run in it; NULL: none
+ * @context: passed to @hook
+ *
+ * Without a hook, and when it returns 0, the wait goes on with the time that is left. Otherwise the
+ * call gives up and returns COVEY_EINTR. For language bindings, whose own handlers run here, and
+ * for programs that stop at a signal. One hook for the whole process; children of a fork keep it.
+ */
+COVEY_API void covey_on_interrupt(int (*hook)(void *context), void *context);
+
+/**
  * covey_cpu_count() - how many CPUs this process may use
  *
  * The smaller of its affinity mask and the CPU quota of its control group (rounded up). At least 1.

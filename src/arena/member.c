@@ -303,6 +303,18 @@ pid_t cv_member_short_pid(uint32_t short_tag)
     return (pid_t)cv_load_acquire(&cv_member_of(short_tag)->pid);
 }
 
+pid_t cv_member_pid(uint64_t tag)
+{
+    struct cv_member *m;
+    pid_t pid;
+
+    if (!tag)
+        return 0;
+    m = cv_member_of(tag);
+    pid = (pid_t)cv_load_acquire(&m->pid);
+    return generation_of(cv_load_acquire(&m->state)) == cv_tag_generation(tag) ? pid : 0;
+}
+
 static bool looks_alive(const struct cv_member *m)
 {
     uint32_t word = cv_load_acquire(&m->life[0].word);

@@ -57,7 +57,7 @@ enum cv_phase {
 
 enum {
     CV_LIVES = 16, /* life words of a member: how many can watch it without polling */
-    CV_MEMBERS_MAX = 16384,
+    CV_MEMBERS_MAX = 16383, /* a tag has 14 bits for it */
     CV_MEMBER_ROOM = 832, /* bytes of a slot that are the process floor's */
 };
 
@@ -78,23 +78,33 @@ struct cv_member {
 _Static_assert(sizeof(struct cv_member) == 2048, "two slots fill a page");
 
 /*
- * Tags. The low half is never 0 and has bit 31 clear, so that a lock word can keep a flag there; it
- * alone (the short tag) names a process where all that carries it is swept when that process dies:
- * it comes back only after 65,536 more generations of the slot.
+ * Tags. The low half, also called the short tag, is
+ *
+ *   bits 0-13   slot + 1
+ *   bits 14-28  generation, bits 0-14
+ *   bit 29      1: so a word that holds a tag is never 0, and never looks like a thread id (at most
+ *               22 bits) to the kernel when it is pending (os/robust.h)
+ *   bit 30      generation, bit 15
+ *   bit 31      0: a lock word keeps a flag there
+ *
+ * and the high half is the rest of the generation. The short tag alone names a process where all
+ * that carries it is swept when that process dies: it comes back only after 65,536 more generations
+ * of its slot.
  */
 static inline uint64_t cv_tag_make(uint32_t slot, uint64_t generation)
 {
-    return generation >> 16 << 32 | (generation & 0xffff) << 15 | (slot + 1);
+    return generation >> 16 << 32 | (generation & 0x8000) << 15 | UINT64_C(1) << 29 |
+        (generation & 0x7fff) << 14 | (slot + 1);
 }
 
 static inline uint32_t cv_tag_slot(uint64_t tag)
 {
-    return (uint32_t)(tag & 0x7fff) - 1;
+    return (uint32_t)(tag & 0x3fff) - 1;
 }
 
 static inline uint64_t cv_tag_generation(uint64_t tag)
 {
-    return tag >> 32 << 16 | (tag >> 15 & 0xffff);
+    return tag >> 32 << 16 | (tag >> 15 & 0x8000) | (tag >> 14 & 0x7fff);
 }
 
 static inline uint32_t cv_tag_short(uint64_t tag)
@@ -143,6 +153,9 @@ bool cv_member_is_past(uint64_t tag);
 /* The same for a short tag, and the pid of the living. */
 bool cv_member_short_is_past(uint32_t short_tag);
 pid_t cv_member_short_pid(uint32_t short_tag);
+
+/* The pid that belongs to the tag, also after death; 0 when the slot has been used again, or for 0. */
+pid_t cv_member_pid(uint64_t tag);
 
 /*
  * Is it dead? Asks the kernel where the life words give reason to, waiting up to @patience_ns for a

@@ -36,59 +36,52 @@ static struct timespec timespec_of(uint64_t ns)
 
 static enum cv_futex_result result_of(long r)
 {
-    if (r >= 0 || errno == EAGAIN)
-        return CV_FUTEX_RETRY;
+    if (r >= 0)
+        return CV_FUTEX_WOKEN;
     if (errno == ETIMEDOUT)
         return CV_FUTEX_TIMEDOUT;
     return errno == EINTR ? CV_FUTEX_EINTR : CV_FUTEX_RETRY;
 }
 
-/* An absolute deadline on CLOCK_MONOTONIC, which FUTEX_WAIT itself would take as relative. */
-static long wait_one(const struct cv_futex_watch *watch, uint64_t deadline_ns)
-{
-    struct timespec t = timespec_of(deadline_ns);
-
-    return syscall(SYS_futex, watch->word, FUTEX_WAIT_BITSET, watch->seen,
-        deadline_ns == CV_FOREVER ? NULL : &t, NULL, FUTEX_BITSET_MATCH_ANY);
-}
-
-static enum cv_futex_result wait_in_slices(
+/* The other words are not slept on: one look at them, and a short sleep. */
+static enum cv_futex_result wait_a_slice(
     const struct cv_futex_watch *watch, unsigned n, uint64_t deadline_ns)
 {
-    for (;;) {
-        for (unsigned i = 1; i < n; i++) {
-            if (cv_load_acquire(watch[i].word) != watch[i].seen)
-                return CV_FUTEX_RETRY;
-        }
-        uint64_t slice = cv_clock_now() + FALLBACK_SLICE_NS;
-        bool last = slice >= deadline_ns;
-        enum cv_futex_result r = result_of(wait_one(watch, last ? deadline_ns : slice));
+    uint64_t slice = cv_clock_now() + FALLBACK_SLICE_NS;
+    bool last = slice >= deadline_ns;
+    struct timespec t = timespec_of(last ? deadline_ns : slice);
+    enum cv_futex_result result;
 
-        if (r != CV_FUTEX_TIMEDOUT || last)
-            return r;
+    for (unsigned i = 1; i < n; i++) {
+        if (cv_load_acquire(watch[i].word) != watch[i].seen)
+            return CV_FUTEX_RETRY;
     }
+    /* FUTEX_WAIT would take the deadline as relative. */
+    result = result_of(syscall(SYS_futex, watch->word, FUTEX_WAIT_BITSET, watch->seen, &t, NULL,
+        FUTEX_BITSET_MATCH_ANY));
+    return result == CV_FUTEX_EINTR || (result == CV_FUTEX_TIMEDOUT && last) ? result
+                                                                             : CV_FUTEX_RETRY;
 }
 
 enum cv_futex_result cv_futex_wait(
-    const struct cv_futex_watch *watch, unsigned n, uint64_t deadline_ns)
+    const struct cv_futex_watch *watch, unsigned n, uint64_t deadline_ns, unsigned *woken)
 {
     struct waitv v[CV_FUTEX_WATCH_MAX];
-    struct timespec t;
+    struct timespec t = timespec_of(deadline_ns);
     long r;
 
-    if (n == 1)
-        return result_of(wait_one(watch, deadline_ns));
     if (cv_load_relaxed(&without_waitv))
-        return wait_in_slices(watch, n, deadline_ns);
+        return wait_a_slice(watch, n, deadline_ns);
     for (unsigned i = 0; i < n; i++)
         v[i] = (struct waitv){watch[i].seen, (uintptr_t)watch[i].word, WAITV_SIZE_U32, 0};
-    t = timespec_of(deadline_ns);
     r = syscall(
         SYS_futex_waitv, v, n, 0, deadline_ns == CV_FOREVER ? NULL : &t, CLOCK_MONOTONIC);
     if (r < 0 && (errno == ENOSYS || errno == EPERM)) { /* EPERM: an old seccomp filter */
         cv_store_relaxed(&without_waitv, true);
-        return wait_in_slices(watch, n, deadline_ns);
+        return wait_a_slice(watch, n, deadline_ns);
     }
+    if (r >= 0)
+        *woken = (unsigned)r;
     return result_of(r);
 }
 

@@ -11,7 +11,8 @@ struct cv_futex_watch {
 };
 
 enum cv_futex_result {
-    CV_FUTEX_RETRY,    /* a word is not as seen, or a wake came: look again */
+    CV_FUTEX_WOKEN,    /* a wake came */
+    CV_FUTEX_RETRY,    /* a word is not as seen, or perhaps a wake came: look again */
     CV_FUTEX_TIMEDOUT, /* the deadline has passed */
     CV_FUTEX_EINTR,    /* a signal handler has run */
 };
@@ -21,10 +22,13 @@ enum { CV_FUTEX_WATCH_MAX = 128 };
 /*
  * Sleeps until one of @n words is woken, or is not as seen at entry. The words may lie in memory
  * shared with other processes. Wakers must wake watch[0].word: on kernels without futex_waitv
- * (before 5.16) that is the only word slept on, and the others are looked at every 20 ms.
+ * (before 5.16) that is the only word slept on, and each sleep ends after 20 ms.
+ *
+ * *woken is set with CV_FUTEX_WOKEN: the index of the word whose wake was taken, the highest one if
+ * there were several.
  */
 enum cv_futex_result cv_futex_wait(
-    const struct cv_futex_watch *watch, unsigned n, uint64_t deadline_ns);
+    const struct cv_futex_watch *watch, unsigned n, uint64_t deadline_ns, unsigned *woken);
 
 /* Wakes up to @n sleepers; returns how many. Never fails: the word is in the arena. */
 int cv_futex_wake(uint32_t *word, int n);

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * covey/lock.h - a lock that no death can keep
+ *
+ * A lock lies in the arena, alone or inside of a structure, and serves processes and threads alike.
+ * When its holder dies the next one that wants it gets it, and is told. Free, it costs one atomic
+ * operation to take and one to release; the kernel is called only to sleep and to wake a sleeper.
+ */
+#ifndef COVEY_LOCK_H
+#define COVEY_LOCK_H
+
+#include <covey/family.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** covey_lock - 16 bytes of the arena; all of it is covey's */
+typedef struct covey_lock {
+    uint32_t magic_;
+    uint32_t alarm_;
+    uint64_t word_;
+} covey_lock;
+
+/**
+ * covey_lock_init() - make a lock
+ * @lock: 16 bytes in the arena, aligned to 8
+ *
+ * Nobody may be using the memory as a lock. Returns 0; COVEY_EINVAL when @lock does not lie in the
+ * arena or is not aligned; the codes of covey_open_with().
+ */
+COVEY_API int covey_lock_init(covey_lock *lock);
+
+/**
+ * covey_lock_acquire() - take the lock, waiting for it
+ * @lock: the lock
+ * @timeout_s: how long to wait at most, in seconds; 0 or less: only try; COVEY_FOREVER
+ *
+ * Not recursive: a thread that holds the lock and takes it again waits for itself.
+ *
+ * Returns 0; COVEY_EOWNERDEAD when the lock is taken too, but its last holder has died: what it
+ * guards may be half changed, and the message names the pid (said once; the next one gets 0);
+ * COVEY_ETIMEDOUT; COVEY_EINTR; COVEY_EINVAL when @lock is not a lock or the timeout not a number.
+ */
+COVEY_API int covey_lock_acquire(covey_lock *lock, double timeout_s);
+
+/**
+ * covey_lock_release() - release the lock
+ * @lock: the lock
+ *
+ * Any thread or process may release it, not only its holder. Never waits.
+ *
+ * Returns 0; COVEY_ENOTHELD when nobody holds it; COVEY_EINVAL when @lock is not a lock.
+ */
+COVEY_API int covey_lock_release(covey_lock *lock);
+
+/**
+ * covey_lock_destroy() - make it plain memory again
+ * @lock: the lock, which nobody holds or waits for
+ *
+ * Calls with it then return COVEY_EINVAL. Frees nothing. Returns 0; COVEY_ESTATE when it is held;
+ * COVEY_EINVAL when @lock is not a lock.
+ */
+COVEY_API int covey_lock_destroy(covey_lock *lock);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

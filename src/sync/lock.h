@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The robust lock: a word, taken by one compare-exchange with the taker's tag.
+ *
+ *   0          free
+ *   tag        held by that process
+ *   tag|FLAG   held, and somebody may be sleeping
+ *
+ * Anybody writes it, by compare-exchange or exchange only; the commit of taking and of releasing
+ * is that one operation. A kill leaves the tag of a dead process: whoever finds it takes the lock
+ * over, tag for tag, and is told so by COVEY_EOWNERDEAD; what the lock guards is then his to mend.
+ *
+ * The sleeper sets the flag, and sleeps on the word and on the holder's life. The releaser wakes
+ * one sleeper if the flag was set; that one takes the lock with the flag set again, for there may
+ * be others. The alarm (sync/wait.h) covers the moment between release and wake, and a woken
+ * sleeper that dies before it takes the lock.
+ */
+#ifndef CV_LOCK_H
+#define CV_LOCK_H
+
+#include "arena/member.h"
+#include "base/atomic.h"
+#include "os/futex.h"
+#include "sync/wait.h"
+
+#include <covey/lock.h>
+
+#define CV_LOCK_SLEEPERS (UINT64_C(1) << 31)
+
+/* The half of the word with tag and flag; all supported machines are little-endian. */
+static inline uint32_t *cv_lock_low(uint64_t *word)
+{
+    return (uint32_t *)(void *)word;
+}
+
+/* 0, COVEY_EOWNERDEAD (both: taken), COVEY_ETIMEDOUT or COVEY_EINTR. */
+int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait);
+
+static inline bool cv_lock_try(uint64_t *word)
+{
+    return cv_cas64(word, 0, cv_self->tag);
+}
+
+/*
+ * For locks inside of covey's objects, whose operations have the object's alarm pending all the
+ * time. Waits as long as it takes, for holders are quick or dead: 0 or COVEY_EOWNERDEAD.
+ */
+int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm);
+
+static inline int cv_lock_enter(uint64_t *word, uint32_t *alarm)
+{
+    return cv_lock_try(word) ? 0 : cv_lock_enter_slowly(word, alarm);
+}
+
+static inline void cv_lock_exit(uint64_t *word)
+{
+    if (cv_exchange(word, 0) & CV_LOCK_SLEEPERS)
+        (void)cv_futex_wake(cv_lock_low(word), 1);
+}
+
+#endif

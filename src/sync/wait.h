@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Waiting and waking: what every blocking call of covey is built on.
+ *
+ * A waiter waits until a 32-bit word differs from the value that it saw when it found nothing to
+ * do. That word must be where the other side *commits*: publishing and changing the word are one
+ * store, so nothing can be published and not be seen. First the waiter spins for as long as waits
+ * have lately been worth it, then it sleeps in the kernel, which compares the words once more.
+ *
+ * The bell. Wakers must not make a system call unless somebody sleeps. So beside the words that
+ * change there is one that says whether anybody may be sleeping:
+ *
+ *   waiter                                 waker
+ *     bell := CV_BELL_ARMED                  commit (store to the word)
+ *     (full barrier)                         (full barrier)
+ *     sleep while the words are as seen      if the bell is CV_BELL_ARMED: wake one sleeper on it
+ *           and the bell is CV_BELL_ARMED      nobody slept: bell := CV_BELL_QUIET, wake all
+ *
+ * Either the waker sees the bell armed or the waiter's sleep sees the word changed. The second wake
+ * is for waiters that armed the bell before it was made quiet and fell asleep in between; those that
+ * come later find it quiet and do not sleep. So the bell stays armed as long as anybody sleeps, and
+ * only a waker that has found it armed for nothing makes it quiet.
+ *
+ * The alarm. Each object has one word that is always 0, and everybody who sleeps on the object
+ * sleeps on it as well. During an operation it is declared pending (os/robust.h): by a waker from
+ * before its commit until after its wakes, by a waiter from before it sleeps until it has taken
+ * what it was woken for. If a process dies in between, whatever it still owed to others, the kernel
+ * wakes one sleeper on the alarm; that one wakes all others, and each looks for itself. (If it dies
+ * first, it is the kernel's turn again.) So no wake is lost with a waker and none is swallowed by a
+ * waiter. A thread has one pending word, hence one alarm for all that an operation touches.
+ *
+ * A waiter that waits for a certain process (the holder of a lock) also watches its life.
+ */
+#ifndef CV_WAIT_H
+#define CV_WAIT_H
+
+#include "arena/member.h"
+#include "base/atomic.h"
+#include "os/clock.h"
+#include "os/futex.h"
+#include "os/robust.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum {
+    CV_BELL_ARMED = 0, /* what zeroed memory has; the first waker corrects it */
+    CV_BELL_QUIET = 1,
+    CV_WAIT_WORDS_MAX = 4,
+    CV_WAIT_LIVES_MAX = 96,
+};
+
+struct cv_wait {
+    uint64_t deadline_ns;
+    uint64_t since_ns; /* when it began to wait, 0: not yet */
+    uint32_t *alarm;   /* pending since this wait slept; NULL: it has not */
+};
+
+enum {
+    CV_WAIT_AGAIN = 0, /* something may have changed: try again */
+    CV_WAIT_DEATH = 1, /* one of the lives is over */
+};
+
+/* COVEY_EINVAL for a timeout that is not a number. */
+int cv_wait_begin(struct cv_wait *wait, double timeout_s);
+
+/* Spins until *word is not @seen: true. False when it is time to sleep, or there is no time. */
+bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen);
+
+/*
+ * Sleeps while all words are as seen. words[0] is what wakers wake: a bell that has been armed, or
+ * a lock word with its flag set. @tags: processes whose lives to watch. The alarm stays pending
+ * until cv_wait_end().
+ *
+ * CV_WAIT_AGAIN, CV_WAIT_DEATH, COVEY_ETIMEDOUT (without a message) or COVEY_EINTR.
+ */
+int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_watch *words,
+    unsigned n_words, const uint64_t *tags, unsigned n_tags);
+
+/* What was waited for has been taken, or will not be. Not needed if nothing was waited for. */
+void cv_wait_end(struct cv_wait *wait);
+
+static inline void cv_alarm_set(uint32_t *alarm)
+{
+    cv_robust_pend(alarm);
+}
+
+static inline void cv_alarm_clear(void)
+{
+    cv_robust_done();
+}
+
+static inline void cv_bell_arm(uint32_t *bell)
+{
+    cv_store_seq(bell, CV_BELL_ARMED);
+}
+
+void cv_bell_ring_armed(uint32_t *bell, int sleepers);
+
+/* After a commit that was a full barrier (an exchange, or a store and cv_fence()). */
+static inline void cv_bell_ring(uint32_t *bell, int sleepers)
+{
+    if (cv_load_relaxed(bell) == CV_BELL_ARMED)
+        cv_bell_ring_armed(bell, sleepers);
+}
+
+#endif

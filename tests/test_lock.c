@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+#include "runner.h"
+
+#include <covey.h>
+
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct shared {
+    covey_lock lock;
+    long counter;
+    int step;
+    int told;
+};
+
+static struct shared *make(void)
+{
+    struct shared *s = covey_calloc(1, sizeof *s);
+
+    check_int(covey_lock_init(&s->lock), ==, 0);
+    return s;
+}
+
+static void end(struct shared *s)
+{
+    check_int(covey_lock_destroy(&s->lock), ==, 0);
+    check_int(covey_free(s), ==, 0);
+}
+
+static void set_step(struct shared *s, int step)
+{
+    __atomic_store_n(&s->step, step, __ATOMIC_SEQ_CST);
+}
+
+static void wait_step(struct shared *s, int step)
+{
+    while (__atomic_load_n(&s->step, __ATOMIC_SEQ_CST) < step)
+        test_sleep_ms(1);
+}
+
+static void reap(pid_t pid, int expected)
+{
+    int status = -1;
+
+    check_int(waitpid(pid, &status, 0), ==, pid);
+    check_int(status, ==, expected);
+}
+
+TEST(a_lock_excludes_and_times_out)
+{
+    struct shared *s = make();
+    double start;
+
+    check_int(covey_lock_acquire(&s->lock, COVEY_FOREVER), ==, 0);
+    check_fails(covey_lock_acquire(&s->lock, 0), COVEY_ETIMEDOUT, "held by pid");
+    check_int(covey_lock_acquire(&s->lock, -5), ==, COVEY_ETIMEDOUT);
+    start = test_now_s();
+    check_int(covey_lock_acquire(&s->lock, 0.05), ==, COVEY_ETIMEDOUT);
+    check(test_now_s() - start >= 0.05);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    check_int(covey_lock_acquire(&s->lock, 1e300), ==, 0);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    end(s);
+}
+
+TEST(misuse_of_a_lock_is_named)
+{
+    struct shared *s = make();
+    covey_lock outside;
+
+    check_fails(covey_lock_init(&outside), COVEY_EINVAL, "not in the family's arena");
+    check_fails(covey_lock_init(NULL), COVEY_EINVAL, "not in the family's arena");
+    check_fails(covey_lock_acquire(NULL, 1), COVEY_EINVAL, "not a lock");
+    check_fails(
+        covey_lock_acquire((covey_lock *)(void *)&s->counter, 1), COVEY_EINVAL, "not a lock");
+    check_fails(covey_lock_release(&s->lock), COVEY_ENOTHELD, "not held");
+    check_int(covey_lock_acquire(&s->lock, 0), ==, 0);
+    check_fails(covey_lock_acquire(&s->lock, (double)NAN), COVEY_EINVAL, "not a number");
+    check_fails(covey_lock_destroy(&s->lock), COVEY_ESTATE, "held");
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    check_int(covey_lock_destroy(&s->lock), ==, 0);
+    check_fails(covey_lock_acquire(&s->lock, 0), COVEY_EINVAL, "not a lock");
+    check_int(covey_free(s), ==, 0);
+}
+
+static void count(struct shared *s, int rounds)
+{
+    for (int i = 0; i < rounds; i++) {
+        check_int(covey_lock_acquire(&s->lock, COVEY_FOREVER), ==, 0);
+        s->counter++;
+        check_int(covey_lock_release(&s->lock), ==, 0);
+    }
+}
+
+TEST(processes_count_under_a_lock, .deadline_s = 120)
+{
+    enum { PROCESSES = 6, ROUNDS = 50000 };
+    struct shared *s = make();
+    pid_t pids[PROCESSES];
+
+    for (int i = 0; i < PROCESSES; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            count(s, ROUNDS);
+            _exit(0);
+        }
+    }
+    for (int i = 0; i < PROCESSES; i++)
+        reap(pids[i], 0);
+    check_int(s->counter, ==, PROCESSES * ROUNDS);
+    end(s);
+}
+
+static void *count_in_thread(void *context)
+{
+    count(context, 50000);
+    return NULL;
+}
+
+TEST(threads_count_under_a_lock, .deadline_s = 120)
+{
+    struct shared *s = make();
+    pthread_t threads[4];
+
+    for (int i = 0; i < 4; i++)
+        check_int(pthread_create(&threads[i], NULL, count_in_thread, s), ==, 0);
+    for (int i = 0; i < 4; i++)
+        check_int(pthread_join(threads[i], NULL), ==, 0);
+    check_int(s->counter, ==, 4 * 50000);
+    end(s);
+}
+
+TEST(another_process_may_release)
+{
+    struct shared *s = make();
+    pid_t pid;
+
+    check_int(covey_lock_acquire(&s->lock, 0), ==, 0);
+    pid = fork();
+    if (pid == 0)
+        _exit(covey_lock_release(&s->lock) == 0 ? 0 : 1);
+    check_int(covey_lock_acquire(&s->lock, COVEY_FOREVER), ==, 0);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    reap(pid, 0);
+    end(s);
+}
+
+static pid_t start_holder(struct shared *s)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        check_int(covey_lock_acquire(&s->lock, COVEY_FOREVER), ==, 0);
+        set_step(s, 1);
+        for (;;)
+            (void)pause();
+    }
+    wait_step(s, 1);
+    return pid;
+}
+
+TEST(the_death_of_a_holder_is_reported_once)
+{
+    struct shared *s = make();
+    pid_t pid = start_holder(s);
+    char text[32];
+
+    check_int(covey_lock_acquire(&s->lock, 0.01), ==, COVEY_ETIMEDOUT);
+    check_int(kill(pid, SIGKILL), ==, 0);
+    reap(pid, SIGKILL);
+    (void)snprintf(text, sizeof text, "pid %d", (int)pid);
+    check_fails(covey_lock_acquire(&s->lock, COVEY_FOREVER), COVEY_EOWNERDEAD, text);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    check_int(covey_lock_acquire(&s->lock, 0), ==, 0);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    end(s);
+}
+
+TEST(sleepers_learn_of_the_holders_death_at_once)
+{
+    struct shared *s = make();
+    pid_t holder = start_holder(s);
+    pid_t waiters[12];
+    double start;
+
+    for (int i = 0; i < 12; i++) {
+        waiters[i] = fork();
+        if (waiters[i] == 0) {
+            int r = covey_lock_acquire(&s->lock, COVEY_FOREVER);
+
+            check(r == 0 || r == COVEY_EOWNERDEAD);
+            s->told += r == COVEY_EOWNERDEAD;
+            s->counter++;
+            check_int(covey_lock_release(&s->lock), ==, 0);
+            _exit(0);
+        }
+    }
+    test_sleep_ms(200);
+    start = test_now_s();
+    check_int(kill(holder, SIGKILL), ==, 0);
+    for (int i = 0; i < 12; i++)
+        reap(waiters[i], 0);
+    check(test_now_s() - start < 10);
+    reap(holder, SIGKILL); /* it was a zombie all the time */
+    check_int(s->told, ==, 1);
+    check_int(s->counter, ==, 12);
+    end(s);
+}
+
+TEST(a_stopped_holder_is_alive)
+{
+    struct shared *s = make();
+    pid_t pid = start_holder(s);
+
+    check_int(kill(pid, SIGSTOP), ==, 0);
+    check_int(covey_lock_acquire(&s->lock, 0.2), ==, COVEY_ETIMEDOUT);
+    check_int(kill(pid, SIGKILL), ==, 0);
+    check_int(covey_lock_acquire(&s->lock, COVEY_FOREVER), ==, COVEY_EOWNERDEAD);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    reap(pid, SIGKILL);
+    end(s);
+}
+
+TEST(killed_sleepers_swallow_no_wake, .deadline_s = 120)
+{
+    struct shared *s = make();
+
+    for (int round = 0; round < 200; round++) {
+        pid_t victims[3];
+        pid_t witness;
+
+        check_int(covey_lock_acquire(&s->lock, COVEY_FOREVER), ==, 0);
+        for (int i = 0; i < 3; i++) {
+            victims[i] = fork();
+            if (victims[i] == 0) {
+                (void)covey_lock_acquire(&s->lock, COVEY_FOREVER);
+                (void)covey_lock_release(&s->lock);
+                _exit(0);
+            }
+        }
+        witness = fork();
+        if (witness == 0) {
+            int r = covey_lock_acquire(&s->lock, COVEY_FOREVER);
+
+            check(r == 0 || r == COVEY_EOWNERDEAD);
+            check_int(covey_lock_release(&s->lock), ==, 0);
+            _exit(0);
+        }
+        test_sleep_ms(2);
+        check_int(covey_lock_release(&s->lock), ==, 0);
+        for (int i = 0; i < 3; i++)
+            check_int(kill(victims[i], SIGKILL), ==, 0);
+        reap(witness, 0);
+        for (int i = 0; i < 3; i++)
+            check_int(waitpid(victims[i], NULL, 0), ==, victims[i]);
+        /* A victim that had it may have died with it. */
+        if (covey_lock_acquire(&s->lock, COVEY_FOREVER) < 0)
+            check_int(covey_error_code(), ==, COVEY_EOWNERDEAD);
+        check_int(covey_lock_release(&s->lock), ==, 0);
+    }
+    end(s);
+}
+
+TEST(a_sleeping_waiter_uses_no_cpu)
+{
+    struct shared *s = make();
+    struct rusage usage;
+    pid_t pid;
+    long before;
+
+    check_int(covey_lock_acquire(&s->lock, 0), ==, 0);
+    pid = fork();
+    if (pid == 0) {
+        check_int(covey_lock_acquire(&s->lock, COVEY_FOREVER), ==, 0);
+        check_int(covey_lock_release(&s->lock), ==, 0);
+        check_int(getrusage(RUSAGE_SELF, &usage), ==, 0);
+        _exit(usage.ru_utime.tv_sec == 0 && usage.ru_utime.tv_usec < 200000 ? 0 : 1);
+    }
+    test_sleep_ms(100);
+    before = test_status_of(pid, "voluntary_ctxt_switches");
+    test_sleep_ms(500);
+    check_int(test_status_of(pid, "voluntary_ctxt_switches"), ==, before);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    reap(pid, 0);
+    end(s);
+}
+
+static int interrupts;
+
+static int give_up(void *context)
+{
+    return ++interrupts >= *(int *)context;
+}
+
+static void do_nothing(int signal)
+{
+    (void)signal;
+}
+
+TEST(a_signal_interrupts_a_wait_only_if_the_hook_says_so)
+{
+    struct sigaction action = {.sa_handler = do_nothing};
+    struct shared *s = make();
+    pid_t parent = getpid();
+    int limit = 3;
+    pid_t pid;
+
+    check_int(sigaction(SIGUSR1, &action, NULL), ==, 0);
+    check_int(covey_lock_acquire(&s->lock, 0), ==, 0);
+    pid = fork();
+    if (pid == 0) {
+        for (int i = 0; i < 5; i++) {
+            test_sleep_ms(50);
+            (void)kill(parent, SIGUSR1);
+        }
+        _exit(0);
+    }
+    check_int(covey_lock_acquire(&s->lock, 0.1), ==, COVEY_ETIMEDOUT);
+    covey_on_interrupt(give_up, &limit);
+    check_fails(covey_lock_acquire(&s->lock, COVEY_FOREVER), COVEY_EINTR, "interrupted");
+    check_int(interrupts, ==, 3);
+    reap(pid, 0);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    end(s);
+}
