@@ -7,5 +7,6 @@
 #include <covey/family.h>
 #include <covey/lock.h>
 #include <covey/memory.h>
+#include <covey/queue.h>
 
 #endif

@@ -73,6 +73,18 @@ void test_skip(const char *format, ...)
     _exit(EXIT_SKIPPED);
 }
 
+void test_reap(int pid, int status)
+{
+    int left = -1;
+    int r;
+
+    while ((r = waitpid(pid, &left, 0)) < 0 && errno == EINTR) {
+    }
+    if (r != pid || left != status)
+        test_fail(__FILE__, __LINE__, "process %d left status 0x%x, not 0x%x (waitpid: %d)", pid,
+            (unsigned)left, (unsigned)status, r);
+}
+
 void test_sleep_ms(unsigned ms)
 {
     struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};

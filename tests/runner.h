@@ -98,6 +98,9 @@ void test_check_has(const char *file, int line, const char *text, const char *pa
 /* Ends the test as skipped: only for what the machine cannot do. */
 __attribute__((noreturn, format(printf, 1, 2))) void test_skip(const char *format, ...);
 
+/* Waits for a child, whose wait status must be @status. */
+void test_reap(int pid, int status);
+
 void test_sleep_ms(unsigned ms);
 double test_now_s(void);
 

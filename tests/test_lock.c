@@ -43,14 +43,6 @@ static void wait_step(struct shared *s, int step)
         test_sleep_ms(1);
 }
 
-static void reap(pid_t pid, int expected)
-{
-    int status = -1;
-
-    check_int(waitpid(pid, &status, 0), ==, pid);
-    check_int(status, ==, expected);
-}
-
 TEST(a_lock_excludes_and_times_out)
 {
     struct shared *s = make();
@@ -111,7 +103,7 @@ TEST(processes_count_under_a_lock, .deadline_s = 120)
         }
     }
     for (int i = 0; i < PROCESSES; i++)
-        reap(pids[i], 0);
+        test_reap(pids[i], 0);
     check_int(s->counter, ==, PROCESSES * ROUNDS);
     end(s);
 }
@@ -146,7 +138,7 @@ TEST(another_process_may_release)
         _exit(covey_lock_release(&s->lock) == 0 ? 0 : 1);
     check_int(covey_lock_acquire(&s->lock, COVEY_FOREVER), ==, 0);
     check_int(covey_lock_release(&s->lock), ==, 0);
-    reap(pid, 0);
+    test_reap(pid, 0);
     end(s);
 }
 
@@ -172,7 +164,7 @@ TEST(the_death_of_a_holder_is_reported_once)
 
     check_int(covey_lock_acquire(&s->lock, 0.01), ==, COVEY_ETIMEDOUT);
     check_int(kill(pid, SIGKILL), ==, 0);
-    reap(pid, SIGKILL);
+    test_reap(pid, SIGKILL);
     (void)snprintf(text, sizeof text, "pid %d", (int)pid);
     check_fails(covey_lock_acquire(&s->lock, COVEY_FOREVER), COVEY_EOWNERDEAD, text);
     check_int(covey_lock_release(&s->lock), ==, 0);
@@ -204,9 +196,9 @@ TEST(sleepers_learn_of_the_holders_death_at_once)
     start = test_now_s();
     check_int(kill(holder, SIGKILL), ==, 0);
     for (int i = 0; i < 12; i++)
-        reap(waiters[i], 0);
+        test_reap(waiters[i], 0);
     check(test_now_s() - start < 10);
-    reap(holder, SIGKILL); /* it was a zombie all the time */
+    test_reap(holder, SIGKILL); /* it was a zombie all the time */
     check_int(s->told, ==, 1);
     check_int(s->counter, ==, 12);
     end(s);
@@ -222,7 +214,7 @@ TEST(a_stopped_holder_is_alive)
     check_int(kill(pid, SIGKILL), ==, 0);
     check_int(covey_lock_acquire(&s->lock, COVEY_FOREVER), ==, COVEY_EOWNERDEAD);
     check_int(covey_lock_release(&s->lock), ==, 0);
-    reap(pid, SIGKILL);
+    test_reap(pid, SIGKILL);
     end(s);
 }
 
@@ -255,7 +247,7 @@ TEST(killed_sleepers_swallow_no_wake, .deadline_s = 120)
         check_int(covey_lock_release(&s->lock), ==, 0);
         for (int i = 0; i < 3; i++)
             check_int(kill(victims[i], SIGKILL), ==, 0);
-        reap(witness, 0);
+        test_reap(witness, 0);
         for (int i = 0; i < 3; i++)
             check_int(waitpid(victims[i], NULL, 0), ==, victims[i]);
         /* A victim that had it may have died with it. */
@@ -286,7 +278,7 @@ TEST(a_sleeping_waiter_uses_no_cpu)
     test_sleep_ms(500);
     check_int(test_status_of(pid, "voluntary_ctxt_switches"), ==, before);
     check_int(covey_lock_release(&s->lock), ==, 0);
-    reap(pid, 0);
+    test_reap(pid, 0);
     end(s);
 }
 
@@ -324,7 +316,7 @@ TEST(a_signal_interrupts_a_wait_only_if_the_hook_says_so)
     covey_on_interrupt(give_up, &limit);
     check_fails(covey_lock_acquire(&s->lock, COVEY_FOREVER), COVEY_EINTR, "interrupted");
     check_int(interrupts, ==, 3);
-    reap(pid, 0);
+    test_reap(pid, 0);
     check_int(covey_lock_release(&s->lock), ==, 0);
     end(s);
 }

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: MIT */
+#include "runner.h"
+
+#include <covey.h>
+
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int get_int(covey_queue *q, double timeout_s)
+{
+    int value = -1;
+    size_t size = 0;
+
+    check_int(covey_queue_get(q, &value, sizeof value, &size, timeout_s), ==, 0);
+    check_int(size, ==, sizeof value);
+    return value;
+}
+
+static void put_int(covey_queue *q, int value)
+{
+    check_int(covey_queue_put(q, &value, sizeof value, COVEY_FOREVER), ==, 0);
+}
+
+TEST(items_come_out_in_the_order_they_went_in)
+{
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    check_int(covey_queue_is_empty(q), ==, 1);
+    for (int i = 0; i < 100; i++)
+        put_int(q, i);
+    check_int(covey_queue_size(q), ==, 100);
+    check_int(covey_queue_is_empty(q), ==, 0);
+    for (int i = 0; i < 100; i++)
+        check_int(get_int(q, 0), ==, i);
+    check_int(covey_queue_size(q), ==, 0);
+    check_fails(covey_queue_get(q, &(int){0}, sizeof(int), NULL, 0), COVEY_EEMPTY, "no item");
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(items_of_every_size_go_around_the_ring, .deadline_s = 60)
+{
+    unsigned char in[2048];
+    unsigned char out[2048];
+    unsigned seed = 7;
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .bytes = 4096), ==, 0);
+    check_int(covey_queue_item_max(q), ==, 2048 - 16);
+    for (int round = 0; round < 20000; round++) {
+        size_t size = round % 3 ? (size_t)rand_r(&seed) % 100
+                                : (size_t)rand_r(&seed) % (covey_queue_item_max(q) + 1);
+        size_t got = 1;
+
+        memset(in, rand_r(&seed), size);
+        check_int(covey_queue_put(q, in, size, 0), ==, 0);
+        check_int(covey_queue_get(q, out, sizeof out, &got, 0), ==, 0);
+        check_int(got, ==, size);
+        check(memcmp(in, out, size) == 0);
+    }
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(a_ring_holds_what_it_says)
+{
+    covey_queue *q;
+    char item[24];
+    int n = 0;
+
+    check_int(covey_queue_open(&q, .bytes = 1024), ==, 0);
+    while (covey_queue_put(q, item, sizeof item, 0) == 0)
+        n++;
+    check_int(covey_error_code(), ==, COVEY_EFULL);
+    check_int(n, ==, (1024 - 8) / 32);
+    check_int(covey_queue_size(q), ==, n);
+    check_int(covey_queue_is_full(q, sizeof item), ==, 1);
+    for (int i = 0; i < 2; i++) /* the next cell does not fit behind the last: it takes both */
+        check_int(covey_queue_get(q, item, sizeof item, NULL, 0), ==, 0);
+    check_int(covey_queue_is_full(q, sizeof item), ==, 0);
+    check_int(covey_queue_put(q, item, sizeof item, 0), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(the_number_of_items_is_bounded)
+{
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .items = 3), ==, 0);
+    for (int round = 0; round < 10000; round++) {
+        for (int i = 0; i < 3; i++)
+            put_int(q, i);
+        check_int(covey_queue_is_full(q, 1), ==, 1);
+        check_fails(covey_queue_put(q, "x", 1, 0), COVEY_EFULL, "no room");
+        for (int i = 0; i < 3; i++)
+            check_int(get_int(q, 0), ==, i);
+    }
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(timeouts_are_kept)
+{
+    covey_queue *q;
+    char item[8] = "";
+    double start = test_now_s();
+
+    check_int(covey_queue_open(&q, .items = 1), ==, 0);
+    check_int(covey_queue_get(q, item, 8, NULL, 0.05), ==, COVEY_EEMPTY);
+    check(test_now_s() - start >= 0.05);
+    check_int(covey_queue_put(q, item, 8, -1), ==, 0);
+    start = test_now_s();
+    check_int(covey_queue_put(q, item, 8, 0.05), ==, COVEY_EFULL);
+    check(test_now_s() - start >= 0.05);
+    check_fails(covey_queue_get(q, item, 8, NULL, (double)NAN), COVEY_EINVAL, "not a number");
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(a_small_buffer_loses_nothing)
+{
+    covey_queue *q;
+    char buffer[16];
+    size_t size = 0;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    check_int(covey_queue_put(q, "hello, world", 13, 0), ==, 0);
+    check_fails(covey_queue_get(q, buffer, 5, &size, 0), COVEY_ETOOBIG, "13 bytes");
+    check_int(size, ==, 13);
+    check_int(covey_queue_get(q, NULL, 0, &size, 0), ==, COVEY_ETOOBIG);
+    check_int(covey_queue_get(q, buffer, size, &size, 0), ==, 0);
+    check_str(buffer, "hello, world");
+    check_int(covey_queue_put(q, NULL, 0, 0), ==, 0);
+    check_int(covey_queue_get(q, NULL, 0, &size, 0), ==, 0);
+    check_int(size, ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(misuse_of_a_queue_is_named)
+{
+    covey_queue *q;
+    char item[1];
+
+    check_fails(covey_queue_open(NULL), COVEY_EINVAL, "queue is NULL");
+    check_fails(covey_queue_open(&q, .bytes = SIZE_MAX), COVEY_EINVAL, "bytes is");
+    check_fails(covey_queue_open(&q, .bytes = (size_t)1 << 40), COVEY_ENOMEM, "");
+    check_fails(covey_queue_put(NULL, item, 1, 0), COVEY_EINVAL, "not a queue");
+    check_fails(covey_queue_get((covey_queue *)(void *)item, item, 1, NULL, 0), COVEY_EINVAL,
+        "not a queue");
+    check_int(covey_queue_open(&q), ==, 0);
+    check_fails(covey_queue_put(q, NULL, 1, 0), COVEY_EINVAL, "item is NULL");
+    check_fails(covey_queue_get(q, NULL, 1, NULL, 0), COVEY_EINVAL, "item is NULL");
+    check_fails(covey_queue_put(q, item, 1 << 20, 0), COVEY_ETOOBIG, "1048576");
+    check_fails(covey_queue_put(q, item, SIZE_MAX, 0), COVEY_ETOOBIG, "bytes");
+    check_fails(covey_queue_is_full(q, SIZE_MAX), COVEY_ETOOBIG, "bytes");
+    check_int(covey_queue_free(q), ==, 0);
+    check_fails(covey_queue_free(q), COVEY_EINVAL, "not a queue");
+    check_fails(covey_queue_size(q), COVEY_EINVAL, "not a queue");
+    check_int(covey_queue_item_max(q), ==, 0);
+    check_int(covey_queue_free(NULL), ==, 0);
+}
+
+TEST(a_closed_queue_is_drained_and_then_ends)
+{
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    put_int(q, 1);
+    put_int(q, 2);
+    check_int(covey_queue_is_closed(q), ==, 0);
+    check_int(covey_queue_close(q), ==, 0);
+    check_int(covey_queue_close(q), ==, 0);
+    check_int(covey_queue_is_closed(q), ==, 1);
+    check_fails(covey_queue_put(q, "x", 1, COVEY_FOREVER), COVEY_ECLOSED, "closed");
+    check_int(covey_queue_size(q), ==, 2);
+    check_int(get_int(q, COVEY_FOREVER), ==, 1);
+    check_int(get_int(q, COVEY_FOREVER), ==, 2);
+    check_fails(
+        covey_queue_get(q, &(int){0}, 4, NULL, COVEY_FOREVER), COVEY_ECLOSED, "closed");
+    check_int(covey_queue_size(q), ==, 0);
+    check_int(covey_queue_is_empty(q), ==, 1);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(closing_wakes_all_who_wait)
+{
+    covey_queue *full;
+    covey_queue *empty;
+    pid_t pids[8];
+
+    check_int(covey_queue_open(&full, .items = 1), ==, 0);
+    check_int(covey_queue_open(&empty), ==, 0);
+    put_int(full, 0);
+    for (int i = 0; i < 8; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            int r = i % 2 ? covey_queue_put(full, "x", 1, COVEY_FOREVER)
+                          : covey_queue_get(empty, &(int){0}, 4, NULL, COVEY_FOREVER);
+
+            _exit(r == COVEY_ECLOSED ? 0 : 1);
+        }
+    }
+    test_sleep_ms(100);
+    check_int(covey_queue_close(full), ==, 0);
+    check_int(covey_queue_close(empty), ==, 0);
+    for (int i = 0; i < 8; i++)
+        test_reap(pids[i], 0);
+    check_int(covey_queue_free(full), ==, 0);
+    check_int(covey_queue_free(empty), ==, 0);
+}
+
+TEST(a_writer_and_a_reader_share_a_queue)
+{
+    enum { N = 200000 };
+    covey_queue *q;
+    pid_t pid;
+
+    check_int(covey_queue_open(&q, .bytes = 4096), ==, 0);
+    pid = fork();
+    if (pid == 0) {
+        for (int i = 0; i < N; i++)
+            put_int(q, i);
+        put_int(q, -1);
+        _exit(0);
+    }
+    for (int i = 0; i < N; i++)
+        check_int(get_int(q, COVEY_FOREVER), ==, i);
+    check_int(get_int(q, COVEY_FOREVER), ==, -1);
+    test_reap(pid, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+/* Producers put (producer, number); consumers check the order of each producer. */
+struct item {
+    int producer;
+    int number;
+};
+
+static void consume(covey_queue *q, long *sum)
+{
+    int last[16];
+    struct item item;
+    int r;
+
+    memset(last, -1, sizeof last);
+    while ((r = covey_queue_get(q, &item, sizeof item, NULL, COVEY_FOREVER)) == 0) {
+        check_int(item.number, >, last[item.producer]);
+        last[item.producer] = item.number;
+        __atomic_fetch_add(sum, item.number, __ATOMIC_SEQ_CST);
+    }
+    check_int(r, ==, COVEY_ECLOSED);
+}
+
+static void many_to_many(int producers, int consumers, int n, size_t bytes, size_t items)
+{
+    long *sum = covey_calloc(1, sizeof *sum);
+    covey_queue *q;
+    pid_t pids[32];
+
+    check_int(covey_queue_open(&q, .bytes = bytes, .items = items), ==, 0);
+    for (int i = 0; i < producers + consumers; i++) {
+        pids[i] = fork();
+        if (pids[i] != 0)
+            continue;
+        if (i < producers) {
+            for (int k = 0; k < n; k++) {
+                struct item item = {i, k};
+
+                check_int(covey_queue_put(q, &item, sizeof item, COVEY_FOREVER), ==, 0);
+            }
+        } else {
+            consume(q, sum);
+        }
+        _exit(0);
+    }
+    for (int i = 0; i < producers; i++)
+        test_reap(pids[i], 0);
+    check_int(covey_queue_close(q), ==, 0);
+    for (int i = producers; i < producers + consumers; i++)
+        test_reap(pids[i], 0);
+    check_int(*sum, ==, (long)producers * n * (n - 1) / 2);
+    check_int(covey_queue_free(q), ==, 0);
+    check_int(covey_free(sum), ==, 0);
+}
+
+TEST(many_producers_and_consumers_share_a_queue, .deadline_s = 120)
+{
+    many_to_many(4, 4, 50000, 0, 0);
+    many_to_many(8, 2, 10000, 1024, 0);
+    many_to_many(2, 8, 10000, 0, 1);
+    many_to_many(1, 1, 50000, 128, 0);
+}
+
+static void *get_in_thread(void *context)
+{
+    static long sum;
+
+    consume(context, &sum);
+    return &sum;
+}
+
+TEST(threads_share_a_queue, .deadline_s = 120)
+{
+    pthread_t threads[4];
+    covey_queue *q;
+    void *sum = NULL;
+
+    check_int(covey_queue_open(&q, .bytes = 512), ==, 0);
+    for (int i = 0; i < 4; i++)
+        check_int(pthread_create(&threads[i], NULL, get_in_thread, q), ==, 0);
+    for (int k = 0; k < 40000; k++) {
+        struct item item = {0, k};
+
+        check_int(covey_queue_put(q, &item, sizeof item, COVEY_FOREVER), ==, 0);
+    }
+    check_int(covey_queue_close(q), ==, 0);
+    for (int i = 0; i < 4; i++)
+        check_int(pthread_join(threads[i], &sum), ==, 0);
+    check_int(*(long *)sum, ==, (long)40000 * 39999 / 2);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+/* Deaths ************************************************************************************* */
+
+static pid_t start_producer(covey_queue *q, int id, int first)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        for (int k = first;; k++) {
+            struct item item = {id, k};
+
+            if (covey_queue_put(q, &item, sizeof item, COVEY_FOREVER) != 0)
+                _exit(1);
+        }
+    }
+    return pid;
+}
+
+TEST(killed_producers_break_nothing, .deadline_s = 120)
+{
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .bytes = 512), ==, 0);
+    for (int round = 0; round < 150; round++) {
+        pid_t pids[2] = {start_producer(q, 0, 0), start_producer(q, 1, 0)};
+        int last[2] = {-1, -1};
+        struct item item;
+
+        for (int k = 0; k < 50 + round; k++) {
+            check_int(covey_queue_get(q, &item, sizeof item, NULL, COVEY_FOREVER), ==, 0);
+            check_int(item.number, ==, last[item.producer] + 1);
+            last[item.producer]++;
+        }
+        for (int i = 0; i < 2; i++)
+            check_int(kill(pids[i], SIGKILL), ==, 0);
+        for (int i = 0; i < 2; i++)
+            test_reap(pids[i], SIGKILL);
+        while (covey_queue_get(q, &item, sizeof item, NULL, 0) == 0) {
+            check_int(item.number, ==, last[item.producer] + 1);
+            last[item.producer]++;
+        }
+        check_int(covey_error_code(), ==, COVEY_EEMPTY);
+        check_int(covey_queue_size(q), ==, 0);
+    }
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(killed_consumers_take_one_item_at_most, .deadline_s = 120)
+{
+    covey_queue *q;
+    int *last = covey_calloc(2, sizeof *last);
+
+    check_int(covey_queue_open(&q, .bytes = 512), ==, 0);
+    for (int round = 0; round < 150; round++) {
+        pid_t producer = start_producer(q, 0, 0);
+        struct item item;
+        pid_t victim;
+
+        last[0] = -1;
+        victim = fork();
+        if (victim == 0) {
+            while (covey_queue_get(q, &item, sizeof item, NULL, COVEY_FOREVER) == 0) {
+                if (item.number != last[0] + 1)
+                    _exit(2);
+                last[0] = item.number;
+            }
+            _exit(1);
+        }
+        test_sleep_ms(1 + round % 4);
+        check_int(kill(victim, SIGKILL), ==, 0);
+        test_reap(victim, SIGKILL);
+        check_int(covey_queue_get(q, &item, sizeof item, NULL, COVEY_FOREVER), ==, 0);
+        check(item.number == last[0] + 1 || item.number == last[0] + 2);
+        for (int k = item.number + 1; k < item.number + 50; k++) {
+            struct item next;
+
+            check_int(covey_queue_get(q, &next, sizeof next, NULL, COVEY_FOREVER), ==, 0);
+            check_int(next.number, ==, k);
+        }
+        check_int(kill(producer, SIGKILL), ==, 0);
+        test_reap(producer, SIGKILL);
+        while (covey_queue_get(q, &item, sizeof item, NULL, 0) == 0) {
+        }
+    }
+    check_int(covey_queue_free(q), ==, 0);
+    check_int(covey_free(last), ==, 0);
+}
+
+TEST(idle_waiters_do_not_wake_up)
+{
+    covey_queue *q;
+    pid_t pid;
+    long before;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    pid = fork();
+    if (pid == 0)
+        _exit(get_int(q, COVEY_FOREVER) == 5 ? 0 : 1);
+    test_sleep_ms(100);
+    before = test_status_of(pid, "voluntary_ctxt_switches");
+    test_sleep_ms(500);
+    check_int(test_status_of(pid, "voluntary_ctxt_switches"), ==, before);
+    check_int(test_status_of(pid, "nonvoluntary_ctxt_switches"), >=, 0);
+    put_int(q, 5);
+    test_reap(pid, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
