@@ -19,10 +19,7 @@
 
 #include <stdint.h>
 
-enum cv_root {
-    CV_ROOT_MODULES, /* proc/module.h */
-    CV_ROOT_COUNT = 8,
-};
+enum { CV_ROOT_COUNT = 256 };
 
 struct cv_family {
     uint64_t magic;
@@ -39,7 +36,7 @@ struct cv_family {
     /* Where the next search for a free slot starts, so that slots rest before they are reused. */
     uint32_t slot_rover;
 
-    /* First blocks of structures of the floors above, 0 until one is made; set once, by CAS. */
+    /* Blocks of the process floor (proc/function.h), 0 until one is made; each set once, by CAS. */
     uint64_t root[CV_ROOT_COUNT];
 
     struct cv_heap heap;

@@ -402,16 +402,33 @@ static bool has_room(uint32_t page, uint32_t class)
         cv_load_relaxed(&note_of(page)->used) < blocks_in_slab(class);
 }
 
+static bool is_process(uint32_t owner)
+{
+    return !(owner >> 31);
+}
+
+static uint64_t seen_bit(uint32_t tag)
+{
+    return UINT64_C(1) << cv_tag_slot(tag) % 64;
+}
+
+/* Before the tag appears on the page. */
+static void mark_seen(uint32_t page, uint32_t tag)
+{
+    struct cv_page_note *note = note_of(page);
+
+    if (!(cv_load_relaxed(&note->seen) & seen_bit(tag)))
+        (void)cv_fetch_or(&note->seen, seen_bit(tag));
+}
+
 /* The index of the block taken; blocks_in_slab() when there is none to be had on this page. */
 static uint32_t take_block(uint32_t page, uint32_t class, uint32_t start)
 {
     struct cv_page_note *note = note_of(page);
-    uint64_t bit = UINT64_C(1) << cv_tag_slot(cv_self->tag) % 64;
     uint32_t *tags = tags_of(page);
     uint32_t n = blocks_in_slab(class);
 
-    if (!(cv_load_relaxed(&note->seen) & bit))
-        (void)cv_fetch_or(&note->seen, bit);
+    mark_seen(page, my_tag());
     for (uint32_t k = 0; k < n; k++) {
         uint32_t i = start + k < n ? start + k : start + k - n;
 
@@ -598,13 +615,12 @@ bool cv_heap_give(void *block, uint32_t from, uint32_t to)
 
     if (p.owner != from || !from)
         return false;
-    if (to == my_tag())
-        cv_store_seq(&cv_self->slot->owns, 1);
+    if (is_process(to))
+        cv_store_seq(&cv_member_of(to)->owns, 1);
     if (kind_of(p.word) == RUN)
         return cv_cas64(word_of(p.page), p.word, word_make(RUN, n_of(p.word), to));
-    if (to == my_tag())
-        (void)cv_fetch_or(
-            &note_of(p.page)->seen, UINT64_C(1) << cv_tag_slot(cv_self->tag) % 64);
+    if (is_process(to))
+        mark_seen(p.page, to);
     return cv_cas32(&tags_of(p.page)[p.index], from, to);
 }
 
@@ -661,7 +677,6 @@ static void refresh_hints(void)
 
 bool cv_heap_sweep(uint64_t tag)
 {
-    uint64_t bit = UINT64_C(1) << cv_tag_slot(tag) % 64;
     uint32_t dead = cv_tag_short(tag);
     uint32_t ready = cv_load_acquire(&heap()->ready);
 
@@ -680,7 +695,7 @@ bool cv_heap_sweep(uint64_t tag)
         case SLAB:
             if (kind_of(word) == SHUT && owner_of(word) == dead)
                 (void)cv_cas64(word_of(page), word, word_make(SLAB, n, 0));
-            if (cv_load_acquire(&note_of(page)->seen) & bit)
+            if (cv_load_acquire(&note_of(page)->seen) & seen_bit(dead))
                 sweep_slab(page, n, dead);
             break;
         default:
@@ -849,7 +864,7 @@ pid_t covey_owner(const void *block)
     owner = cv_heap_owner(block, NULL);
     if (!owner)
         return cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
-    return owner >> 31 ? 0 : cv_member_short_pid(owner);
+    return is_process(owner) ? cv_member_short_pid(owner) : 0;
 }
 
 int covey_trim(void)

@@ -88,16 +88,9 @@ static bool pid_exists(pid_t pid)
 
 static bool is_takeable(struct cv_member *m, uint64_t state)
 {
-    switch (phase_of(state)) {
-    case CV_FREE:
-        return true;
-    case CV_BORN:
-        return who_of(state) != getpid() && !pid_exists(who_of(state));
-    case CV_GONE:
-        return !cv_load_acquire(&m->kept) || cv_member_is_past(m->parent);
-    default:
-        return false;
-    }
+    if (phase_of(state) == CV_GONE)
+        return !cv_load_acquire(&m->kept) || cv_member_is_past(cv_load_acquire(&m->parent));
+    return phase_of(state) == CV_FREE;
 }
 
 /* Takes slot @i for this process; its tag, or 0. */
@@ -112,9 +105,10 @@ static uint64_t take_slot(uint32_t i)
     m->joined_ns = 0;
     m->pid = 0;
     m->told = 0;
-    m->parent = 0;
     m->owns = 0;
-    cv_store_release(&m->kept, 0);
+    memset(m->room, 0, sizeof m->room);
+    cv_store_relaxed(&m->kept, 0);
+    cv_store_release(&m->parent, 0);
     return tag_of(i, born);
 }
 
@@ -223,8 +217,8 @@ uint64_t cv_member_reserve(void)
     if (tag) {
         struct cv_member *m = cv_member_of(tag);
 
-        m->parent = cv_self->tag;
-        cv_store_release(&m->kept, 1);
+        cv_store_relaxed(&m->kept, 1);
+        cv_store_release(&m->parent, cv_self->tag);
     }
     return tag;
 }
@@ -232,10 +226,18 @@ uint64_t cv_member_reserve(void)
 void cv_member_cancel(uint64_t tag)
 {
     struct cv_member *m = cv_member_of(tag);
+
+    cv_store_release(&m->kept, 0);
+    (void)cv_member_end_born(tag);
+}
+
+bool cv_member_end_born(uint64_t tag)
+{
+    struct cv_member *m = cv_member_of(tag);
     uint64_t state = cv_load_acquire(&m->state);
 
-    if (generation_of(state) == cv_tag_generation(tag) && phase_of(state) == CV_BORN)
-        (void)cv_cas64(&m->state, state, with_phase(state, CV_FREE));
+    return generation_of(state) == cv_tag_generation(tag) && phase_of(state) == CV_BORN &&
+        cv_cas64(&m->state, state, with_phase(state, CV_DEAD)) && cv_member_bury(tag);
 }
 
 /* First the slot becomes this process's own, so that no burial of its parent takes it away. */
@@ -252,8 +254,23 @@ int cv_member_become(uint64_t tag)
     return 0;
 }
 
+/* The slot was reserved by the dead process @context, which never started anybody in it. */
+static bool abandon_one(uint64_t tag, enum cv_phase phase, void *context)
+{
+    uint64_t parent = *(uint64_t *)context;
+    struct cv_member *m = cv_member_of(tag);
+    uint64_t state = cv_load_acquire(&m->state);
+
+    if (phase == CV_BORN && cv_load_acquire(&m->parent) == parent &&
+        who_of(state) == (pid_t)cv_member_of(parent)->pid &&
+        tag_of(cv_tag_slot(tag), state) == tag && phase_of(state) == CV_BORN)
+        (void)cv_member_end_born(tag);
+    return true;
+}
+
 static bool sweep_all(uint64_t tag)
 {
+    cv_member_each(abandon_one, &tag);
     for (int i = 0; i < SWEEPS_MAX && sweeps[i]; i++) {
         if (!sweeps[i](tag))
             return false;
@@ -368,8 +385,15 @@ static bool bury_one(uint64_t tag, enum cv_phase phase, void *context)
 {
     unsigned *living = context;
 
-    if (phase == CV_BORN || phase == CV_GONE)
+    if (phase == CV_GONE)
         return true;
+    if (phase == CV_BORN) {
+        pid_t who = who_of(cv_load_acquire(&cv_member_of(tag)->state));
+
+        if (who != getpid() && !pid_exists(who))
+            (void)cv_member_end_born(tag);
+        return true;
+    }
     if (cv_member_is_dead(tag, 0))
         (void)cv_member_bury(tag);
     else

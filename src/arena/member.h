@@ -10,13 +10,14 @@
  * State of a slot (one word, changed by compare-exchange only):
  *
  *   FREE --> BORN --> ALIVE --> DEAD --> GONE --> (BORN of the next generation)
- *     ^        |
- *     +--------+  the starter gave up, or died before the child came to life
+ *              |                  ^
+ *              +------------------+  the child never came to life
  *
  *   BORN   Reserved by the process @who (a pid): for a child that it is about to start, or for
- *          itself. Only @who and the child write the slot. A kill leaves BORN; the burial of @who
- *          frees it. (Should @who be no member yet: whoever looks for a slot frees it, once no
- *          process has that pid.)
+ *          itself. A child that comes to life makes itself @who first. Only @who writes the slot,
+ *          and blocks may carry its tag: what is meant for the child. A kill leaves BORN, for the
+ *          parent to bury when it reaps the child, or with the parent; or for whoever finds that
+ *          no process has that pid.
  *   ALIVE  Set by the process itself, after pid, joined_ns and the life words are in place. Only
  *          now may anything carry its tag.
  *   DEAD   Set by whoever has proved the death (below), or by the process when it leaves.
@@ -141,8 +142,11 @@ struct cv_member *cv_member_of(uint64_t tag);
 /* Reserves a slot for a child to be: its tag, or 0 with a message. The child's @kept is set. */
 uint64_t cv_member_reserve(void);
 
-/* Undoes it, if the child has not come to life. */
+/* Undoes it: there is no child. */
 void cv_member_cancel(uint64_t tag);
+
+/* Buries a slot that is BORN and whose process is known to be dead. */
+bool cv_member_end_born(uint64_t tag);
 
 /* In a child of this process's or another's making: become the member that was reserved. */
 int cv_member_become(uint64_t tag);
