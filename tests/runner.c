@@ -296,6 +296,7 @@ int main(int argc, char **argv)
     unsigned number = 0;
     unsigned failed = 0;
 
+    covey_main(argc, argv);
     if (argc == 2 && strcmp(argv[1], "--list") == 0) {
         for (const struct test *t = tests; t; t = t->next)
             (void)puts(t->name);

@@ -231,6 +231,29 @@ void cv_member_cancel(uint64_t tag)
     (void)cv_member_end_born(tag);
 }
 
+bool cv_member_withdraw(uint64_t tag)
+{
+    uint64_t state = cv_load_acquire(&cv_member_of(tag)->state);
+
+    return phase_of(state) == CV_BORN && who_of(state) == getpid() && cv_member_end_born(tag);
+}
+
+enum cv_phase cv_member_phase(uint64_t tag)
+{
+    uint64_t state = cv_load_acquire(&cv_member_of(tag)->state);
+
+    return generation_of(state) == cv_tag_generation(tag) ? phase_of(state) : CV_GONE;
+}
+
+void cv_member_set_dead(uint64_t tag)
+{
+    struct cv_member *m = cv_member_of(tag);
+    uint64_t state = cv_load_acquire(&m->state);
+
+    if (generation_of(state) == cv_tag_generation(tag) && phase_of(state) == CV_ALIVE)
+        (void)cv_cas64(&m->state, state, with_phase(state, CV_DEAD));
+}
+
 bool cv_member_end_born(uint64_t tag)
 {
     struct cv_member *m = cv_member_of(tag);

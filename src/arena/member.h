@@ -145,6 +145,15 @@ uint64_t cv_member_reserve(void);
 /* Undoes it: there is no child. */
 void cv_member_cancel(uint64_t tag);
 
+/* Takes the slot back before a child has made it its own: true; false when one has. */
+bool cv_member_withdraw(uint64_t tag);
+
+/* What has become of the slot; CV_GONE when it is another's. */
+enum cv_phase cv_member_phase(uint64_t tag);
+
+/* The caller has proof that the process is dead. */
+void cv_member_set_dead(uint64_t tag);
+
 /* Buries a slot that is BORN and whose process is known to be dead. */
 bool cv_member_end_born(uint64_t tag);
 

@@ -160,14 +160,25 @@ int cv_memory_attach(struct cv_memory *memory, int fd, char *base, size_t size)
     return 0;
 }
 
-void cv_memory_unmap(struct cv_memory *memory)
+static bool is_ours(const struct cv_memory *memory)
 {
     uint64_t inode;
 
+    return inode_of(memory->fd, &inode) == 0 && inode == memory->inode;
+}
+
+int cv_memory_check(const struct cv_memory *memory)
+{
+    return is_ours(memory)
+        ? 0
+        : cv_fail(COVEY_ESYS, "descriptor %d, the family's memory, was closed", memory->fd);
+}
+
+void cv_memory_unmap(struct cv_memory *memory)
+{
     if (memory->base)
         (void)munmap(memory->base, memory->size);
-    if (memory->fd >= 0 &&
-        (!memory->inode || (inode_of(memory->fd, &inode) == 0 && inode == memory->inode)))
+    if (memory->fd >= 0 && (!memory->inode || is_ours(memory)))
         (void)close(memory->fd);
     memory->base = NULL;
     memory->fd = -1;
@@ -180,8 +191,7 @@ void cv_memory_unmap(struct cv_memory *memory)
  */
 int cv_memory_claim(const struct cv_memory *memory, char *start, size_t size)
 {
-    uint64_t inode;
-    bool ours = inode_of(memory->fd, &inode) == 0 && inode == memory->inode;
+    bool ours = is_ours(memory);
     int r;
 
     do {

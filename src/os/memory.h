@@ -25,6 +25,9 @@ int cv_memory_create(struct cv_memory *memory, size_t size, size_t size_min);
 /* Maps @fd, of another process of the family, at the very address that it uses there. */
 int cv_memory_attach(struct cv_memory *memory, int fd, char *base, size_t size);
 
+/* Is the descriptor still there, and what it was? 0 or COVEY_ESYS. */
+int cv_memory_check(const struct cv_memory *memory);
+
 void cv_memory_unmap(struct cv_memory *memory);
 
 /* Makes sure that the pages of [@start, @start + @size) exist, so that using them cannot fail. */

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -25,6 +26,20 @@
 #define SYS_pidfd_send_signal 424
 #endif
 enum { WAIT_PIDFD = 3 };
+
+/* PIDFD_GET_INFO: since Linux 6.13, with exit codes since 6.15. */
+struct pidfd_info {
+    uint64_t mask;
+    uint64_t cgroup;
+    uint32_t ids[11];
+    int32_t exit_code;
+};
+
+#define GET_INFO _IOWR(0xFF, 11, struct pidfd_info)
+
+enum { INFO_EXIT = 1 << 3 };
+
+_Static_assert(sizeof(struct pidfd_info) == 64, "the kernel's first version of it");
 
 int cv_pid_open(pid_t pid, int *pidfd)
 {
@@ -175,4 +190,14 @@ int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status)
         return 0;
     *status = status_of(&info);
     return 1;
+}
+
+bool cv_pid_exit_info(int pidfd, int *status)
+{
+    struct pidfd_info info = {.mask = INFO_EXIT};
+
+    if (ioctl(pidfd, GET_INFO, &info) != 0 || !(info.mask & INFO_EXIT))
+        return false;
+    *status = info.exit_code;
+    return true;
 }

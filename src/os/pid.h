@@ -31,4 +31,7 @@ bool cv_pid_lives(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t patience
  */
 int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status);
 
+/* How a process ended that somebody else has reaped; Linux 6.15 and later. */
+bool cv_pid_exit_info(int pidfd, int *status);
+
 #endif

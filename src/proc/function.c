@@ -77,7 +77,7 @@ int cv_function_export(cv_any_function *function, uint64_t *number)
 {
     uintptr_t address = (uintptr_t)function;
     struct cv_module module;
-    unsigned place;
+    unsigned place = 0;
     int r;
 
     if (!cv_module_at(address, &module))

@@ -92,11 +92,11 @@ static bool watch_lives(struct watched *w, const uint64_t *tags, unsigned n_tags
     return true;
 }
 
-static int after_signal(void)
+int cv_wait_interrupted(void)
 {
     if (interrupt_hook.call && interrupt_hook.call(interrupt_hook.context) != 0)
         return cv_fail(COVEY_EINTR, "interrupted by a signal");
-    return CV_WAIT_AGAIN;
+    return 0;
 }
 
 int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_watch *words,
@@ -128,7 +128,7 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_w
             return CV_WAIT_DEATH;
     }
     if (result == CV_FUTEX_EINTR)
-        return after_signal();
+        return cv_wait_interrupted();
     return result == CV_FUTEX_TIMEDOUT && until == wait->deadline_ns ? COVEY_ETIMEDOUT
                                                                       : CV_WAIT_AGAIN;
 }

@@ -77,6 +77,9 @@ bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen);
 int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_watch *words,
     unsigned n_words, const uint64_t *tags, unsigned n_tags);
 
+/* A signal handler has run in this thread: 0 to go on waiting, or COVEY_EINTR. */
+int cv_wait_interrupted(void);
+
 /* What was waited for has been taken, or will not be. Not needed if nothing was waited for. */
 void cv_wait_end(struct cv_wait *wait);
 
