@@ -19,11 +19,11 @@ static const enum covey_method methods[] = {COVEY_FORK, COVEY_SPAWN, COVEY_FORKS
 static const char *const method_names[] = {"fork", "spawn", "forkserver"};
 
 /* The body is a test for each start method. */
-#define TEST_METHODS(name, ...)                                                                    \
+#define TEST_METHODS(name, seconds)                                                                \
     static void name##_body(enum covey_method method);                                             \
-    TEST(name##_by_fork, ##__VA_ARGS__) { name##_body(COVEY_FORK); }                               \
-    TEST(name##_by_spawn, ##__VA_ARGS__) { name##_body(COVEY_SPAWN); }                             \
-    TEST(name##_by_forkserver, ##__VA_ARGS__) { name##_body(COVEY_FORKSERVER); }                   \
+    TEST(name##_by_fork, .deadline_s = (seconds)) { name##_body(COVEY_FORK); }                     \
+    TEST(name##_by_spawn, .deadline_s = (seconds)) { name##_body(COVEY_SPAWN); }                   \
+    TEST(name##_by_forkserver, .deadline_s = (seconds)) { name##_body(COVEY_FORKSERVER); }         \
     static void name##_body(enum covey_method method)
 
 struct shared {
@@ -129,7 +129,7 @@ static void end_server(void)
     check_int(covey_close(), ==, 0);
 }
 
-TEST_METHODS(exit_codes_are_right, .deadline_s = 60)
+TEST_METHODS(exit_codes_are_right, 60)
 {
     check_int(exit_code_of(method, 0), ==, 0);
     check_int(exit_code_of(method, 42), ==, 42);
@@ -166,7 +166,7 @@ static int look_at_argument(void *argument)
     return 3;
 }
 
-TEST_METHODS(a_process_gets_a_copy_of_its_argument)
+TEST_METHODS(a_process_gets_a_copy_of_its_argument, 30)
 {
     struct message m = {make(), "from the parent"};
     covey_process *p;
@@ -195,7 +195,7 @@ static int wait_for_step(void *argument)
     return 5;
 }
 
-TEST_METHODS(a_running_process_can_be_watched)
+TEST_METHODS(a_running_process_can_be_watched, 30)
 {
     struct shared *s = make();
     covey_process *children[4];
@@ -232,7 +232,7 @@ TEST_METHODS(a_running_process_can_be_watched)
     end_server();
 }
 
-TEST_METHODS(a_process_can_be_terminated_and_killed)
+TEST_METHODS(a_process_can_be_terminated_and_killed, 30)
 {
     for (int i = 0; i < 3; i++) {
         struct shared *s = make();
@@ -277,7 +277,7 @@ static size_t blocks(void)
     return stats.blocks;
 }
 
-TEST_METHODS(a_joined_process_has_left_nothing)
+TEST_METHODS(a_joined_process_has_left_nothing, 30)
 {
     struct shared *s = make();
     size_t before = blocks();
@@ -364,7 +364,7 @@ static void daemon_ends_with_parent(enum covey_method method, bool from_thread, 
     check_int(covey_free(o.shared), ==, 0);
 }
 
-TEST_METHODS(a_daemon_ends_with_its_parent, .deadline_s = 60)
+TEST_METHODS(a_daemon_ends_with_its_parent, 60)
 {
     daemon_ends_with_parent(method, false, false);
     daemon_ends_with_parent(method, false, true);
@@ -398,7 +398,7 @@ static int have_daemons_below(void *argument)
     return 0;
 }
 
-TEST_METHODS(daemons_of_daemons_end_too, .deadline_s = 60)
+TEST_METHODS(daemons_of_daemons_end_too, 60)
 {
     struct order o = {make(), method, false};
     covey_process *p;
@@ -425,7 +425,7 @@ static int sleep_300_ms(void *argument)
     return 0;
 }
 
-TEST_METHODS(joins_cost_the_longest_child_and_not_the_sum, .deadline_s = 60)
+TEST_METHODS(joins_cost_the_longest_child_and_not_the_sum, 60)
 {
     covey_process *p[10];
     double start;
@@ -452,7 +452,7 @@ static void *start_many(void *argument)
     return NULL;
 }
 
-TEST_METHODS(threads_may_start_processes_at_once, .deadline_s = 120)
+TEST_METHODS(threads_may_start_processes_at_once, 120)
 {
     pthread_t threads[4];
 
@@ -495,7 +495,7 @@ TEST(detached_processes_leave_no_zombies)
     check_int(covey_free(s), ==, 0);
 }
 
-TEST_METHODS(a_process_may_start_processes)
+TEST_METHODS(a_process_may_start_processes, 30)
 {
     struct order o = {make(), method, false};
     covey_process *p;
@@ -535,7 +535,7 @@ static int watch_a_sibling(void *argument)
     return 0;
 }
 
-TEST_METHODS(any_member_may_join_and_kill_another)
+TEST_METHODS(any_member_may_join_and_kill_another, 30)
 {
     struct pair pair = {make(), NULL};
     covey_process *watcher;
@@ -570,7 +570,7 @@ static void *join_from_thread(void *process)
     return NULL;
 }
 
-TEST_METHODS(several_threads_may_join_one_process)
+TEST_METHODS(several_threads_may_join_one_process, 30)
 {
     struct shared *s = make();
     pthread_t threads[4];
@@ -590,7 +590,7 @@ TEST_METHODS(several_threads_may_join_one_process)
 
 /* A guest ************************************************************************************ */
 
-TEST_METHODS(a_program_that_ignores_sigchld_can_join)
+TEST_METHODS(a_program_that_ignores_sigchld_can_join, 30)
 {
     covey_process *p;
     int how = 6;
@@ -624,7 +624,7 @@ TEST(a_program_that_waits_for_any_child_can_join)
     check_int(covey_free(s), ==, 0);
 }
 
-TEST_METHODS(starting_changes_nothing_of_the_programs)
+TEST_METHODS(starting_changes_nothing_of_the_programs, 30)
 {
     struct sigaction before[65];
     sigset_t mask_before;
@@ -658,7 +658,7 @@ static int look_at_signals(void *argument)
     return sigismember(&mask, SIGCHLD) == 0 && action.sa_handler == SIG_DFL ? 0 : 1;
 }
 
-TEST_METHODS(children_have_the_signals_that_they_would_have)
+TEST_METHODS(children_have_the_signals_that_they_would_have, 30)
 {
     covey_process *p;
     int code = 9;
@@ -815,7 +815,7 @@ TEST(the_fork_server_has_one_thread_and_no_memory_of_ours)
     memset(memory, 1, size);
     check_int(covey_process_start(&p, touch_nothing, .method = COVEY_FORKSERVER), ==, 0);
     check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
-    check_int(test_status_of(server_pid(), "Threads"), ==, TEST_TSAN ? 2 : 1);
+    check_int(test_status_of(server_pid(), "Threads"), <=, TEST_TSAN ? 2 : 1);
     if (!TEST_ASAN && !TEST_TSAN)
         check_int(test_status_of(server_pid(), "VmRSS"), <, 32 << 10);
     check_int(covey_process_close(p), ==, 0);

@@ -106,7 +106,8 @@ static uint64_t take_slot(uint32_t i)
     m->pid = 0;
     m->told = 0;
     m->owns = 0;
-    memset(m->room, 0, sizeof m->room);
+    for (unsigned k = 0; k < CV_MEMBER_ROOM / sizeof *m->room; k++)
+        cv_store_relaxed(&m->room[k], 0); /* somebody may be looking for children */
     cv_store_relaxed(&m->kept, 0);
     cv_store_release(&m->parent, 0);
     return tag_of(i, born);
@@ -293,11 +294,11 @@ static bool abandon_one(uint64_t tag, enum cv_phase phase, void *context)
 
 static bool sweep_all(uint64_t tag)
 {
-    cv_member_each(abandon_one, &tag);
     for (int i = 0; i < SWEEPS_MAX && sweeps[i]; i++) {
         if (!sweeps[i](tag))
             return false;
     }
+    cv_member_each(abandon_one, &tag);
     return !cv_load_acquire(&cv_member_of(tag)->owns) || cv_heap_sweep(tag);
 }
 

@@ -73,7 +73,7 @@ struct cv_member {
     uint64_t unused[3];
     uint64_t watcher[CV_LIVES]; /* tag of who watches life[i], 0: nobody; compare-exchange */
     struct cv_held life[CV_LIVES];
-    unsigned char room[CV_MEMBER_ROOM] __attribute__((aligned(64)));
+    uint64_t room[CV_MEMBER_ROOM / 8] __attribute__((aligned(64)));
 };
 
 _Static_assert(sizeof(struct cv_member) == 2048, "two slots fill a page");

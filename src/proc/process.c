@@ -84,7 +84,7 @@ static int check(const covey_process *p)
 /* A handle that this process may give back: it has started the process, and not closed it. */
 static bool is_mine(const covey_process *p)
 {
-    return p->parent == cv_self->tag;
+    return cv_load_relaxed(&p->parent) == cv_self->tag;
 }
 
 /* To the kernel, too. */
@@ -104,11 +104,11 @@ int cv_process_prepare(const struct covey_process_options *options, covey_proces
         return covey_error_code();
     (void)own_record(); /* the child will want to know its parent */
     p = cv_process_record(tag);
-    p->tag = tag;
-    p->parent = cv_self->tag;
+    cv_store_relaxed(&p->tag, tag);
+    cv_store_relaxed(&p->parent, cv_self->tag);
+    cv_store_relaxed(&p->daemon, (uint8_t)options->daemon);
+    cv_store_relaxed(&p->detached, (uint8_t)(options->process == NULL));
     p->pidfd = -1;
-    p->daemon = options->daemon;
-    p->detached = options->process == NULL;
     p->method = (uint8_t)options->method;
     if (options->name)
         memcpy(p->name, options->name, strlen(options->name) + 1);
@@ -252,7 +252,7 @@ void cv_process_reap_detached(void)
     for (uint32_t i = 0; i < used; i++) {
         covey_process *p = (covey_process *)(void *)cv_arena.members[i].room;
 
-        if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || !p->detached ||
+        if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || !cv_load_relaxed(&p->detached) ||
             !is_my_child(p) || !look_at_child(p))
             continue;
         if (p->pidfd >= 0)
@@ -294,10 +294,10 @@ static bool sweep_child(uint64_t tag, enum cv_phase phase, uint64_t dead)
 {
     covey_process *p = cv_process_record(tag);
 
-    if (cv_load_acquire(&p->magic) != MAGIC || p->parent != dead)
+    if (cv_load_acquire(&p->magic) != MAGIC || cv_load_relaxed(&p->parent) != dead)
         return true;
     cv_member_forget(tag);
-    if (phase == CV_ALIVE && p->daemon && !cv_member_is_dead(tag, 0) && !end_daemon(tag))
+    if (phase == CV_ALIVE && cv_load_relaxed(&p->daemon) && !cv_member_is_dead(tag, 0) && !end_daemon(tag))
         return false;
     if (dead == cv_self->tag)
         let_go(p);
@@ -515,8 +515,8 @@ static bool visit_child(uint64_t tag, enum cv_phase phase, void *context)
     struct children *c = context;
 
     (void)phase;
-    if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || p->detached ||
-        covey_process_is_alive(p) != 1)
+    if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || cv_load_relaxed(&p->detached) ||
+        !cv_load_acquire(&p->started) || covey_process_is_alive(p) != 1)
         return true;
     if ((size_t)c->count < c->room)
         c->list[c->count] = p;
@@ -549,7 +549,8 @@ static bool visit_to_find(uint64_t tag, enum cv_phase phase, void *context)
     struct find *f = context;
 
     (void)phase;
-    if (cv_load_acquire(&p->magic) == MAGIC && is_mine(p) && (pid_t)p->pid == f->pid &&
+    if (cv_load_acquire(&p->magic) == MAGIC && is_mine(p) && cv_load_acquire(&p->started) &&
+        (pid_t)p->pid == f->pid &&
         !cv_load_acquire(&p->ended))
         f->found = p;
     return !f->found;
@@ -564,8 +565,7 @@ covey_process *covey_process_find(pid_t pid)
     cv_member_each(visit_to_find, &f);
     if (!f.found)
         (void)cv_fail(COVEY_EINVAL, "pid %d is not a running child of this process", (int)pid);
-    else if (f.found->detached) {
-        f.found->detached = false;
+    else if (cv_exchange(&f.found->detached, 0)) {
         __atomic_fetch_sub(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
     }
     return f.found;

@@ -9,7 +9,10 @@
  *   status, ended           whoever reaps it: @status, then @ended by compare-exchange. Until then
  *                           the child is left a zombie, so a kill in between loses nothing and the
  *                           next one to look finds it.
- *   closed                  the parent
+ *
+ * Who looks for his children walks over all records, also those that are just being written: magic,
+ * tag, parent, daemon and detached are therefore read and written atomically, and what follows from
+ * them is done by tag, which a record that has changed does not have.
  *
  * The pointer that users hold is the record's. Its memory is never anything but a record, so a
  * handle used too late reads a record, perhaps of a later process, and never garbage.
