@@ -7,6 +7,7 @@
 #include <covey/family.h>
 #include <covey/lock.h>
 #include <covey/memory.h>
+#include <covey/pool.h>
 #include <covey/process.h>
 #include <covey/queue.h>
 

@@ -44,6 +44,14 @@ void test_register(struct test *test);
     }                                                                                              \
     static void test_name(void)
 
+/* The body is a test for each start method. */
+#define TEST_METHODS(name, seconds)                                                                \
+    static void name##_body(enum covey_method method);                                             \
+    TEST(name##_by_fork, .deadline_s = (seconds)) { name##_body(COVEY_FORK); }                     \
+    TEST(name##_by_spawn, .deadline_s = (seconds)) { name##_body(COVEY_SPAWN); }                   \
+    TEST(name##_by_forkserver, .deadline_s = (seconds)) { name##_body(COVEY_FORKSERVER); }         \
+    static void name##_body(enum covey_method method)
+
 /* Sanitizers have their own ideas of the address space, and of when a program ends. */
 #if defined(__SANITIZE_THREAD__)
 #define TEST_TSAN 1

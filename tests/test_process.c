@@ -18,14 +18,6 @@
 static const enum covey_method methods[] = {COVEY_FORK, COVEY_SPAWN, COVEY_FORKSERVER};
 static const char *const method_names[] = {"fork", "spawn", "forkserver"};
 
-/* The body is a test for each start method. */
-#define TEST_METHODS(name, seconds)                                                                \
-    static void name##_body(enum covey_method method);                                             \
-    TEST(name##_by_fork, .deadline_s = (seconds)) { name##_body(COVEY_FORK); }                     \
-    TEST(name##_by_spawn, .deadline_s = (seconds)) { name##_body(COVEY_SPAWN); }                   \
-    TEST(name##_by_forkserver, .deadline_s = (seconds)) { name##_body(COVEY_FORKSERVER); }         \
-    static void name##_body(enum covey_method method)
-
 struct shared {
     int step;
     int pid;

@@ -1,0 +1,708 @@
+/* SPDX-License-Identifier: MIT */
+#include "pool/pool.h"
+
+#include "arena/family.h"
+#include "base/error.h"
+#include "base/options.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DEATHS_IDLE_PER_WORKER = 3 };
+
+int cv_pool_check(const covey_pool *pool)
+{
+    int r = cv_enter();
+
+    if (r != 0)
+        return r;
+    if (!cv_arena_has(pool, sizeof *pool, CV_LINE) ||
+        cv_load_acquire(&pool->magic) != CV_POOL_MAGIC)
+        return cv_fail(COVEY_EINVAL, "%p is not a pool of this family", (const void *)pool);
+    if (pool->owner != cv_self->tag)
+        return cv_fail(COVEY_ENOTOWNER, "the pool is of pid %d, which alone may use it",
+            (int)cv_member_pid(pool->owner));
+    return 0;
+}
+
+bool cv_pointers_add(struct cv_pointers *p, void *pointer)
+{
+    if (p->count == p->room) {
+        size_t room = p->room ? 2 * p->room : 16;
+        void **list = realloc(p->list, room * sizeof *list);
+
+        if (!list) {
+            (void)cv_fail(COVEY_ENOMEM, "no memory for a list of %zu", room);
+            return false;
+        }
+        p->list = list;
+        p->room = room;
+    }
+    p->list[p->count++] = pointer;
+    return true;
+}
+
+/* Entries ************************************************************************************ */
+
+static uint32_t my_short_tag(void)
+{
+    return cv_tag_short(cv_self->tag);
+}
+
+static uint64_t segment_of(uint64_t number)
+{
+    return number / CV_SEGMENT_ENTRIES;
+}
+
+static struct cv_segment **slot_of(const struct cv_directory *d, uint64_t segment)
+{
+    return (struct cv_segment **)(uintptr_t)&d->segment[segment & (d->size - 1)];
+}
+
+static int fill_directory(covey_pool *pool, struct cv_directory *d, uint32_t *freed)
+{
+    struct cv_pool_own *own = pool->private;
+    struct cv_directory *before = pool->directory;
+
+    if (before && !cv_pointers_add(&own->blocks, before)) /* workers may still look at it */
+        return covey_error_code();
+    for (uint64_t n = segment_of(own->first); before && n < own->segments; n++) {
+        *slot_of(d, n) = *slot_of(before, n);
+        freed[n & (d->size - 1)] = own->freed[n & (before->size - 1)];
+    }
+    free(own->freed);
+    own->freed = freed;
+    cv_store_release(&pool->directory, d);
+    return 0;
+}
+
+static int grow_directory(covey_pool *pool)
+{
+    uint64_t size = pool->directory ? 2 * pool->directory->size : CV_DIRECTORY_FIRST;
+    size_t bytes = sizeof(struct cv_directory) + size * sizeof(struct cv_segment *);
+    uint32_t *freed = calloc(size, sizeof *freed);
+    struct cv_directory *d;
+    int r;
+
+    if (!freed)
+        return cv_fail(COVEY_ENOMEM, "no memory for the tasks' directory");
+    d = cv_heap_alloc(bytes, CV_LINE, my_short_tag());
+    if (!d) {
+        free(freed);
+        return covey_error_code();
+    }
+    memset(d, 0, bytes);
+    d->size = size;
+    r = fill_directory(pool, d, freed);
+    if (r != 0) {
+        free(freed);
+        (void)cv_heap_free(d);
+    }
+    return r;
+}
+
+static struct cv_segment *new_segment(enum cv_entry_phase phase)
+{
+    struct cv_segment *s = cv_heap_alloc(sizeof *s, CV_LINE, my_short_tag());
+
+    if (s)
+        memset(s, 0, sizeof *s);
+    for (int i = 0; s && i < CV_SEGMENT_ENTRIES; i++)
+        s->entry[i].state = phase;
+    return s;
+}
+
+static struct cv_segment *find_segment(struct cv_pool_own *own)
+{
+    struct cv_segment *s;
+
+    if (own->spare.count == 0)
+        return new_segment(CV_ENTRY_EMPTY);
+    s = own->spare.list[--own->spare.count];
+    for (int i = 0; i < CV_SEGMENT_ENTRIES; i++)
+        cv_store_seq(&s->entry[i].state, CV_ENTRY_EMPTY);
+    return s;
+}
+
+/* Room for the entry at the tail, the first of its segment. */
+static int add_segment(covey_pool *pool)
+{
+    struct cv_pool_own *own = pool->private;
+    uint64_t n = own->segments;
+    struct cv_segment *s;
+    int r = 0;
+
+    if (!pool->directory || n - segment_of(own->first) >= pool->directory->size)
+        r = grow_directory(pool);
+    if (r != 0)
+        return r;
+    s = find_segment(own);
+    if (!s)
+        return covey_error_code();
+    own->freed[n & (pool->directory->size - 1)] = 0;
+    cv_store_release(slot_of(pool->directory, n), s);
+    own->segments++;
+    return 0;
+}
+
+struct covey_future *cv_pool_new_entry(covey_pool *pool)
+{
+    struct cv_pool_own *own = pool->private;
+    struct covey_future *entry;
+
+    cv_pool_free_abandoned(pool);
+    if (segment_of(pool->give.tail) == own->segments && add_segment(pool) != 0)
+        return NULL;
+    entry = cv_pool_entry(pool, pool->give.tail);
+    entry->pool = pool;
+    entry->number = pool->give.tail;
+    entry->progress = 0;
+    entry->outcome = (struct covey_outcome){0};
+    entry->outcomes = NULL;
+    entry->has_block = 0;
+    return entry;
+}
+
+/* Tells the workers that there is something to look at: a full barrier, then the bell. */
+static void tell_workers(covey_pool *pool, int sleepers)
+{
+    (void)cv_fetch_add(&pool->give.published, 1);
+    cv_bell_ring(&pool->take.work, sleepers);
+}
+
+void cv_pool_publish(covey_pool *pool, struct covey_future *entry)
+{
+    cv_alarm_set(&pool->give.alarm);
+    cv_store_release(&entry->state, CV_ENTRY_READY);
+    cv_store_release(&pool->give.tail, entry->number + 1);
+    tell_workers(pool, 1);
+    cv_alarm_clear();
+}
+
+/* Moves head to @number, forward or back, with a new version. */
+static void set_head(covey_pool *pool, uint64_t number, bool forward)
+{
+    uint64_t head = cv_load_acquire(&pool->take.head);
+    uint64_t next;
+
+    do {
+        uint64_t now = head & CV_HEAD_NUMBER;
+
+        if (forward ? now >= number : now < number)
+            return;
+        next = ((head | CV_HEAD_NUMBER) + 1) | number;
+    } while (!cv_cas(&pool->take.head, &head, next));
+}
+
+static bool is_all_freed(const covey_pool *pool, uint64_t segment)
+{
+    return pool->private->freed[segment & (pool->directory->size - 1)] == CV_SEGMENT_ENTRIES;
+}
+
+/* All entries before the tail's segment that are FREED, as far as none that is not lies between. */
+static void drop_first_segments(covey_pool *pool)
+{
+    struct cv_pool_own *own = pool->private;
+    uint64_t from = segment_of(own->first);
+    uint64_t to = from;
+
+    while (to < segment_of(pool->give.tail) && is_all_freed(pool, to))
+        to++;
+    own->first = to * CV_SEGMENT_ENTRIES;
+    set_head(pool, own->first, true);
+    for (uint64_t n = from; n < to; n++)
+        cv_store_release(slot_of(pool->directory, n), NULL);
+}
+
+/* Takes a segment whose entries are all FREED out of the directory, to be used again. */
+static void recycle_segment(covey_pool *pool, uint64_t n)
+{
+    struct cv_pool_own *own = pool->private;
+    struct cv_segment *s = *slot_of(pool->directory, n);
+
+    if (!own->gone)
+        own->gone = new_segment(CV_ENTRY_FREED);
+    if (!own->gone || !cv_pointers_add(&own->spare, s))
+        return;
+    cv_store_release(slot_of(pool->directory, n), own->gone);
+    if (n == segment_of(own->first))
+        drop_first_segments(pool);
+}
+
+static void free_done_entry(struct covey_future *entry)
+{
+    covey_pool *pool = entry->pool;
+    uint64_t n = segment_of(entry->number);
+    uint32_t *freed = &pool->private->freed[n & (pool->directory->size - 1)];
+
+    if (entry->has_block)
+        (void)cv_heap_free(entry->block);
+    cv_store_seq(&entry->state, CV_ENTRY_FREED);
+    if (++*freed == CV_SEGMENT_ENTRIES && n < segment_of(pool->give.tail))
+        recycle_segment(pool, n);
+}
+
+static bool is_done(const struct covey_future *entry)
+{
+    return cv_entry_phase(cv_load_acquire(&entry->state)) == CV_ENTRY_DONE;
+}
+
+void cv_pool_free_entry(struct covey_future *entry)
+{
+    if (is_done(entry))
+        free_done_entry(entry);
+    else
+        (void)cv_pointers_add(&entry->pool->private->abandoned, entry);
+}
+
+void cv_pool_free_abandoned(covey_pool *pool)
+{
+    struct cv_pointers *p = &pool->private->abandoned;
+
+    /* Mostly in order: so only the oldest is looked at, or the youngest. */
+    while (p->count > 0 && is_done(p->list[p->count - 1]))
+        free_done_entry(p->list[--p->count]);
+    while (p->count > 0 && is_done(p->list[0])) {
+        free_done_entry(p->list[0]);
+        p->list[0] = p->list[--p->count];
+    }
+}
+
+/* Workers ************************************************************************************ */
+
+static int start_worker(covey_pool *pool, uint32_t i)
+{
+    struct cv_pool_own *own = pool->private;
+    struct cv_worker *w = &pool->worker[i];
+    struct cv_worker_argument argument = {pool, i, w->incarnation + 1};
+    char name[COVEY_NAME_MAX + 1];
+    int r;
+
+    (void)snprintf(name, sizeof name, "%.50s-%u", own->name, i);
+    cv_store_relaxed(&w->current, NULL);
+    cv_store_relaxed(&w->started_ns, 0);
+    cv_store_relaxed(&w->claims, 0);
+    cv_store_relaxed(&w->incarnation, argument.incarnation);
+    r = covey_process_start(&own->process[i], cv_worker_main, COVEY_ARGUMENT(argument),
+        .name = name, .method = own->method, .daemon = true);
+    if (r == 0)
+        cv_store_release(&w->tag, own->process[i]->tag);
+    return r;
+}
+
+static bool has_died(covey_process *p)
+{
+    return cv_member_phase(p->tag) == CV_BORN ? covey_process_is_alive(p) == 0
+                                              : cv_member_is_dead(p->tag, 0);
+}
+
+/* The item that was running when the worker died has failed; the others of its chunk go on. */
+static void fail_lost_task(covey_pool *pool, uint32_t i, pid_t pid, int exit_code)
+{
+    struct cv_worker *w = &pool->worker[i];
+    struct covey_future *entry = cv_load_acquire(&w->current);
+    struct covey_outcome outcome = {.code = COVEY_EDIED, .pid = pid, .exit_code = exit_code};
+    uint64_t started_ns = cv_load_acquire(&w->started_ns);
+    uint64_t state;
+    uint32_t item;
+
+    if (!entry)
+        return;
+    state = cv_load_acquire(&entry->state);
+    if ((state & ~CV_ENTRY_SLEEPER) != cv_entry_claimed(i, w->incarnation))
+        return;
+    item = entry->progress;
+    if (entry->timeout_ns && started_ns && exit_code == -SIGKILL &&
+        cv_clock_now() >= started_ns + entry->timeout_ns)
+        outcome.code = COVEY_EDEADLINE;
+    if (entry->outcome.code != 0 && entry->failed == item)
+        entry->outcome.code = 0; /* half written, perhaps */
+    cv_entry_note(entry, item, &outcome);
+    if (item + 1 == entry->count) {
+        cv_entry_finish(entry);
+        return;
+    }
+    entry->progress = item + 1;
+    cv_store_seq(&entry->state, CV_ENTRY_READY | (state & CV_ENTRY_SLEEPER));
+    set_head(pool, entry->number, false);
+    tell_workers(pool, 1);
+}
+
+static bool has_ready(covey_pool *pool)
+{
+    for (uint64_t n = pool->private->first; n < pool->give.tail; n++) {
+        struct covey_future *entry = cv_pool_entry(pool, n);
+
+        if (entry && cv_entry_phase(cv_load_acquire(&entry->state)) == CV_ENTRY_READY)
+            return true;
+    }
+    return false;
+}
+
+static void describe_end(char *text, size_t size, pid_t pid, int exit_code)
+{
+    if (exit_code < 0)
+        (void)snprintf(text, size, "pid %d, killed by signal %d", (int)pid, -exit_code);
+    else
+        (void)snprintf(text, size, "pid %d, with exit code %d", (int)pid, exit_code);
+}
+
+static void break_pool(covey_pool *pool, int code, const char *why)
+{
+    struct cv_pool_own *own = pool->private;
+
+    own->broken = code;
+    (void)snprintf(own->message, sizeof own->message, "%.200s", why);
+}
+
+static void count_idle_death(covey_pool *pool, uint32_t i, pid_t pid, int exit_code)
+{
+    struct cv_pool_own *own = pool->private;
+    char how[64];
+    char why[160];
+
+    own->deaths_idle = cv_load_relaxed(&pool->worker[i].claims) ? 0 : own->deaths_idle + 1;
+    if (own->deaths_idle < DEATHS_IDLE_PER_WORKER * pool->workers)
+        return;
+    describe_end(how, sizeof how, pid, exit_code);
+    (void)snprintf(why, sizeof why, "workers die before they take a task, the last one %s", how);
+    break_pool(pool, COVEY_EDIED, why);
+}
+
+static void replace_worker(covey_pool *pool, uint32_t i)
+{
+    struct cv_pool_own *own = pool->private;
+    covey_process *p = own->process[i];
+    enum cv_pool_phase phase = (enum cv_pool_phase)pool->give.phase;
+    pid_t pid = (pid_t)p->pid;
+    int exit_code = 0;
+
+    (void)covey_process_join(p, COVEY_FOREVER); /* it is dead; this takes the zombie */
+    (void)covey_process_exit_code(p, &exit_code);
+    if (p->failure)
+        break_pool(pool, p->failure, p->message);
+    fail_lost_task(pool, i, pid, exit_code);
+    if (phase == CV_POOL_OPEN)
+        count_idle_death(pool, i, pid, exit_code);
+    (void)covey_process_close(p);
+    own->process[i] = NULL;
+    if (phase == CV_POOL_TERMINATED || own->broken || (phase == CV_POOL_CLOSED && !has_ready(pool)))
+        return;
+    if (start_worker(pool, i) != 0)
+        break_pool(pool, covey_error_code(), covey_error());
+}
+
+static void tend_worker(covey_pool *pool, uint32_t i)
+{
+    if (pool->private->process[i] && has_died(pool->private->process[i]))
+        replace_worker(pool, i);
+}
+
+void cv_pool_tend(covey_pool *pool)
+{
+    cv_alarm_set(&pool->give.alarm);
+    for (uint32_t i = 0; i < pool->workers; i++)
+        tend_worker(pool, i);
+    cv_alarm_clear();
+}
+
+void cv_pool_tend_next(covey_pool *pool)
+{
+    uint32_t i = pool->private->tended++ % pool->workers;
+
+    cv_alarm_set(&pool->give.alarm);
+    tend_worker(pool, i);
+    cv_alarm_clear();
+}
+
+/* The tags of the workers that live; how many. With the lock held. */
+static unsigned living(covey_pool *pool, uint64_t *tags)
+{
+    unsigned n = 0;
+
+    for (uint32_t i = 0; i < pool->workers; i++) {
+        if (pool->private->process[i])
+            tags[n++] = pool->private->process[i]->tag;
+    }
+    return n;
+}
+
+/* Looks after the workers before a sleep; the code of what is broken, or 0. */
+static int tend_and_list(covey_pool *pool, uint64_t *tags, unsigned *n)
+{
+    struct cv_pool_own *own = pool->private;
+    int r;
+
+    (void)pthread_mutex_lock(&own->lock);
+    cv_pool_tend(pool);
+    *n = living(pool, tags);
+    r = own->broken;
+    if (r != 0)
+        (void)cv_fail(r, "the pool is broken: %s", own->message);
+    (void)pthread_mutex_unlock(&own->lock);
+    return r;
+}
+
+int cv_pool_await(struct covey_future *entry, struct cv_wait *wait)
+{
+    uint64_t tags[CV_WORKERS_MAX];
+    unsigned n = 0;
+    int r = 0;
+
+    for (;;) {
+        uint64_t state = cv_load_acquire(&entry->state);
+        struct cv_futex_watch word = {cv_entry_low(entry), (uint32_t)(state | CV_ENTRY_SLEEPER)};
+        int broken;
+
+        if (cv_entry_phase(state) == CV_ENTRY_DONE)
+            return 0;
+        if (r < 0)
+            return r;
+        if (cv_wait_spin(wait, word.word, (uint32_t)state))
+            continue;
+        broken = tend_and_list(entry->pool, tags, &n);
+        if (broken != 0 && !is_done(entry))
+            return broken;
+        if (wait->deadline_ns != 0 && !(state & CV_ENTRY_SLEEPER) &&
+            !cv_cas64(&entry->state, state, state | CV_ENTRY_SLEEPER))
+            continue;
+        r = cv_wait_sleep(wait, &entry->pool->give.alarm, &word, 1, tags, n);
+    }
+}
+
+/* Public ************************************************************************************* */
+
+static int check_options(const struct covey_pool_options *o)
+{
+    if (!o->pool)
+        return cv_fail(COVEY_EINVAL, "pool is NULL: there is no place for the new pool");
+    if (o->workers > CV_WORKERS_MAX)
+        return cv_fail(COVEY_EINVAL, "%u workers: at most %d", o->workers, CV_WORKERS_MAX);
+    if (o->name && strlen(o->name) > COVEY_NAME_MAX - 8)
+        return cv_fail(COVEY_EINVAL, "the name \"%.80s\" has more than %d bytes", o->name,
+            COVEY_NAME_MAX - 8);
+    if (o->method < COVEY_DEFAULT_METHOD || o->method > COVEY_FORKSERVER)
+        return cv_fail(COVEY_EINVAL, "%d is not a start method", (int)o->method);
+    return 0;
+}
+
+static void free_own(struct cv_pool_own *own)
+{
+    if (!own)
+        return;
+    (void)pthread_mutex_destroy(&own->lock);
+    free(own->freed);
+    free(own->spare.list);
+    free(own->abandoned.list);
+    free(own->blocks.list);
+    free(own->process);
+    free(own);
+}
+
+static struct cv_pool_own *make_own(const struct covey_pool_options *o)
+{
+    struct cv_pool_own *own = calloc(1, sizeof *own);
+
+    if (own)
+        own->process = calloc(o->workers, sizeof(covey_process *));
+    if (!own || !own->process) {
+        free(own);
+        (void)cv_fail(COVEY_ENOMEM, "no memory for a pool of %u workers", o->workers);
+        return NULL;
+    }
+    (void)pthread_mutex_init(&own->lock, NULL);
+    (void)snprintf(own->name, sizeof own->name, "%s", o->name ? o->name : "pool");
+    own->method = o->method;
+    return own;
+}
+
+static void free_pool_memory(covey_pool *pool)
+{
+    struct cv_pool_own *own = pool->private;
+
+    for (uint64_t n = segment_of(own->first); n < own->segments; n++) {
+        struct cv_segment *s = *slot_of(pool->directory, n);
+
+        if (s == own->gone)
+            continue;
+        for (int i = 0; i < CV_SEGMENT_ENTRIES; i++) {
+            if (cv_entry_phase(s->entry[i].state) == CV_ENTRY_DONE && s->entry[i].has_block)
+                (void)cv_heap_free(s->entry[i].block);
+        }
+        (void)cv_heap_free(s);
+    }
+    while (own->spare.count > 0)
+        (void)cv_heap_free(own->spare.list[--own->spare.count]);
+    while (own->blocks.count > 0)
+        (void)cv_heap_free(own->blocks.list[--own->blocks.count]);
+    if (own->gone)
+        (void)cv_heap_free(own->gone);
+    if (pool->directory)
+        (void)cv_heap_free(pool->directory);
+    (void)cv_heap_free(pool);
+    free_own(own);
+}
+
+static void end_workers(covey_pool *pool)
+{
+    struct cv_pool_own *own = pool->private;
+
+    for (uint32_t i = 0; i < pool->workers; i++) {
+        if (own->process[i])
+            (void)covey_process_kill(own->process[i]);
+    }
+    for (uint32_t i = 0; i < pool->workers; i++) {
+        if (!own->process[i])
+            continue;
+        while (covey_process_join(own->process[i], COVEY_FOREVER) == COVEY_EINTR) {
+        }
+        (void)covey_process_close(own->process[i]);
+        own->process[i] = NULL;
+    }
+}
+
+static void terminate(covey_pool *pool)
+{
+    struct covey_outcome outcome = {.code = COVEY_ECLOSED};
+    struct cv_pool_own *own = pool->private;
+
+    cv_store_seq(&pool->give.phase, CV_POOL_TERMINATED);
+    end_workers(pool);
+    for (uint64_t n = own->first; n < pool->give.tail; n++) {
+        struct covey_future *entry = cv_pool_entry(pool, n);
+        enum cv_entry_phase phase = cv_entry_phase(cv_load_acquire(&entry->state));
+
+        if (phase != CV_ENTRY_READY && phase != CV_ENTRY_CLAIMED)
+            continue;
+        for (uint32_t i = entry->progress; i < entry->count; i++)
+            cv_entry_note(entry, i, &outcome);
+        cv_entry_finish(entry);
+    }
+}
+
+int covey_pool_open_with(const struct covey_pool_options *options)
+{
+    struct covey_pool_options o;
+    struct cv_pool_own *own;
+    covey_pool *pool;
+    size_t bytes;
+    int r = cv_options_read(&o, sizeof o, options, "covey_pool_options");
+
+    if (r == 0)
+        r = check_options(&o);
+    if (r == 0)
+        r = cv_enter();
+    if (r != 0)
+        return r;
+    if (o.workers == 0)
+        o.workers = covey_cpu_count();
+    own = make_own(&o);
+    if (!own)
+        return covey_error_code();
+    bytes = sizeof *pool + o.workers * sizeof *pool->worker;
+    pool = cv_heap_alloc(bytes, CV_LINE, my_short_tag());
+    if (!pool) {
+        free_own(own);
+        return covey_error_code();
+    }
+    memset(pool, 0, bytes);
+    pool->workers = o.workers;
+    pool->owner = cv_self->tag;
+    pool->private = own;
+    r = grow_directory(pool);
+    for (uint32_t i = 0; i < o.workers && r == 0; i++)
+        r = start_worker(pool, i);
+    if (r != 0) {
+        end_workers(pool);
+        free_pool_memory(pool);
+        return r;
+    }
+    cv_store_release(&pool->magic, CV_POOL_MAGIC);
+    *o.pool = pool;
+    return 0;
+}
+
+int covey_pool_close(covey_pool *pool)
+{
+    int r = cv_pool_check(pool);
+
+    if (r != 0)
+        return r;
+    (void)pthread_mutex_lock(&pool->private->lock);
+    if (pool->give.phase == CV_POOL_OPEN) {
+        cv_alarm_set(&pool->give.alarm);
+        cv_store_seq(&pool->give.phase, CV_POOL_CLOSED);
+        tell_workers(pool, INT_MAX);
+        cv_alarm_clear();
+    }
+    (void)pthread_mutex_unlock(&pool->private->lock);
+    return 0;
+}
+
+int covey_pool_terminate(covey_pool *pool)
+{
+    int r = cv_pool_check(pool);
+
+    if (r != 0)
+        return r;
+    (void)pthread_mutex_lock(&pool->private->lock);
+    cv_alarm_set(&pool->give.alarm);
+    terminate(pool);
+    cv_alarm_clear();
+    (void)pthread_mutex_unlock(&pool->private->lock);
+    return 0;
+}
+
+int covey_pool_join(covey_pool *pool, double timeout_s)
+{
+    uint64_t tags[CV_WORKERS_MAX];
+    struct cv_wait wait;
+    int r = cv_pool_check(pool);
+
+    if (r == 0)
+        r = cv_wait_begin(&wait, timeout_s);
+    if (r != 0)
+        return r;
+    if (cv_load_acquire(&pool->give.phase) == CV_POOL_OPEN)
+        return cv_fail(COVEY_ESTATE, "the pool is not closed");
+    for (;;) {
+        struct cv_futex_watch word = {
+            &pool->give.phase, cv_load_acquire(&pool->give.phase)};
+        unsigned n;
+        int broken = tend_and_list(pool, tags, &n);
+
+        if (n == 0 || r < 0) {
+            cv_wait_end(&wait);
+            if (n == 0)
+                return broken;
+            return r == COVEY_ETIMEDOUT
+                ? cv_fail(r, "%u workers have not ended within %g s", n, timeout_s)
+                : r;
+        }
+        r = cv_wait_sleep(&wait, &pool->give.alarm, &word, 1, tags, n);
+    }
+}
+
+int covey_pool_free(covey_pool *pool)
+{
+    int r;
+
+    if (!pool)
+        return 0;
+    r = covey_pool_terminate(pool);
+    if (r != 0)
+        return r;
+    cv_store_release(&pool->magic, 0);
+    free_pool_memory(pool);
+    return 0;
+}
+
+int covey_pool_workers(covey_pool *pool)
+{
+    int r = cv_pool_check(pool);
+
+    return r == 0 || r == COVEY_ENOTOWNER ? (int)pool->workers : r;
+}
