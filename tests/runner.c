@@ -278,7 +278,7 @@ static int run(const struct test *test)
         return 1;
     }
     return WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == EXIT_SKIPPED ? WEXITSTATUS(status)
-                                                                          : 1;
+                                                                           : 1;
 }
 
 static bool selected(const struct test *test, int argc, char **argv)

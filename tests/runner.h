@@ -6,9 +6,9 @@
  *     TEST(pool_survives_kills, .deadline_s = 60) { ... }
  *
  * A test passes if its function returns and nothing is left: the same descriptors are open as
- * before (the family's memory aside), no block of the arena is in use, no child process (running or zombie) is there, and no
- * descendant of the test is still running when its process has ended. It fails at a false check,
- * when it dies, and at its deadline, with all its descendants killed.
+ * before (the family's memory aside), no block of the arena is in use, no child process (running or
+ * zombie) is there, and no descendant of the test is still running when its process has ended. It
+ * fails at a false check, when it dies, and at its deadline, with all its descendants killed.
  *
  * PROGRAM [WORD...]   runs the tests whose names contain one of the words; all without words
  * PROGRAM --list      prints the names
@@ -32,12 +32,12 @@ struct test {
 
 void test_register(struct test *test);
 
-#define TEST(...) TEST_NAMED_(TEST_FIRST_(__VA_ARGS__, 0), __VA_ARGS__)
+#define TEST(...)               TEST_NAMED_(TEST_FIRST_(__VA_ARGS__, 0), __VA_ARGS__)
 #define TEST_FIRST_(first, ...) first
-#define TEST_NAMED_(name, ...) TEST_DEFINE_(name, __VA_ARGS__)
+#define TEST_NAMED_(name, ...)  TEST_DEFINE_(name, __VA_ARGS__)
 #define TEST_DEFINE_(test_name, ...)                                                               \
     static void test_name(void);                                                                   \
-    __attribute__((constructor)) static void test_name##_register(void)                           \
+    __attribute__((constructor)) static void test_name##_register(void)                            \
     {                                                                                              \
         static struct test test = {.name = #test_name, .file = __FILE__, .run = __VA_ARGS__};      \
         test_register(&test);                                                                      \
@@ -47,9 +47,18 @@ void test_register(struct test *test);
 /* The body is a test for each start method. */
 #define TEST_METHODS(name, seconds)                                                                \
     static void name##_body(enum covey_method method);                                             \
-    TEST(name##_by_fork, .deadline_s = (seconds)) { name##_body(COVEY_FORK); }                     \
-    TEST(name##_by_spawn, .deadline_s = (seconds)) { name##_body(COVEY_SPAWN); }                   \
-    TEST(name##_by_forkserver, .deadline_s = (seconds)) { name##_body(COVEY_FORKSERVER); }         \
+    TEST(name##_by_fork, .deadline_s = (seconds))                                                  \
+    {                                                                                              \
+        name##_body(COVEY_FORK);                                                                   \
+    }                                                                                              \
+    TEST(name##_by_spawn, .deadline_s = (seconds))                                                 \
+    {                                                                                              \
+        name##_body(COVEY_SPAWN);                                                                  \
+    }                                                                                              \
+    TEST(name##_by_forkserver, .deadline_s = (seconds))                                            \
+    {                                                                                              \
+        name##_body(COVEY_FORKSERVER);                                                             \
+    }                                                                                              \
     static void name##_body(enum covey_method method)
 
 /* Sanitizers have their own ideas of the address space, and of when a program ends. */
@@ -75,20 +84,19 @@ void test_register(struct test *test);
 #endif
 
 /* Ends the test with a message unless @condition holds. Works in children of the test, too. */
-#define check(condition)                                                                           \
-    ((condition) ? (void)0 : test_fail(__FILE__, __LINE__, "%s", #condition))
+#define check(condition) ((condition) ? (void)0 : test_fail(__FILE__, __LINE__, "%s", #condition))
 
 #define check_int(left, op, right)                                                                 \
     do {                                                                                           \
         long long left_ = (long long)(left);                                                       \
         long long right_ = (long long)(right);                                                     \
         if (!(left_ op right_))                                                                    \
-            test_fail(__FILE__, __LINE__, "%s " #op " %s: %lld, %lld", #left, #right, left_,       \
-                right_);                                                                           \
+            test_fail(                                                                             \
+                __FILE__, __LINE__, "%s " #op " %s: %lld, %lld", #left, #right, left_, right_);    \
     } while (0)
 
-#define check_str(left, right)  test_check_str(__FILE__, __LINE__, (left), (right))
-#define check_has(text, part)   test_check_has(__FILE__, __LINE__, (text), (part))
+#define check_str(left, right) test_check_str(__FILE__, __LINE__, (left), (right))
+#define check_has(text, part)  test_check_has(__FILE__, __LINE__, (text), (part))
 
 /* The call returns @code and leaves a message with @part in it. */
 #define check_fails(call, code, part)                                                              \

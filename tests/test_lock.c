@@ -91,7 +91,10 @@ static void count(struct shared *s, int rounds)
 
 TEST(processes_count_under_a_lock, .deadline_s = 120)
 {
-    enum { PROCESSES = 6, ROUNDS = 50000 };
+    enum {
+        PROCESSES = 6,
+        ROUNDS = 50000
+    };
     struct shared *s = make();
     pid_t pids[PROCESSES];
 

@@ -35,7 +35,9 @@ TEST(blocks_of_every_size_are_usable_and_aligned, .deadline_s = 60)
 
 TEST(blocks_do_not_overlap)
 {
-    enum { N = 2000 };
+    enum {
+        N = 2000
+    };
     static unsigned char *blocks[N];
     static size_t sizes[N];
     unsigned seed = 1;
@@ -166,7 +168,9 @@ TEST(freed_memory_goes_back_to_the_kernel)
 
 TEST(freed_small_blocks_go_back_to_the_kernel)
 {
-    enum { N = 100000 };
+    enum {
+        N = 100000
+    };
     static void *blocks[N];
 
     for (int i = 0; i < N; i++)
@@ -230,7 +234,9 @@ TEST(linked_structures_are_the_same_in_every_member)
 /* Allocates and frees at random, with the contents checked. */
 static void churn(unsigned seed, int rounds)
 {
-    enum { N = 200 };
+    enum {
+        N = 200
+    };
     struct {
         unsigned char *p;
         size_t size;

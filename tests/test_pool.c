@@ -36,7 +36,9 @@ static void close_family(void)
 
 TEST_METHODS(a_map_fills_the_results, 60)
 {
-    enum { N = 1000 };
+    enum {
+        N = 1000
+    };
     covey_pool *pool = open_pool(3, method);
     int numbers[N];
     int squares[N];
@@ -58,13 +60,16 @@ TEST_METHODS(a_map_fills_the_results, 60)
 
 TEST_METHODS(futures_give_their_results, 60)
 {
-    enum { N = 600 };
+    enum {
+        N = 600
+    };
     covey_pool *pool = open_pool(2, method);
     covey_future *futures[N];
 
     for (int i = 0; i < N; i++)
-        check_int(covey_pool_submit(pool, &futures[i], square, &i, sizeof i,
-                      .result_size = sizeof(int)), ==, 0);
+        check_int(
+            covey_pool_submit(pool, &futures[i], square, &i, sizeof i, .result_size = sizeof(int)),
+            ==, 0);
     for (int i = N - 1; i >= 0; i--) {
         int result = -1;
 
@@ -80,7 +85,9 @@ TEST_METHODS(futures_give_their_results, 60)
 
 TEST(arrays_in_the_arena_are_used_in_place)
 {
-    enum { N = 10000 };
+    enum {
+        N = 10000
+    };
     covey_pool *pool = open_pool(2, COVEY_FORK);
     int *numbers = covey_alloc(N * sizeof *numbers);
     int *squares = covey_alloc(N * sizeof *squares);
@@ -128,15 +135,15 @@ TEST(arguments_and_results_of_any_size_travel)
 
     for (size_t i = 0; i < sizeof in.bytes; i++)
         in.bytes[i] = (char)(i * 7);
-    check_int(
-        covey_pool_submit(pool, &future, reverse, &in, sizeof in, .result_size = sizeof out), ==,
-        0);
+    check_int(covey_pool_submit(pool, &future, reverse, &in, sizeof in, .result_size = sizeof out),
+        ==, 0);
     check_int(covey_future_get(future, &out, COVEY_FOREVER), ==, 0);
     for (size_t i = 0; i < sizeof in.bytes; i++)
         check(out.bytes[i] == in.bytes[sizeof in.bytes - 1 - i]);
     check_int(covey_future_free(future), ==, 0);
-    check_int(covey_pool_submit(pool, &future, add_long_doubles, pair, sizeof pair,
-                  .result_size = sizeof sum), ==, 0);
+    check_int(covey_pool_submit(
+                  pool, &future, add_long_doubles, pair, sizeof pair, .result_size = sizeof sum),
+        ==, 0);
     check_int(covey_future_get(future, &sum, COVEY_FOREVER), ==, 0);
     check(sum == 3.75L);
     check_int(covey_future_free(future), ==, 0);
@@ -145,7 +152,16 @@ TEST(arguments_and_results_of_any_size_travel)
 
 /* Failure *********************************************************************************** */
 
-enum { FINE, RETURN_5, SEGFAULT, ABORT, KILL, EXIT_0, EXIT_3, LOOP };
+enum {
+    FINE,
+    RETURN_5,
+    SEGFAULT,
+    ABORT,
+    KILL,
+    EXIT_0,
+    EXIT_3,
+    LOOP
+};
 
 static int fail_as_told(const void *argument, void *result)
 {
@@ -203,7 +219,9 @@ static void check_outcome(const struct covey_outcome *o, int how)
 
 TEST_METHODS(only_the_lost_task_fails, 120)
 {
-    enum { N = 64 };
+    enum {
+        N = 64
+    };
     covey_pool *pool = open_pool(3, method);
     covey_future *futures[N];
 
@@ -211,7 +229,8 @@ TEST_METHODS(only_the_lost_task_fails, 120)
         int how = i % 4 ? FINE : i / 4 % 8;
 
         check_int(covey_pool_submit(pool, &futures[i], fail_as_told, &how, sizeof how,
-                      .result_size = sizeof(int), .timeout_s = 0.2), ==, 0);
+                      .result_size = sizeof(int), .timeout_s = 0.2),
+            ==, 0);
     }
     for (int i = 0; i < N; i++) {
         int how = i % 4 ? FINE : i / 4 % 8;
@@ -231,7 +250,9 @@ TEST_METHODS(only_the_lost_task_fails, 120)
 
 TEST(only_the_lost_items_of_a_map_fail, .deadline_s = 60)
 {
-    enum { N = 200 };
+    enum {
+        N = 200
+    };
     covey_pool *pool = open_pool(2, COVEY_FORK);
     int how[N] = {0};
     int done[N];
@@ -240,8 +261,9 @@ TEST(only_the_lost_items_of_a_map_fail, .deadline_s = 60)
     for (int i = 10; i < N; i += 10)
         how[i] = 1 + i / 10 % 7;
     for (size_t chunk = 1; chunk <= 100; chunk += 33) {
-        check_int(covey_pool_map(pool, fail_as_told, how, done, N, .chunk = chunk,
-                      .timeout_s = 0.1, .outcomes = outcomes), ==, COVEY_EDIED);
+        check_int(covey_pool_map(pool, fail_as_told, how, done, N, .chunk = chunk, .timeout_s = 0.1,
+                      .outcomes = outcomes),
+            ==, COVEY_EDIED);
         check_has(covey_error(), "item 10 died with its worker");
         for (int i = 0; i < N; i++) {
             check_outcome(&outcomes[i], how[i]);
@@ -262,8 +284,9 @@ TEST(the_message_tells_what_happened)
     for (int how = RETURN_5; how <= LOOP; how++) {
         covey_future *future;
 
-        check_int(covey_pool_submit(
-                      pool, &future, fail_as_told, &how, sizeof how, .timeout_s = 0.05), ==, 0);
+        check_int(
+            covey_pool_submit(pool, &future, fail_as_told, &how, sizeof how, .timeout_s = 0.05), ==,
+            0);
         check_int(covey_future_get(future, NULL, COVEY_FOREVER), <, 0);
         check_has(covey_error(), words[how]);
         check_int(covey_future_free(future), ==, 0);
@@ -293,8 +316,9 @@ TEST(idle_workers_that_are_killed_are_replaced, .deadline_s = 60)
         check_int(covey_active_children(workers, 8), ==, 4);
         for (int i = 0; i < 4; i++)
             check_int(covey_process_kill(workers[i]), ==, 0);
-        check_int(covey_pool_submit(pool, &future, square, &number, sizeof number,
-                      .result_size = sizeof result), ==, 0);
+        check_int(covey_pool_submit(
+                      pool, &future, square, &number, sizeof number, .result_size = sizeof result),
+            ==, 0);
         check_int(covey_future_get(future, &result, COVEY_FOREVER), ==, 0);
         check_int(result, ==, 144);
         check_int(covey_future_free(future), ==, 0);
@@ -397,7 +421,9 @@ TEST_METHODS(closing_does_what_was_submitted, 60)
 
 TEST(a_death_after_closing_does_not_stop_the_rest)
 {
-    enum { N = 50 };
+    enum {
+        N = 50
+    };
     covey_pool *pool = open_pool(2, COVEY_FORK);
     covey_future *futures[N];
 
@@ -405,7 +431,8 @@ TEST(a_death_after_closing_does_not_stop_the_rest)
         int how = i % 2 ? FINE : KILL;
 
         check_int(covey_pool_submit(pool, &futures[i], fail_as_told, &how, sizeof how,
-                      .result_size = sizeof(int)), ==, 0);
+                      .result_size = sizeof(int)),
+            ==, 0);
     }
     check_int(covey_pool_close(pool), ==, 0);
     check_int(covey_pool_join(pool, COVEY_FOREVER), ==, 0);
@@ -447,20 +474,23 @@ TEST(a_pool_can_be_freed_at_any_moment, .deadline_s = 60)
 
 TEST(futures_may_be_freed_before_they_are_done, .deadline_s = 60)
 {
-    enum { N = 20000 };
+    enum {
+        N = 20000
+    };
     covey_pool *pool = open_pool(2, COVEY_FORK);
     covey_future *kept;
     int number = 3;
     int result = 0;
 
     check_int(covey_pool_submit(
-                  pool, &kept, square, &number, sizeof number, .result_size = sizeof result), ==,
-        0);
+                  pool, &kept, square, &number, sizeof number, .result_size = sizeof result),
+        ==, 0);
     for (int i = 0; i < N; i++) {
         covey_future *future;
 
-        check_int(covey_pool_submit(
-                      pool, &future, square, &i, sizeof i, .result_size = sizeof result), ==, 0);
+        check_int(
+            covey_pool_submit(pool, &future, square, &i, sizeof i, .result_size = sizeof result),
+            ==, 0);
         check_int(covey_future_free(future), ==, 0);
     }
     check_int(covey_future_get(kept, &result, COVEY_FOREVER), ==, 0);
@@ -484,13 +514,15 @@ TEST(a_long_life_takes_no_more_memory, .deadline_s = 60)
     size_t before = 0;
     int number = 1;
 
-    check_int(covey_pool_submit(pool, &kept, square, &number, sizeof number,
-                  .result_size = sizeof number), ==, 0);
+    check_int(covey_pool_submit(
+                  pool, &kept, square, &number, sizeof number, .result_size = sizeof number),
+        ==, 0);
     for (int i = 0; i < 60000; i++) {
         covey_future *future;
 
-        check_int(covey_pool_submit(pool, &future, square, &number, sizeof number,
-                      .result_size = sizeof number), ==, 0);
+        check_int(covey_pool_submit(
+                      pool, &future, square, &number, sizeof number, .result_size = sizeof number),
+            ==, 0);
         check_int(covey_future_get(future, NULL, COVEY_FOREVER), ==, 0);
         check_int(covey_future_free(future), ==, 0);
         if (i == 20000)
@@ -509,8 +541,9 @@ static void *submit_from_thread(void *argument)
         covey_future *future;
         int result = 0;
 
-        check_int(covey_pool_submit(
-                      pool, &future, square, &i, sizeof i, .result_size = sizeof result), ==, 0);
+        check_int(
+            covey_pool_submit(pool, &future, square, &i, sizeof i, .result_size = sizeof result),
+            ==, 0);
         check_int(covey_future_get(future, &result, COVEY_FOREVER), ==, 0);
         check_int(result, ==, i * i);
         check_int(covey_future_free(future), ==, 0);
@@ -605,8 +638,8 @@ TEST(a_pool_belongs_to_the_process_that_opened_it)
     int n = 2;
     pid_t pid;
 
-    check_int(covey_pool_submit(pool, &future, square, &n, sizeof n, .result_size = sizeof n), ==,
-        0);
+    check_int(
+        covey_pool_submit(pool, &future, square, &n, sizeof n, .result_size = sizeof n), ==, 0);
     pid = fork();
     if (pid == 0) {
         covey_future *other;
@@ -641,16 +674,17 @@ TEST(misuse_of_a_pool_is_named)
     check_int(covey_pool_workers(pool), ==, covey_cpu_count());
     check_fails(covey_pool_submit(pool, NULL, square), COVEY_EINVAL, "future is NULL");
     check_fails(covey_pool_submit(pool, &future, NULL), COVEY_EINVAL, "task is NULL");
-    check_fails(covey_pool_submit(pool, &future, square, NULL, 4), COVEY_EINVAL, "argument is NULL");
-    check_fails(covey_pool_submit(pool, &future, square, &n, (size_t)1 << 33), COVEY_ETOOBIG,
-        "8589934592");
+    check_fails(
+        covey_pool_submit(pool, &future, square, NULL, 4), COVEY_EINVAL, "argument is NULL");
+    check_fails(
+        covey_pool_submit(pool, &future, square, &n, (size_t)1 << 33), COVEY_ETOOBIG, "8589934592");
     check_fails(covey_pool_submit(pool, &future, square, &n, 4, .timeout_s = (double)NAN),
         COVEY_EINVAL, "timeout_s");
     check_fails(covey_pool_submit(pool, &future, square, &n, 4, .timeout_s = -1.0), COVEY_EINVAL,
         "timeout_s is -1");
     check_fails(covey_pool_map(pool, NULL, &n, &n, 1), COVEY_EINVAL, "task is NULL");
-    check_fails(covey_pool_map(pool, square, (int *)NULL, &n, 1), COVEY_EINVAL,
-        "arguments is NULL");
+    check_fails(
+        covey_pool_map(pool, square, (int *)NULL, &n, 1), COVEY_EINVAL, "arguments is NULL");
     check_fails(covey_future_get(NULL, &n, 0), COVEY_EINVAL, "not a future");
     check_fails(
         covey_future_get((covey_future *)(void *)pool, &n, 0), COVEY_EINVAL, "not a future");
@@ -684,7 +718,10 @@ TEST(an_idle_pool_does_nothing, .deadline_s = 60)
 
 TEST(random_kills_lose_only_what_was_running, .deadline_s = 120)
 {
-    enum { ROUNDS = 60, N = 200 };
+    enum {
+        ROUNDS = 60,
+        N = 200
+    };
     covey_pool *pool = open_pool(3, COVEY_FORK);
     int *runs = covey_calloc(N, sizeof *runs);
     unsigned seed = 5;
@@ -699,7 +736,8 @@ TEST(random_kills_lose_only_what_was_running, .deadline_s = 120)
             unsigned ms = i % 40 == 0;
 
             check_int(covey_pool_submit(pool, &futures[i], i % 2 ? square : sleep_ms, &ms,
-                          sizeof ms, .result_size = sizeof(int)), ==, 0);
+                          sizeof ms, .result_size = sizeof(int)),
+                ==, 0);
         }
         for (int k = 0; k < 3; k++) {
             int n = covey_active_children(workers, 8);

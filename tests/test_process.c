@@ -165,8 +165,9 @@ TEST_METHODS(a_process_gets_a_copy_of_its_argument, 30)
     int code;
 
     m.shared->pid = getpid();
-    check_int(covey_process_start(&p, look_at_argument, COVEY_ARGUMENT(m), .name = "reader",
-                  .method = method), ==, 0);
+    check_int(covey_process_start(
+                  &p, look_at_argument, COVEY_ARGUMENT(m), .name = "reader", .method = method),
+        ==, 0);
     check_str(covey_process_name(p), "reader");
     check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
     check_int(covey_process_exit_code(p, &code), ==, 0);
@@ -237,9 +238,10 @@ TEST_METHODS(a_process_can_be_terminated_and_killed, 30)
             test_sleep_ms(1);
         check_fails(covey_process_signal(p, 1000), COVEY_EINVAL, "1000");
         check_int(covey_process_signal(p, 0), ==, 0);
-        check_int(i == 0 ? covey_process_terminate(p)
-                : i == 1 ? covey_process_kill(p)
-                         : covey_process_signal(p, SIGUSR1), ==, 0);
+        check_int(i == 0   ? covey_process_terminate(p)
+                  : i == 1 ? covey_process_kill(p)
+                           : covey_process_signal(p, SIGUSR1),
+            ==, 0);
         check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
         check_int(covey_process_kill(p), ==, 0); /* to the dead: no error, and nobody else */
         check_int(covey_process_exit_code(p, &code), ==, 0);
@@ -310,7 +312,8 @@ static void *start_a_daemon(void *argument)
     covey_process *p;
 
     check_int(covey_process_start(&p, sleep_for_ever, COVEY_ARGUMENT(o->shared), .daemon = true,
-                  .method = o->method), ==, 0);
+                  .method = o->method),
+        ==, 0);
     check_int(covey_process_is_daemon(p), ==, 1);
     return NULL;
 }
@@ -341,8 +344,7 @@ static void daemon_ends_with_parent(enum covey_method method, bool from_thread, 
     struct order o = {make(), method, from_thread};
     covey_process *p;
 
-    check_int(
-        covey_process_start(&p, have_a_daemon, COVEY_ARGUMENT(o), .method = method), ==, 0);
+    check_int(covey_process_start(&p, have_a_daemon, COVEY_ARGUMENT(o), .method = method), ==, 0);
     while (!see(&o.shared->pid))
         test_sleep_ms(1);
     check(pid_runs(o.shared->grandchild));
@@ -371,7 +373,8 @@ static int be_a_daemon_with_a_daemon(void *argument)
     covey_process *p;
 
     check_int(covey_process_start(&p, sleep_for_ever, COVEY_ARGUMENT(o->shared), .daemon = true,
-                  .method = o->method), ==, 0);
+                  .method = o->method),
+        ==, 0);
     set(&o->shared->pid, getpid());
     for (;;)
         test_sleep_ms(1000);
@@ -383,8 +386,9 @@ static int have_daemons_below(void *argument)
     struct order *o = argument;
     covey_process *p;
 
-    check_int(covey_process_start(&p, be_a_daemon_with_a_daemon, COVEY_ARGUMENT(*o),
-                  .daemon = true, .method = o->method), ==, 0);
+    check_int(covey_process_start(&p, be_a_daemon_with_a_daemon, COVEY_ARGUMENT(*o), .daemon = true,
+                  .method = o->method),
+        ==, 0);
     for (;;)
         test_sleep_ms(1000);
     return 0;
@@ -492,8 +496,7 @@ TEST_METHODS(a_process_may_start_processes, 30)
     struct order o = {make(), method, false};
     covey_process *p;
 
-    check_int(
-        covey_process_start(&p, have_a_daemon, COVEY_ARGUMENT(o), .method = method), ==, 0);
+    check_int(covey_process_start(&p, have_a_daemon, COVEY_ARGUMENT(o), .method = method), ==, 0);
     while (!see(&o.shared->pid))
         test_sleep_ms(1);
     set(&o.shared->step, 1);
@@ -538,8 +541,9 @@ TEST_METHODS(any_member_may_join_and_kill_another, 30)
         ==, 0);
     while (!see(&pair.shared->pid))
         test_sleep_ms(1);
-    check_int(covey_process_start(
-                  &watcher, watch_a_sibling, COVEY_ARGUMENT(pair), .method = method), ==, 0);
+    check_int(
+        covey_process_start(&watcher, watch_a_sibling, COVEY_ARGUMENT(pair), .method = method), ==,
+        0);
     check_int(covey_process_join(watcher, COVEY_FOREVER), ==, 0);
     check_int(covey_process_exit_code(watcher, &code), ==, 0);
     check_int(code, ==, 0);
@@ -675,7 +679,7 @@ TEST(fork_returns_twice)
     int code;
 
     if (pid == 0) {
-        n = 0; /* a copy */
+        n = 0;         /* a copy */
         s->value = 77; /* shared */
         check_int(getppid(), ==, parent);
         check_int(covey_process_pid(covey_process_parent()), ==, parent);
@@ -742,9 +746,8 @@ TEST(a_killed_fork_server_is_replaced_and_its_children_live_on, .deadline_s = 60
     pid_t server;
     int code = 0;
 
-    check_int(
-        covey_process_start(&p, wait_for_step, COVEY_ARGUMENT(s), .method = COVEY_FORKSERVER), ==,
-        0);
+    check_int(covey_process_start(&p, wait_for_step, COVEY_ARGUMENT(s), .method = COVEY_FORKSERVER),
+        ==, 0);
     while (!see(&s->pid))
         test_sleep_ms(1);
     server = server_pid();
@@ -778,8 +781,9 @@ TEST(killing_the_fork_server_at_any_time_fails_nothing, .deadline_s = 120)
             (void)kill(killer, SIGKILL);
             _exit(0);
         }
-        check_int(covey_process_start(
-                      &p, end_with, COVEY_ARGUMENT(how), .method = COVEY_FORKSERVER), ==, 0);
+        check_int(
+            covey_process_start(&p, end_with, COVEY_ARGUMENT(how), .method = COVEY_FORKSERVER), ==,
+            0);
         check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
         if (covey_process_exit_code(p, &code) == 0)
             check_int(code, ==, how);
@@ -826,7 +830,8 @@ TEST(misuse_of_processes_is_named)
     memset(long_name, 'n', sizeof long_name - 1);
     check_fails(covey_process_start(&p, NULL), COVEY_EINVAL, "function is NULL");
     check_fails(covey_process_start(&p, end_with, NULL, 5), COVEY_EINVAL, "argument is NULL");
-    check_fails(covey_process_start(&p, end_with, &x, (size_t)2 << 30), COVEY_ETOOBIG, "2147483648");
+    check_fails(
+        covey_process_start(&p, end_with, &x, (size_t)2 << 30), COVEY_ETOOBIG, "2147483648");
     check_fails(covey_process_start(&p, end_with, .name = long_name), COVEY_EINVAL, "63");
     check_fails(covey_process_start(&p, end_with, .method = (enum covey_method)9), COVEY_EINVAL,
         "9 is not");

@@ -178,8 +178,7 @@ TEST(a_closed_queue_is_drained_and_then_ends)
     check_int(covey_queue_size(q), ==, 2);
     check_int(get_int(q, COVEY_FOREVER), ==, 1);
     check_int(get_int(q, COVEY_FOREVER), ==, 2);
-    check_fails(
-        covey_queue_get(q, &(int){0}, 4, NULL, COVEY_FOREVER), COVEY_ECLOSED, "closed");
+    check_fails(covey_queue_get(q, &(int){0}, 4, NULL, COVEY_FOREVER), COVEY_ECLOSED, "closed");
     check_int(covey_queue_size(q), ==, 0);
     check_int(covey_queue_is_empty(q), ==, 1);
     check_int(covey_queue_free(q), ==, 0);
@@ -214,7 +213,9 @@ TEST(closing_wakes_all_who_wait)
 
 TEST(a_writer_and_a_reader_share_a_queue)
 {
-    enum { N = 200000 };
+    enum {
+        N = 200000
+    };
     covey_queue *q;
     pid_t pid;
 

@@ -17,24 +17,24 @@ extern "C" {
 #define COVEY_API __attribute__((visibility("default")))
 
 enum {
-    COVEY_EINVAL = -1,     /* an argument is wrong: NULL, out of range, not a covey object */
-    COVEY_ENOMEM = -2,     /* the machine or the family's arena has no memory left */
-    COVEY_ELIMIT = -3,     /* a limit is reached: descriptors, processes, members of the family */
-    COVEY_ESYS = -4,       /* a system call failed in a way that has no code of its own */
-    COVEY_ETIMEDOUT = -5,  /* the time given was over before it happened */
-    COVEY_EEMPTY = -6,     /* nothing to get, within the time given */
-    COVEY_EFULL = -7,      /* no room to put, within the time given */
-    COVEY_ETOOBIG = -8,    /* the item can never fit, or the buffer is too small for it */
-    COVEY_ECLOSED = -9,    /* the object is closed */
-    COVEY_EDIED = -10,     /* a process died that was needed for this */
+    COVEY_EINVAL = -1,      /* an argument is wrong: NULL, out of range, not a covey object */
+    COVEY_ENOMEM = -2,      /* the machine or the family's arena has no memory left */
+    COVEY_ELIMIT = -3,      /* a limit is reached: descriptors, processes, members of the family */
+    COVEY_ESYS = -4,        /* a system call failed in a way that has no code of its own */
+    COVEY_ETIMEDOUT = -5,   /* the time given was over before it happened */
+    COVEY_EEMPTY = -6,      /* nothing to get, within the time given */
+    COVEY_EFULL = -7,       /* no room to put, within the time given */
+    COVEY_ETOOBIG = -8,     /* the item can never fit, or the buffer is too small for it */
+    COVEY_ECLOSED = -9,     /* the object is closed */
+    COVEY_EDIED = -10,      /* a process died that was needed for this */
     COVEY_EOWNERDEAD = -11, /* acquired, but the holder before died holding it */
-    COVEY_ENOTHELD = -12,  /* released what is not held */
-    COVEY_EINTR = -13,     /* a signal came and the interrupt hook asked to give up */
-    COVEY_ESTATE = -14,    /* not possible in the state that the object is in */
-    COVEY_ENOTOWNER = -15, /* only the process that made the object may do this */
-    COVEY_ETASK = -16,     /* the task's function itself returned an error */
-    COVEY_EDEADLINE = -17, /* the task ran past its deadline and its worker was killed */
-    COVEY_ECORRUPT = -18,  /* the arena holds something that no covey function can have written */
+    COVEY_ENOTHELD = -12,   /* released what is not held */
+    COVEY_EINTR = -13,      /* a signal came and the interrupt hook asked to give up */
+    COVEY_ESTATE = -14,     /* not possible in the state that the object is in */
+    COVEY_ENOTOWNER = -15,  /* only the process that made the object may do this */
+    COVEY_ETASK = -16,      /* the task's function itself returned an error */
+    COVEY_EDEADLINE = -17,  /* the task ran past its deadline and its worker was killed */
+    COVEY_ECORRUPT = -18,   /* the arena holds something that no covey function can have written */
 };
 
 /**

@@ -44,9 +44,9 @@ struct covey_options {
  * process that is a member already this only counts, so that libraries can open and close
  * independently of each other; the options of the first call hold.
  *
- * The address space for the arena is reserved, no memory is used: an empty family takes a few pages.
- * Where the address space is limited (ulimit -v) the arena becomes smaller, a quarter of the limit
- * at most.
+ * The address space for the arena is reserved, no memory is used: an empty family takes a few
+ * pages. Where the address space is limited (ulimit -v) the arena becomes smaller, a quarter of the
+ * limit at most.
  *
  * Returns 0; COVEY_EINVAL for a memory_max that is too small to hold anything; COVEY_ENOMEM when
  * there is no room in the address space; COVEY_ELIMIT without a free descriptor; COVEY_ESYS when
@@ -89,12 +89,13 @@ COVEY_API unsigned covey_cpu_count(void);
 
 /** struct covey_stats - what a family uses, at about one instant */
 struct covey_stats {
-    size_t size;          /* in: sizeof(struct covey_stats) */
-    size_t blocks;        /* allocated by covey_alloc() and its kin, and by objects */
-    size_t bytes;         /* in those blocks, as rounded up by the heap */
-    size_t bytes_claimed; /* of memory that the kernel has given to the heap, free blocks included */
-    size_t bytes_max;     /* that the heap can hold at most */
-    size_t members;       /* live processes */
+    size_t size;   /* in: sizeof(struct covey_stats) */
+    size_t blocks; /* allocated by covey_alloc() and its kin, and by objects */
+    size_t bytes;  /* in those blocks, as rounded up by the heap */
+    size_t
+        bytes_claimed; /* of memory that the kernel has given to the heap, free blocks included */
+    size_t bytes_max;  /* that the heap can hold at most */
+    size_t members;    /* live processes */
 };
 
 /**

@@ -91,7 +91,8 @@ COVEY_API int covey_share(void *block);
  */
 COVEY_API pid_t covey_owner(const void *block);
 
-/** covey_trim() - give all free memory back to the kernel, also what is kept for reuse; returns 0 */
+/** covey_trim() - give all free memory back to the kernel, also what is kept for reuse; returns 0
+ */
 COVEY_API int covey_trim(void);
 
 #ifdef __cplusplus

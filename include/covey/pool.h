@@ -24,8 +24,8 @@ typedef struct covey_future covey_future;
 /**
  * covey_task - what a worker runs
  * @argument: a copy of the argument, or the item of the array that is mapped
- * @result: where the result goes; zero before, unless it lies in an array of the caller's own in the
- *          arena
+ * @result: where the result goes; zero before, unless it lies in an array of the caller's own in
+ * the arena
  *
  * With spawn and forkserver the function must lie in the program or in a shared library, whatever
  * the method: in one that the workers can load.
@@ -53,14 +53,14 @@ struct covey_pool_options {
 
 /** struct covey_submit_options - a task to run; zero means the default */
 struct covey_submit_options {
-    size_t size;           /* sizeof(struct covey_submit_options) */
+    size_t size; /* sizeof(struct covey_submit_options) */
     covey_pool *pool;
     covey_future **future; /* out: the future */
     covey_task *task;
-    const void *argument;  /* copied, */
-    size_t argument_size;  /* this many bytes */
-    size_t result_size;    /* bytes of the result */
-    double timeout_s;      /* the worker is killed when the task has run so long; default: never */
+    const void *argument; /* copied, */
+    size_t argument_size; /* this many bytes */
+    size_t result_size;   /* bytes of the result */
+    double timeout_s;     /* the worker is killed when the task has run so long; default: never */
 };
 
 /** struct covey_map_options - tasks over an array; zero means the default */
@@ -93,7 +93,8 @@ COVEY_API int covey_pool_open_with(const struct covey_pool_options *options);
 /**
  * covey_pool_submit() - have a task done
  *
- *     covey_pool_submit(pool, &future, square, &number, sizeof number, .result_size = sizeof number);
+ *     covey_pool_submit(pool, &future, square, &number, sizeof number, .result_size = sizeof
+ * number);
  *
  * Does not wait. The queue of tasks grows as long as there is memory.
  *
@@ -197,8 +198,12 @@ COVEY_API int covey_pool_workers(covey_pool *pool);
 /* covey_pool_map(pool, task, arguments, results, count, ...) */
 #define covey_pool_map(pool_, task_, arguments_, results_, ...)                                    \
     covey_pool_map_with(&(struct covey_map_options){.size = sizeof(struct covey_map_options),      \
-        .argument_size = sizeof *(arguments_), .result_size = sizeof *(results_),                  \
-        .pool = (pool_), .task = (task_), .arguments = (arguments_), .results = (results_),        \
+        .argument_size = sizeof *(arguments_),                                                     \
+        .result_size = sizeof *(results_),                                                         \
+        .pool = (pool_),                                                                           \
+        .task = (task_),                                                                           \
+        .arguments = (arguments_),                                                                 \
+        .results = (results_),                                                                     \
         .count = __VA_ARGS__})
 #endif
 

@@ -53,12 +53,12 @@ enum {
 
 /** struct covey_process_options - what to start; zero means the default */
 struct covey_process_options {
-    size_t size;               /* sizeof(struct covey_process_options) */
-    covey_process **process;   /* out: the process; NULL: detached, nobody will join it */
-    covey_function *function;  /* what it runs */
-    const void *argument;      /* copied to it, */
-    size_t argument_size;      /* this many bytes, up to 1 GiB */
-    const char *name;          /* up to COVEY_NAME_MAX bytes; default: "process-PID" */
+    size_t size;              /* sizeof(struct covey_process_options) */
+    covey_process **process;  /* out: the process; NULL: detached, nobody will join it */
+    covey_function *function; /* what it runs */
+    const void *argument;     /* copied to it, */
+    size_t argument_size;     /* this many bytes, up to 1 GiB */
+    const char *name;         /* up to COVEY_NAME_MAX bytes; default: "process-PID" */
     enum covey_method method;
     bool daemon; /* it is killed when this process ends, in whatever way; see below */
 };
@@ -84,8 +84,8 @@ COVEY_API void covey_main(int argc, char **argv);
  * handlers do not run; a spawned one calls exit().
  *
  * A daemon gets SIGKILL when the process that started it ends, even if that is killed itself; so do
- * the daemon's own daemons. (Started with fork from the first thread of a process, it ends with that
- * thread, should that one end alone by pthread_exit().)
+ * the daemon's own daemons. (Started with fork from the first thread of a process, it ends with
+ * that thread, should that one end alone by pthread_exit().)
  *
  * Waits for nothing with fork and spawn; with forkserver until the server has forked.
  *
@@ -199,7 +199,8 @@ COVEY_API enum covey_method covey_start_method(void);
  */
 COVEY_API pid_t covey_fork(void);
 
-/** covey_process_find() - the running child of this process with that pid; NULL with COVEY_EINVAL */
+/** covey_process_find() - the running child of this process with that pid; NULL with COVEY_EINVAL
+ */
 COVEY_API covey_process *covey_process_find(pid_t pid);
 
 #ifndef __cplusplus

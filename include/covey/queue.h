@@ -25,9 +25,9 @@ typedef struct covey_queue covey_queue;
 struct covey_queue_options {
     size_t size;         /* sizeof(struct covey_queue_options) */
     covey_queue **queue; /* out: the new queue */
-    size_t bytes;        /* memory for items that wait, rounded up to a power of two; default 64 KiB.
-                            An item takes its size + 8, rounded up to 8, and at most half of it. */
-    size_t items;        /* how many items may wait at most; default: as many as fit */
+    size_t bytes; /* memory for items that wait, rounded up to a power of two; default 64 KiB.
+                     An item takes its size + 8, rounded up to 8, and at most half of it. */
+    size_t items; /* how many items may wait at most; default: as many as fit */
 };
 
 /**
@@ -50,8 +50,7 @@ COVEY_API int covey_queue_open_with(const struct covey_queue_options *options);
  * Returns 0; COVEY_EFULL when there was no room in time; COVEY_ECLOSED; COVEY_ETOOBIG when the item
  * can never fit; COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL.
  */
-COVEY_API int covey_queue_put(
-    covey_queue *queue, const void *item, size_t size, double timeout_s);
+COVEY_API int covey_queue_put(covey_queue *queue, const void *item, size_t size, double timeout_s);
 
 /**
  * covey_queue_get() - take the oldest item, waiting for one
@@ -96,7 +95,8 @@ COVEY_API long covey_queue_size(covey_queue *queue);
 /** covey_queue_is_empty() - 1 if no item waits, 0 if one does; COVEY_EINVAL */
 COVEY_API int covey_queue_is_empty(covey_queue *queue);
 
-/** covey_queue_is_full() - 1 if an item of @size bytes would have to wait, 0 if not; COVEY_EINVAL */
+/** covey_queue_is_full() - 1 if an item of @size bytes would have to wait, 0 if not; COVEY_EINVAL
+ */
 COVEY_API int covey_queue_is_full(covey_queue *queue, size_t size);
 
 /** covey_queue_is_closed() - 1 after covey_queue_close(), 0 before; COVEY_EINVAL */

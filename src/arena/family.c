@@ -68,8 +68,7 @@ static void publish(void)
 {
     struct cv_family *family = (struct cv_family *)(void *)cv_arena.memory.base;
 
-    cv_arena.members =
-        (struct cv_member *)(void *)(cv_arena.memory.base + family->members_offset);
+    cv_arena.members = (struct cv_member *)(void *)(cv_arena.memory.base + family->members_offset);
     cv_store_release(&cv_arena.family, family);
 }
 
@@ -157,8 +156,8 @@ int cv_family_attach(int fd, char *base, size_t size)
     family = (struct cv_family *)(void *)base;
     if (family->magic != MAGIC || family->abi != ABI || family->base != (uintptr_t)base ||
         family->size != size) {
-        r = cv_fail(COVEY_ECORRUPT, "descriptor %d is not the memory of a family of this version",
-            fd);
+        r = cv_fail(
+            COVEY_ECORRUPT, "descriptor %d is not the memory of a family of this version", fd);
         cv_memory_unmap(&cv_arena.memory);
         return r;
     }

@@ -8,7 +8,8 @@
  *
  * All of it is address space without memory; each part is claimed from the kernel as it grows into
  * use. The header is written once, by the process that opens the family, before anybody else can
- * see it; the fields that change later are heap hints, @slots_used and @root, each with its comment.
+ * see it; the fields that change later are heap hints, @slots_used and @root, each with its
+ * comment.
  */
 #ifndef CV_FAMILY_H
 #define CV_FAMILY_H
@@ -19,7 +20,9 @@
 
 #include <stdint.h>
 
-enum { CV_ROOT_COUNT = 256 };
+enum {
+    CV_ROOT_COUNT = 256
+};
 
 struct cv_family {
     uint64_t magic;
@@ -63,7 +66,7 @@ static inline bool cv_arena_has(const void *p, size_t size, size_t alignment)
     uintptr_t offset = (uintptr_t)p - (uintptr_t)cv_arena.memory.base;
 
     return cv_arena.family && offset < cv_arena.memory.size &&
-        size <= cv_arena.memory.size - offset && offset % alignment == 0;
+           size <= cv_arena.memory.size - offset && offset % alignment == 0;
 }
 
 #endif

@@ -52,7 +52,7 @@ static struct cv_page_note *note_of(uint32_t page)
 static uint32_t *tags_of(uint32_t page)
 {
     return (uint32_t *)(void *)(cv_arena.memory.base + heap()->tags_offset) +
-        (size_t)page * CV_TAGS_PER_PAGE;
+           (size_t)page * CV_TAGS_PER_PAGE;
 }
 
 static char *start_of(uint32_t page)
@@ -94,7 +94,8 @@ bool cv_heap_layout(struct cv_heap *h, uint64_t start, uint64_t end)
 
     if (pages > PAGES_MAX)
         pages = PAGES_MAX;
-#define AFTER(offset, bytes) (((offset) + (bytes) + CV_PAGE_BYTES - 1) / CV_PAGE_BYTES * CV_PAGE_BYTES)
+#define AFTER(offset, bytes)                                                                       \
+    (((offset) + (bytes) + CV_PAGE_BYTES - 1) / CV_PAGE_BYTES * CV_PAGE_BYTES)
     h->words_offset = AFTER(start, 0);
     h->notes_offset = AFTER(h->words_offset, pages * sizeof(uint64_t));
     h->tags_offset = AFTER(h->notes_offset, pages * sizeof(struct cv_page_note));
@@ -110,11 +111,11 @@ bool cv_heap_layout(struct cv_heap *h, uint64_t start, uint64_t end)
 /* Size classes ******************************************************************************* */
 
 /* 16, 32, ... 128, then four to each doubling, up to 32 KiB. */
-static uint32_t class_size(uint32_t class)
+static uint32_t class_size(uint32_t sclass)
 {
-    if (class < 8)
-        return (class + 1) * CV_GRAIN_BYTES;
-    return (5 + class % 4) << (5 + (class - 8) / 4);
+    if (sclass < 8)
+        return (sclass + 1) * CV_GRAIN_BYTES;
+    return (5 + sclass % 4) << (5 + (sclass - 8) / 4);
 }
 
 static uint32_t class_for(size_t size)
@@ -127,9 +128,9 @@ static uint32_t class_for(size_t size)
     return 8 + (doubling - 7) * 4 + (uint32_t)((size - 1) >> (doubling - 2) & 3);
 }
 
-static uint32_t blocks_in_slab(uint32_t class)
+static uint32_t blocks_in_slab(uint32_t sclass)
 {
-    return CV_PAGE_BYTES / class_size(class);
+    return CV_PAGE_BYTES / class_size(sclass);
 }
 
 /* Memory from the kernel ********************************************************************* */
@@ -271,8 +272,8 @@ static uint32_t search_run(uint32_t from, uint32_t n, size_t alignment)
             return page;
         page = aligned_page(taken ? beyond(page + taken - 1) : page + 1, alignment);
     }
-    (void)cv_fail(COVEY_ENOMEM, "the arena of %zu pages has no %u free ones in a row",
-        (size_t)h->pages, n);
+    (void)cv_fail(
+        COVEY_ENOMEM, "the arena of %zu pages has no %u free ones in a row", (size_t)h->pages, n);
     return NO_PAGE;
 }
 
@@ -334,10 +335,10 @@ static int free_run(uint32_t page, uint64_t word)
 
 /* Slabs ************************************************************************************** */
 
-static int claim_tags(uint32_t page, uint32_t class)
+static int claim_tags(uint32_t page, uint32_t sclass)
 {
     struct cv_page_note *note = note_of(page);
-    size_t bytes = blocks_in_slab(class) * sizeof(uint32_t);
+    size_t bytes = blocks_in_slab(sclass) * sizeof(uint32_t);
     size_t need = (bytes + TAG_UNIT_BYTES - 1) / TAG_UNIT_BYTES;
 
     if (note->tags_claimed >= need)
@@ -362,21 +363,21 @@ static void clear_dead_tags(uint32_t page)
     }
 }
 
-static int new_slab(uint32_t class, uint32_t *page)
+static int new_slab(uint32_t sclass, uint32_t *page)
 {
     *page = find_run(1, CV_PAGE_BYTES);
     if (*page == NO_PAGE)
         return covey_error_code();
-    if (claim_tags(*page, class) != 0) {
+    if (claim_tags(*page, sclass) != 0) {
         release_run(*page, 1);
         return covey_error_code();
     }
     clear_dead_tags(*page);
     cv_store_relaxed(&note_of(*page)->used, 0);
     cv_add_relaxed(&heap()->kept, -(int64_t)claimed_bytes(*page, 1));
-    cv_add_relaxed(&heap()->class_empty[class], 1);
-    cv_store_release(word_of(*page), word_make(SLAB, class, 0));
-    lower_to(&heap()->class_low[class], *page);
+    cv_add_relaxed(&heap()->class_empty[sclass], 1);
+    cv_store_release(word_of(*page), word_make(SLAB, sclass, 0));
+    lower_to(&heap()->class_low[sclass], *page);
     return 0;
 }
 
@@ -396,10 +397,10 @@ static int grow_slab(uint32_t page, size_t bytes)
     return 0;
 }
 
-static bool has_room(uint32_t page, uint32_t class)
+static bool has_room(uint32_t page, uint32_t sclass)
 {
-    return cv_load_acquire(word_of(page)) == word_make(SLAB, class, 0) &&
-        cv_load_relaxed(&note_of(page)->used) < blocks_in_slab(class);
+    return cv_load_acquire(word_of(page)) == word_make(SLAB, sclass, 0) &&
+           cv_load_relaxed(&note_of(page)->used) < blocks_in_slab(sclass);
 }
 
 static bool is_process(uint32_t owner)
@@ -422,11 +423,11 @@ static void mark_seen(uint32_t page, uint32_t tag)
 }
 
 /* The index of the block taken; blocks_in_slab() when there is none to be had on this page. */
-static uint32_t take_block(uint32_t page, uint32_t class, uint32_t start)
+static uint32_t take_block(uint32_t page, uint32_t sclass, uint32_t start)
 {
     struct cv_page_note *note = note_of(page);
     uint32_t *tags = tags_of(page);
-    uint32_t n = blocks_in_slab(class);
+    uint32_t n = blocks_in_slab(sclass);
 
     mark_seen(page, my_tag());
     for (uint32_t k = 0; k < n; k++) {
@@ -434,7 +435,7 @@ static uint32_t take_block(uint32_t page, uint32_t class, uint32_t start)
 
         if (cv_load_relaxed(&tags[i]) != 0 || !cv_cas32(&tags[i], 0, my_tag()))
             continue;
-        if (cv_load_seq(word_of(page)) == word_make(SLAB, class, 0))
+        if (cv_load_seq(word_of(page)) == word_make(SLAB, sclass, 0))
             return i;
         (void)cv_cas32(&tags[i], my_tag(), 0);
         return n;
@@ -444,61 +445,61 @@ static uint32_t take_block(uint32_t page, uint32_t class, uint32_t start)
 }
 
 /* A slab of the class that has room, this process's latest first; NO_PAGE with a message. */
-static uint32_t find_slab(uint32_t class)
+static uint32_t find_slab(uint32_t sclass)
 {
     uint32_t ready = cv_load_acquire(&heap()->ready);
-    uint32_t low = cv_load_relaxed(&heap()->class_low[class]);
-    uint32_t latest = cv_load_relaxed(&cv_self->slab[class].page);
+    uint32_t low = cv_load_relaxed(&heap()->class_low[sclass]);
+    uint32_t latest = cv_load_relaxed(&cv_self->slab[sclass].page);
     uint32_t page;
 
-    if (latest < ready && has_room(latest, class))
+    if (latest < ready && has_room(latest, sclass))
         return latest;
     for (page = low; page < ready; page++) {
-        if (has_room(page, class))
+        if (has_room(page, sclass))
             break;
     }
-    (void)cv_cas32(&heap()->class_low[class], low, page);
-    if (page < ready || new_slab(class, &page) == 0)
+    (void)cv_cas32(&heap()->class_low[sclass], low, page);
+    if (page < ready || new_slab(sclass, &page) == 0)
         return page;
     return NO_PAGE;
 }
 
-static void *alloc_small(uint32_t class, uint32_t owner)
+static void *alloc_small(uint32_t sclass, uint32_t owner)
 {
-    uint32_t n = blocks_in_slab(class);
+    uint32_t n = blocks_in_slab(sclass);
 
     for (;;) {
-        uint32_t page = find_slab(class);
+        uint32_t page = find_slab(sclass);
         uint32_t start;
         uint32_t i;
 
         if (page == NO_PAGE)
             return NULL;
-        start = cv_load_relaxed(&cv_self->slab[class].next);
-        i = take_block(page, class, start < n ? start : 0);
+        start = cv_load_relaxed(&cv_self->slab[sclass].next);
+        i = take_block(page, sclass, start < n ? start : 0);
         if (i == n)
             continue;
-        if (grow_slab(page, (size_t)(i + 1) * class_size(class)) != 0) {
+        if (grow_slab(page, (size_t)(i + 1) * class_size(sclass)) != 0) {
             (void)cv_cas32(&tags_of(page)[i], my_tag(), 0);
             return NULL;
         }
-        cv_store_relaxed(&cv_self->slab[class].page, page);
-        cv_store_relaxed(&cv_self->slab[class].next, i + 1);
+        cv_store_relaxed(&cv_self->slab[sclass].page, page);
+        cv_store_relaxed(&cv_self->slab[sclass].next, i + 1);
         if (__atomic_fetch_add(&note_of(page)->used, 1, __ATOMIC_RELAXED) == 0)
-            cv_add_relaxed(&heap()->class_empty[class], -1);
+            cv_add_relaxed(&heap()->class_empty[sclass], -1);
         if (owner != my_tag())
             cv_store_release(&tags_of(page)[i], owner);
-        return start_of(page) + (size_t)i * class_size(class);
+        return start_of(page) + (size_t)i * class_size(sclass);
     }
 }
 
 /* Gives an empty slab back, unless a block of it is in use after all. */
-static void shut_slab(uint32_t page, uint32_t class)
+static void shut_slab(uint32_t page, uint32_t sclass)
 {
-    uint64_t slab = word_make(SLAB, class, 0);
-    uint32_t n = blocks_in_slab(class);
+    uint64_t slab = word_make(SLAB, sclass, 0);
+    uint32_t n = blocks_in_slab(sclass);
 
-    if (!cv_cas64(word_of(page), slab, word_make(SHUT, class, my_tag())))
+    if (!cv_cas64(word_of(page), slab, word_make(SHUT, sclass, my_tag())))
         return;
     for (uint32_t i = 0; i < n; i++) {
         if (cv_load_seq(&tags_of(page)[i]) != 0) {
@@ -506,23 +507,23 @@ static void shut_slab(uint32_t page, uint32_t class)
             return;
         }
     }
-    cv_add_relaxed(&heap()->class_empty[class], -1);
+    cv_add_relaxed(&heap()->class_empty[sclass], -1);
     cv_store_seq(word_of(page), word_make(CLAIM, 1, my_tag()));
     free_claimed(page, 1);
 }
 
-static int free_small(uint32_t page, uint32_t class, uint32_t i)
+static int free_small(uint32_t page, uint32_t sclass, uint32_t i)
 {
     struct cv_heap *h = heap();
 
     if (cv_exchange(&tags_of(page)[i], 0) == 0)
         return cv_fail(COVEY_EINVAL, "block %p is free already",
-            (void *)(start_of(page) + (size_t)i * class_size(class)));
+            (void *)(start_of(page) + (size_t)i * class_size(sclass)));
     if (__atomic_fetch_sub(&note_of(page)->used, 1, __ATOMIC_RELAXED) == 1 &&
-        __atomic_fetch_add(&h->class_empty[class], 1, __ATOMIC_RELAXED) >= EMPTY_SLABS_KEPT)
-        shut_slab(page, class);
+        __atomic_fetch_add(&h->class_empty[sclass], 1, __ATOMIC_RELAXED) >= EMPTY_SLABS_KEPT)
+        shut_slab(page, sclass);
     else
-        lower_to(&h->class_low[class], page);
+        lower_to(&h->class_low[sclass], page);
     return 0;
 }
 
@@ -545,8 +546,7 @@ void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
             /* A block whose size is a power of two lies at a multiple of it. */
             size_t power = size > alignment ? size : alignment;
 
-            block = alloc_small(
-                class_for((size_t)1 << (64 - __builtin_clzll(power - 1))), owner);
+            block = alloc_small(class_for((size_t)1 << (64 - __builtin_clzll(power - 1))), owner);
         } else if (alignment <= CV_GRAIN_BYTES && size <= CV_SMALL_MAX) {
             block = alloc_small(class_for(size), owner);
         } else {
@@ -635,9 +635,9 @@ uint32_t cv_heap_owner(const void *block, size_t *size)
 
 /* Burial ************************************************************************************* */
 
-static void sweep_slab(uint32_t page, uint32_t class, uint32_t tag)
+static void sweep_slab(uint32_t page, uint32_t sclass, uint32_t tag)
 {
-    uint32_t n = blocks_in_slab(class);
+    uint32_t n = blocks_in_slab(sclass);
     uint32_t used = 0;
 
     for (uint32_t i = 0; i < n; i++) {
@@ -669,9 +669,9 @@ static void refresh_hints(void)
     }
     cv_store_relaxed(&h->kept, kept);
     cv_store_relaxed(&h->low, 0);
-    for (uint32_t class = 0; class < CV_CLASSES; class++) {
-        cv_store_relaxed(&h->class_empty[class], (int32_t)empty[class]);
-        cv_store_relaxed(&h->class_low[class], 0);
+    for (uint32_t sclass = 0; sclass < CV_CLASSES; sclass++) {
+        cv_store_relaxed(&h->class_empty[sclass], (int32_t)empty[sclass]);
+        cv_store_relaxed(&h->class_low[sclass], 0);
     }
 }
 
@@ -763,8 +763,8 @@ void *covey_alloc(size_t size)
 void *covey_alloc_aligned(size_t alignment, size_t size)
 {
     if (alignment == 0 || (alignment & (alignment - 1)) || alignment > ALIGNMENT_MAX) {
-        (void)cv_fail(COVEY_EINVAL, "alignment %zu is not a power of two up to %d", alignment,
-            ALIGNMENT_MAX);
+        (void)cv_fail(
+            COVEY_EINVAL, "alignment %zu is not a power of two up to %d", alignment, ALIGNMENT_MAX);
         return NULL;
     }
     return alloc(alignment, size);

@@ -3,8 +3,8 @@
  * The heap: no locks, and nothing to repair but what the dead have claimed.
  *
  * It is an array of pages of 64 KiB. Each page has a *word* that says what it is; a large block is
- * a run of pages, a page of small blocks (a slab) has a *tag* for each of its blocks. Words and tags
- * lie outside of the pages and are never used as anything else, so a late look or a late
+ * a run of pages, a page of small blocks (a slab) has a *tag* for each of its blocks. Words and
+ * tags lie outside of the pages and are never used as anything else, so a late look or a late
  * compare-exchange by a process that was stopped for an hour cannot hit anybody's data.
  *
  * Page word: kind (4 bits), then 28 bits (a length in pages, a distance or a size class), then the
@@ -22,25 +22,24 @@
  *                   CLAIM -> RUN with the owner wanted.
  *   free a run      the commit is RUN -> CLAIM; then BODY -> FREE, and last CLAIM -> FREE. Of two
  *                   that free the same block, one fails.
- *   a kill          leaves CLAIM with a dead owner: the sweep takes it over (CLAIM -> CLAIM, its own
- *                   tag), so that one process gives the pages back. A BODY belongs to this claim if
- *                   its distance leads to it, for the first page is still claimed. The sweeper may
- *                   be killed or stopped: then the claim is his.
+ *   a kill          leaves CLAIM with a dead owner: the sweep takes it over (CLAIM -> CLAIM, its
+ * own tag), so that one process gives the pages back. A BODY belongs to this claim if its distance
+ * leads to it, for the first page is still claimed. The sweeper may be killed or stopped: then the
+ * claim is his.
  *
  *   allocate small  the commit is 0 -> own tag on the block's tag. Then the page word must still be
  *                   the SLAB that was meant, else the tag is put back (page and tags may have
- *                   changed use between finding and taking). Last, the tag becomes the owner wanted.
- *   free small      the commit is tag -> 0.
- *   shut a slab     SLAB -> SHUT, then look at all tags: none is set: -> FREE; else -> SLAB. Either
- *                   the allocator's check of the word sees SHUT or this look sees its tag, for both
- *                   write first (a full barrier) and then look.
- *   a kill          leaves tags of the dead: the sweep clears them; SHUT: the sweep makes it SLAB.
- *                   A tag put on a page that is no slab any more is found when it is one again.
+ *                   changed use between finding and taking). Last, the tag becomes the owner
+ * wanted. free small      the commit is tag -> 0. shut a slab     SLAB -> SHUT, then look at all
+ * tags: none is set: -> FREE; else -> SLAB. Either the allocator's check of the word sees SHUT or
+ * this look sees its tag, for both write first (a full barrier) and then look. a kill leaves tags
+ * of the dead: the sweep clears them; SHUT: the sweep makes it SLAB. A tag put on a page that is no
+ * slab any more is found when it is one again.
  *
  * Everything else is a hint, read and written without order, wrong after a kill or a race and then
  * only costing time: the lowest free page, the count of used blocks, which owners a slab has seen
- * (@seen, which is no hint: a bit for each slot modulo 64, set before a tag of that slot appears and
- * never cleared, so that a sweep need not look at every slab).
+ * (@seen, which is no hint: a bit for each slot modulo 64, set before a tag of that slot appears
+ * and never cleared, so that a sweep need not look at every slab).
  */
 #ifndef CV_HEAP_H
 #define CV_HEAP_H
@@ -77,12 +76,12 @@ struct cv_heap {
     uint64_t notes_offset;
     uint64_t tags_offset;
     uint64_t pages_offset;
-    uint32_t pages;       /* length of the array */
-    uint32_t ready;       /* words and notes below this exist; only grows, CAS after the claim */
-    uint32_t low;         /* hint: no page below is free */
+    uint32_t pages; /* length of the array */
+    uint32_t ready; /* words and notes below this exist; only grows, CAS after the claim */
+    uint32_t low;   /* hint: no page below is free */
     uint32_t unused;
-    int64_t kept;         /* hint: bytes claimed from the kernel in free pages */
-    int64_t kept_max;     /* above this, freed pages go back to the kernel */
+    int64_t kept;                    /* hint: bytes claimed from the kernel in free pages */
+    int64_t kept_max;                /* above this, freed pages go back to the kernel */
     uint32_t class_low[CV_CLASSES];  /* hint: no slab of the class below has a free block */
     int32_t class_empty[CV_CLASSES]; /* hint: so many slabs of the class have no block in use */
 };

@@ -261,7 +261,7 @@ bool cv_member_end_born(uint64_t tag)
     uint64_t state = cv_load_acquire(&m->state);
 
     return generation_of(state) == cv_tag_generation(tag) && phase_of(state) == CV_BORN &&
-        cv_cas64(&m->state, state, with_phase(state, CV_DEAD)) && cv_member_bury(tag);
+           cv_cas64(&m->state, state, with_phase(state, CV_DEAD)) && cv_member_bury(tag);
 }
 
 /* First the slot becomes this process's own, so that no burial of its parent takes it away. */
@@ -336,7 +336,7 @@ bool cv_member_short_is_past(uint32_t short_tag)
     uint64_t state = cv_load_acquire(&cv_member_of(short_tag)->state);
 
     return phase_of(state) >= CV_DEAD ||
-        cv_tag_short(tag_of(cv_tag_slot(short_tag), state)) != short_tag;
+           cv_tag_short(tag_of(cv_tag_slot(short_tag), state)) != short_tag;
 }
 
 pid_t cv_member_short_pid(uint32_t short_tag)

@@ -57,9 +57,9 @@ enum cv_phase {
 };
 
 enum {
-    CV_LIVES = 16, /* life words of a member: how many can watch it without polling */
+    CV_LIVES = 16,          /* life words of a member: how many can watch it without polling */
     CV_MEMBERS_MAX = 16383, /* a tag has 14 bits for it */
-    CV_MEMBER_ROOM = 832, /* bytes of a slot that are the process floor's */
+    CV_MEMBER_ROOM = 832,   /* bytes of a slot that are the process floor's */
 };
 
 struct cv_member {
@@ -95,7 +95,7 @@ _Static_assert(sizeof(struct cv_member) == 2048, "two slots fill a page");
 static inline uint64_t cv_tag_make(uint32_t slot, uint64_t generation)
 {
     return generation >> 16 << 32 | (generation & 0x8000) << 15 | UINT64_C(1) << 29 |
-        (generation & 0x7fff) << 14 | (slot + 1);
+           (generation & 0x7fff) << 14 | (slot + 1);
 }
 
 static inline uint32_t cv_tag_slot(uint64_t tag)
@@ -160,14 +160,16 @@ bool cv_member_end_born(uint64_t tag);
 /* In a child of this process's or another's making: become the member that was reserved. */
 int cv_member_become(uint64_t tag);
 
-/* Does the slot of @tag say that it is dead? A load or two; may say no for a while after a death. */
+/* Does the slot of @tag say that it is dead? A load or two; may say no for a while after a death.
+ */
 bool cv_member_is_past(uint64_t tag);
 
 /* The same for a short tag, and the pid of the living. */
 bool cv_member_short_is_past(uint32_t short_tag);
 pid_t cv_member_short_pid(uint32_t short_tag);
 
-/* The pid that belongs to the tag, also after death; 0 when the slot has been used again, or for 0. */
+/* The pid that belongs to the tag, also after death; 0 when the slot has been used again, or for 0.
+ */
 pid_t cv_member_pid(uint64_t tag);
 
 /*

@@ -13,18 +13,18 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define cv_load_relaxed(p)      __atomic_load_n((p), __ATOMIC_RELAXED)
-#define cv_load_acquire(p)      __atomic_load_n((p), __ATOMIC_ACQUIRE)
-#define cv_load_seq(p)          __atomic_load_n((p), __ATOMIC_SEQ_CST)
-#define cv_store_relaxed(p, v)  __atomic_store_n((p), (v), __ATOMIC_RELAXED)
-#define cv_store_release(p, v)  __atomic_store_n((p), (v), __ATOMIC_RELEASE)
-#define cv_store_seq(p, v)      __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
-#define cv_exchange(p, v)       __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
-#define cv_fetch_add(p, v)      __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
-#define cv_fetch_sub(p, v)      __atomic_fetch_sub((p), (v), __ATOMIC_SEQ_CST)
-#define cv_fetch_or(p, v)       __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
-#define cv_add_relaxed(p, v)    ((void)__atomic_fetch_add((p), (v), __ATOMIC_RELAXED))
-#define cv_fence()              __atomic_thread_fence(__ATOMIC_SEQ_CST)
+#define cv_load_relaxed(p)     __atomic_load_n((p), __ATOMIC_RELAXED)
+#define cv_load_acquire(p)     __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define cv_load_seq(p)         __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define cv_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define cv_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define cv_store_seq(p, v)     __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
+#define cv_exchange(p, v)      __atomic_exchange_n((p), (v), __ATOMIC_SEQ_CST)
+#define cv_fetch_add(p, v)     __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
+#define cv_fetch_sub(p, v)     __atomic_fetch_sub((p), (v), __ATOMIC_SEQ_CST)
+#define cv_fetch_or(p, v)      __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
+#define cv_add_relaxed(p, v)   ((void)__atomic_fetch_add((p), (v), __ATOMIC_RELAXED))
+#define cv_fence()             __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
 /* Full barrier; on failure *expected holds what was there. */
 #define cv_cas(p, expected, desired)                                                               \

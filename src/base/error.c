@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { MESSAGE_BYTES = 320 };
+enum {
+    MESSAGE_BYTES = 320
+};
 
 static _Thread_local int last_code;
 static _Thread_local char last_message[MESSAGE_BYTES];

@@ -5,7 +5,8 @@
 
 #include <covey/error.h>
 
-/* Both return @code (or the code that fits errno), so that a failure reads `return cv_fail(...)`. */
+/* Both return @code (or the code that fits errno), so that a failure reads `return cv_fail(...)`.
+ */
 int cv_fail(int code, const char *format, ...) __attribute__((cold, format(printf, 2, 3)));
 int cv_fail_errno(const char *format, ...) __attribute__((cold, format(printf, 1, 2)));
 

@@ -52,7 +52,7 @@ enum {
     LINE = 64,
 };
 
-#define BYTES_MAX ((size_t)1 << 40)
+#define BYTES_MAX     ((size_t)1 << 40)
 #define ITEM_SIZE_MAX ((size_t)1 << 28)
 
 /* Kinds: the bits of a cell head above the size. */
@@ -364,10 +364,10 @@ static int check(const covey_queue *q)
 
 static int check_size(const covey_queue *q, size_t size)
 {
-    return size <= item_max(q) ? 0
-                               : cv_fail(COVEY_ETOOBIG,
-                                     "an item of %zu bytes: the queue takes up to %zu", size,
-                                     item_max(q));
+    return size <= item_max(q)
+               ? 0
+               : cv_fail(COVEY_ETOOBIG, "an item of %zu bytes: the queue takes up to %zu", size,
+                     item_max(q));
 }
 
 static size_t ring_bytes(size_t wanted)
@@ -424,7 +424,8 @@ int covey_queue_put(covey_queue *queue, const void *item, size_t size, double ti
     cv_wait_end(&wait);
     cv_alarm_clear();
     if (r == COVEY_ETIMEDOUT)
-        return cv_fail(COVEY_EFULL, "no room for an item of %zu bytes within %g s", size, timeout_s);
+        return cv_fail(
+            COVEY_EFULL, "no room for an item of %zu bytes within %g s", size, timeout_s);
     return r == COVEY_ECLOSED ? cv_fail(r, "the queue is closed") : r;
 }
 
@@ -466,8 +467,7 @@ int covey_queue_close(covey_queue *queue)
         return r;
     enter_put(queue);
     if (!is_closed(queue))
-        cv_store_release(cell_at(queue, queue->put.tail),
-            head_make(KIND_END, 0, queue->put.count));
+        cv_store_release(cell_at(queue, queue->put.tail), head_make(KIND_END, 0, queue->put.count));
     cv_lock_exit(&queue->put.lock);
     cv_bell_ring(&queue->bell.items, INT_MAX);
     cv_bell_ring(&queue->bell.room, INT_MAX);

@@ -5,7 +5,10 @@
 
 #include <time.h>
 
-enum { YEARS_MAX = 200, SECONDS_PER_YEAR = 31557600 };
+enum {
+    YEARS_MAX = 200,
+    SECONDS_PER_YEAR = 31557600
+};
 
 static uint64_t read_clock(clockid_t id)
 {

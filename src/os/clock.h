@@ -5,8 +5,8 @@
 
 #include <stdint.h>
 
-#define CV_FOREVER UINT64_MAX /* a deadline that never comes */
-#define CV_NS_PER_S 1000000000u
+#define CV_FOREVER   UINT64_MAX /* a deadline that never comes */
+#define CV_NS_PER_S  1000000000u
 #define CV_NS_PER_MS 1000000u
 
 /* CLOCK_MONOTONIC: what every deadline is measured against. */

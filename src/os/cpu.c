@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CPUS_MAX = 1 << 16 };
+enum {
+    CPUS_MAX = 1 << 16
+};
 
 unsigned cv_cpu_affinity(void)
 {
@@ -66,9 +68,8 @@ static unsigned quota_of_group(const char *directory)
 
     (void)snprintf(path, sizeof path, "%s/cpu.max", directory); /* version 2: "QUOTA PERIOD" */
     if (read_line(path, line, sizeof line))
-        return sscanf(line, "%lf %lf", &quota, &period) == 2 && period > 0
-            ? ceil_of(quota, period)
-            : UINT_MAX;
+        return sscanf(line, "%lf %lf", &quota, &period) == 2 && period > 0 ? ceil_of(quota, period)
+                                                                           : UINT_MAX;
     (void)snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", directory); /* version 1 */
     if (!read_line(path, line, sizeof line) || sscanf(line, "%lf", &quota) != 1 || quota <= 0)
         return UINT_MAX;
@@ -134,7 +135,8 @@ static bool find_mount(bool version2, char *mount, char *root)
     return found;
 }
 
-/* Seen from within a container, the group's path may begin with the part that is mounted as root. */
+/* Seen from within a container, the group's path may begin with the part that is mounted as root.
+ */
 static unsigned quota_under_mount(bool version2, const char *group)
 {
     char mount[PATH_MAX];

@@ -3,7 +3,8 @@
 #ifndef CV_CPU_H
 #define CV_CPU_H
 
-/* The smaller of the affinity mask and the CPU quota of the control group, rounded up; at least 1. */
+/* The smaller of the affinity mask and the CPU quota of the control group, rounded up; at least 1.
+ */
 unsigned cv_cpu_usable(void);
 
 /* The affinity mask alone; what decides whether spinning can ever help. */

@@ -57,8 +57,8 @@ static enum cv_futex_result wait_a_slice(
             return CV_FUTEX_RETRY;
     }
     /* FUTEX_WAIT would take the deadline as relative. */
-    result = result_of(syscall(SYS_futex, watch->word, FUTEX_WAIT_BITSET, watch->seen, &t, NULL,
-        FUTEX_BITSET_MATCH_ANY));
+    result = result_of(syscall(
+        SYS_futex, watch->word, FUTEX_WAIT_BITSET, watch->seen, &t, NULL, FUTEX_BITSET_MATCH_ANY));
     return result == CV_FUTEX_EINTR || (result == CV_FUTEX_TIMEDOUT && last) ? result
                                                                              : CV_FUTEX_RETRY;
 }
@@ -74,8 +74,7 @@ enum cv_futex_result cv_futex_wait(
         return wait_a_slice(watch, n, deadline_ns);
     for (unsigned i = 0; i < n; i++)
         v[i] = (struct waitv){watch[i].seen, (uintptr_t)watch[i].word, WAITV_SIZE_U32, 0};
-    r = syscall(
-        SYS_futex_waitv, v, n, 0, deadline_ns == CV_FOREVER ? NULL : &t, CLOCK_MONOTONIC);
+    r = syscall(SYS_futex_waitv, v, n, 0, deadline_ns == CV_FOREVER ? NULL : &t, CLOCK_MONOTONIC);
     if (r < 0 && (errno == ENOSYS || errno == EPERM)) { /* EPERM: an old seccomp filter */
         cv_store_relaxed(&without_waitv, true);
         return wait_a_slice(watch, n, deadline_ns);

@@ -17,7 +17,9 @@ enum cv_futex_result {
     CV_FUTEX_EINTR,    /* a signal handler has run */
 };
 
-enum { CV_FUTEX_WATCH_MAX = 128 };
+enum {
+    CV_FUTEX_WATCH_MAX = 128
+};
 
 /*
  * Sleeps until one of @n words is woken, or is not as seen at entry. The words may lie in memory

@@ -32,7 +32,9 @@ static const uintptr_t places[] = {
     0x2000000000,   /* 39 bits */
 };
 
-enum { ALIGNMENT = 2 << 20 }; /* of the base */
+enum {
+    ALIGNMENT = 2 << 20
+}; /* of the base */
 
 size_t cv_memory_page(void)
 {
@@ -67,7 +69,7 @@ static int create_memfd(void)
 
 static char *map_at(uintptr_t place, size_t size, int fd)
 {
-    void *wanted = (void *)place; // NOLINT(performance-no-int-to-ptr): an address of our choice
+    void *wanted = (void *)place;
     void *p = mmap(wanted, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 
     if (p == MAP_FAILED)
@@ -82,8 +84,8 @@ static char *map_at(uintptr_t place, size_t size, int fd)
 /* Where the kernel would put it, rounded up; 0 where there is no such place. */
 static uintptr_t place_of_kernel(size_t size)
 {
-    void *p = mmap(NULL, size + ALIGNMENT, PROT_NONE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p =
+        mmap(NULL, size + ALIGNMENT, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (p == MAP_FAILED)
         return 0;
@@ -170,8 +172,8 @@ static bool is_ours(const struct cv_memory *memory)
 int cv_memory_check(const struct cv_memory *memory)
 {
     return is_ours(memory)
-        ? 0
-        : cv_fail(COVEY_ESYS, "descriptor %d, the family's memory, was closed", memory->fd);
+               ? 0
+               : cv_fail(COVEY_ESYS, "descriptor %d, the family's memory, was closed", memory->fd);
 }
 
 void cv_memory_unmap(struct cv_memory *memory)

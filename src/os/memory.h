@@ -13,7 +13,7 @@ struct cv_memory {
     size_t size;
 };
 
-size_t cv_memory_page(void);        /* the machine's page size in bytes */
+size_t cv_memory_page(void);         /* the machine's page size in bytes */
 uint64_t cv_memory_of_machine(void); /* its RAM in bytes */
 
 /*

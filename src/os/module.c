@@ -40,7 +40,6 @@ static void read_build_id(const struct dl_phdr_info *info, unsigned char *id)
 
         if (p->p_type != PT_NOTE)
             continue;
-        // NOLINTNEXTLINE(performance-no-int-to-ptr): that is how the loader gives addresses
         note = (const char *)(info->dlpi_addr + p->p_vaddr);
         end = note + p->p_memsz;
         while (end - note > (ptrdiff_t)sizeof(ElfW(Nhdr))) {
@@ -73,7 +72,7 @@ static int look(struct dl_phdr_info *info, size_t size, void *context)
     s->found->main = is_main;
     read_build_id(info, s->found->id);
     return (size_t)snprintf(s->found->path, sizeof s->found->path, "%s", path) <
-        sizeof s->found->path;
+           sizeof s->found->path;
 }
 
 bool cv_module_at(uintptr_t address, struct cv_module *module)
@@ -93,6 +92,6 @@ int cv_module_load(const char *path, struct cv_module *module)
         return cv_fail(COVEY_EINVAL, "cannot load %s: %s", path, dlerror());
     s.first = true;
     return dl_iterate_phdr(look, &s) != 0
-        ? 0
-        : cv_fail(COVEY_EINVAL, "%s is loaded under another name", path);
+               ? 0
+               : cv_fail(COVEY_EINVAL, "%s is loaded under another name", path);
 }

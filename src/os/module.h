@@ -6,7 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { CV_BUILD_ID_MAX = 20, CV_MODULE_PATH_MAX = 4096 };
+enum {
+    CV_BUILD_ID_MAX = 20,
+    CV_MODULE_PATH_MAX = 4096
+};
 
 struct cv_module {
     uintptr_t base;

@@ -25,7 +25,9 @@
 #ifndef SYS_pidfd_send_signal
 #define SYS_pidfd_send_signal 424
 #endif
-enum { WAIT_PIDFD = 3 };
+enum {
+    WAIT_PIDFD = 3
+};
 
 /* PIDFD_GET_INFO: since Linux 6.13, with exit codes since 6.15. */
 struct pidfd_info {
@@ -37,7 +39,9 @@ struct pidfd_info {
 
 #define GET_INFO _IOWR(0xFF, 11, struct pidfd_info)
 
-enum { INFO_EXIT = 1 << 3 };
+enum {
+    INFO_EXIT = 1 << 3
+};
 
 _Static_assert(sizeof(struct pidfd_info) == 64, "the kernel's first version of it");
 
@@ -75,7 +79,8 @@ int cv_pid_wait(int pidfd, uint64_t deadline_ns)
     return errno == EINTR ? COVEY_EINTR : cv_fail_errno("cannot wait for a process");
 }
 
-/* One file of /proc/PID, as far as @size goes; the number of bytes read, negative if there is none. */
+/* One file of /proc/PID, as far as @size goes; the number of bytes read, negative if there is none.
+ */
 static ssize_t read_proc(pid_t pid, const char *name, char *text, size_t size)
 {
     char path[64];
@@ -163,8 +168,8 @@ bool cv_pid_lives(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t patience
     if (fd < 0)
         return errno != ESRCH;
     lives = cv_pid_wait(fd, 0) != 0 && !started_after(pid, seen_ns) &&
-        !has_called_exec(pid, inode) &&
-        (!patience_ns || cv_pid_wait(fd, cv_clock_now() + patience_ns) != 0);
+            !has_called_exec(pid, inode) &&
+            (!patience_ns || cv_pid_wait(fd, cv_clock_now() + patience_ns) != 0);
     (void)close(fd);
     return lives;
 }

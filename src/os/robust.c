@@ -73,7 +73,7 @@ static char *next_of(const char *node)
     uintptr_t next;
 
     memcpy(&next, node, sizeof next);
-    return (char *)(next & ~(uintptr_t)1); // NOLINT(performance-no-int-to-ptr): the kernel's ABI
+    return (char *)(next & ~(uintptr_t)1);
 }
 
 static void set_next(char *node, const char *next)
@@ -109,7 +109,7 @@ static bool fits(struct robust_list_head *head)
     long distance = -(long)head->futex_offset;
 
     return distance >= (long)(sizeof(uint32_t) + sizeof(void *)) &&
-        distance + (long)sizeof(void *) <= (long)sizeof(struct cv_held);
+           distance + (long)sizeof(void *) <= (long)sizeof(struct cv_held);
 }
 
 bool cv_robust_hold(struct cv_held *held, unsigned n)

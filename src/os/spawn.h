@@ -5,7 +5,9 @@
 
 #include <sys/types.h>
 
-enum { CV_SPAWN_FDS_MAX = 4 };
+enum {
+    CV_SPAWN_FDS_MAX = 4
+};
 
 /*
  * Starts this program's own file with @argv (NULL-terminated); the file itself, even if another one

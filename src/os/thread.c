@@ -26,7 +26,7 @@ enum {
 /* ThreadSanitizer takes a call of clone() for a fork. */
 #if defined(__GLIBC__)
 int __clone(int (*run)(void *), void *stack, int flags, void *argument, ...);
-#define clone __clone // NOLINT(bugprone-reserved-identifier)
+#define clone __clone
 #endif
 
 /* The stack is never freed: the thread lives as long as its process. */

@@ -15,8 +15,7 @@ static pid_t maker;
 
 static int set(uint64_t ns)
 {
-    struct itimerspec t = {
-        .it_value = {(time_t)(ns / CV_NS_PER_S), (long)(ns % CV_NS_PER_S)}};
+    struct itimerspec t = {.it_value = {(time_t)(ns / CV_NS_PER_S), (long)(ns % CV_NS_PER_S)}};
 
     return timer_settime(timer, 0, &t, NULL) == 0 ? 0 : cv_fail_errno("cannot set a timer");
 }

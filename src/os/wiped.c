@@ -13,7 +13,9 @@
 #define MADV_WIPEONFORK 18 /* since Linux 4.14 */
 #endif
 
-enum { AREAS_MAX = 8 };
+enum {
+    AREAS_MAX = 8
+};
 
 static struct {
     void *start;

@@ -4,7 +4,8 @@
  *
  * A process's identity in the family must not survive a fork, also not one that covey does not see
  * (another library's, a clone system call). The kernel wipes these pages in the child of any fork.
- * All state of covey that belongs to one process lies here, locks included; so no fork can break it.
+ * All state of covey that belongs to one process lies here, locks included; so no fork can break
+ * it.
  */
 #ifndef CV_WIPED_H
 #define CV_WIPED_H

@@ -5,13 +5,16 @@
 #include "base/error.h"
 #include "base/options.h"
 
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEATHS_IDLE_PER_WORKER = 3 };
+enum {
+    DEATHS_IDLE_PER_WORKER = 3
+};
 
 int cv_pool_check(const covey_pool *pool)
 {
@@ -62,20 +65,20 @@ static struct cv_segment **slot_of(const struct cv_directory *d, uint64_t segmen
     return (struct cv_segment **)(uintptr_t)&d->segment[segment & (d->size - 1)];
 }
 
-static int fill_directory(covey_pool *pool, struct cv_directory *d, uint32_t *freed)
+/* From the directory before, which workers may still be looking at. */
+static int copy_directory(covey_pool *pool, struct cv_directory *d, uint32_t *freed)
 {
     struct cv_pool_own *own = pool->private;
     struct cv_directory *before = pool->directory;
 
-    if (before && !cv_pointers_add(&own->blocks, before)) /* workers may still look at it */
+    if (!before)
+        return 0;
+    if (!cv_pointers_add(&own->blocks, before))
         return covey_error_code();
-    for (uint64_t n = segment_of(own->first); before && n < own->segments; n++) {
+    for (uint64_t n = segment_of(own->first); n < own->segments; n++) {
         *slot_of(d, n) = *slot_of(before, n);
         freed[n & (d->size - 1)] = own->freed[n & (before->size - 1)];
     }
-    free(own->freed);
-    own->freed = freed;
-    cv_store_release(&pool->directory, d);
     return 0;
 }
 
@@ -84,24 +87,25 @@ static int grow_directory(covey_pool *pool)
     uint64_t size = pool->directory ? 2 * pool->directory->size : CV_DIRECTORY_FIRST;
     size_t bytes = sizeof(struct cv_directory) + size * sizeof(struct cv_segment *);
     uint32_t *freed = calloc(size, sizeof *freed);
-    struct cv_directory *d;
-    int r;
+    struct cv_directory *d = cv_heap_alloc(bytes, CV_LINE, my_short_tag());
 
-    if (!freed)
-        return cv_fail(COVEY_ENOMEM, "no memory for the tasks' directory");
-    d = cv_heap_alloc(bytes, CV_LINE, my_short_tag());
-    if (!d) {
-        free(freed);
-        return covey_error_code();
+    if (!freed || !d) {
+        (void)cv_fail(COVEY_ENOMEM, "no memory for the directory of %" PRIu64 " segments", size);
+        goto fail;
     }
     memset(d, 0, bytes);
     d->size = size;
-    r = fill_directory(pool, d, freed);
-    if (r != 0) {
-        free(freed);
+    if (copy_directory(pool, d, freed) != 0)
+        goto fail;
+    free(pool->private->freed);
+    pool->private->freed = freed;
+    cv_store_release(&pool->directory, d);
+    return 0;
+fail:
+    free(freed);
+    if (d)
         (void)cv_heap_free(d);
-    }
-    return r;
+    return covey_error_code();
 }
 
 static struct cv_segment *new_segment(enum cv_entry_phase phase)
@@ -135,7 +139,7 @@ static int add_segment(covey_pool *pool)
     struct cv_segment *s;
     int r = 0;
 
-    if (!pool->directory || n - segment_of(own->first) >= pool->directory->size)
+    if (n - segment_of(own->first) >= pool->directory->size)
         r = grow_directory(pool);
     if (r != 0)
         return r;
@@ -482,8 +486,8 @@ static int check_options(const struct covey_pool_options *o)
     if (o->workers > CV_WORKERS_MAX)
         return cv_fail(COVEY_EINVAL, "%u workers: at most %d", o->workers, CV_WORKERS_MAX);
     if (o->name && strlen(o->name) > COVEY_NAME_MAX - 8)
-        return cv_fail(COVEY_EINVAL, "the name \"%.80s\" has more than %d bytes", o->name,
-            COVEY_NAME_MAX - 8);
+        return cv_fail(
+            COVEY_EINVAL, "the name \"%.80s\" has more than %d bytes", o->name, COVEY_NAME_MAX - 8);
     if (o->method < COVEY_DEFAULT_METHOD || o->method > COVEY_FORKSERVER)
         return cv_fail(COVEY_EINVAL, "%d is not a start method", (int)o->method);
     return 0;
@@ -669,8 +673,7 @@ int covey_pool_join(covey_pool *pool, double timeout_s)
     if (cv_load_acquire(&pool->give.phase) == CV_POOL_OPEN)
         return cv_fail(COVEY_ESTATE, "the pool is not closed");
     for (;;) {
-        struct cv_futex_watch word = {
-            &pool->give.phase, cv_load_acquire(&pool->give.phase)};
+        struct cv_futex_watch word = {&pool->give.phase, cv_load_acquire(&pool->give.phase)};
         unsigned n;
         int broken = tend_and_list(pool, tags, &n);
 
@@ -679,8 +682,8 @@ int covey_pool_join(covey_pool *pool, double timeout_s)
             if (n == 0)
                 return broken;
             return r == COVEY_ETIMEDOUT
-                ? cv_fail(r, "%u workers have not ended within %g s", n, timeout_s)
-                : r;
+                       ? cv_fail(r, "%u workers have not ended within %g s", n, timeout_s)
+                       : r;
         }
         r = cv_wait_sleep(&wait, &pool->give.alarm, &word, 1, tags, n);
     }

@@ -19,16 +19,14 @@
  *            into worker[w].current before. From now on only w writes the entry. A kill leaves
  *            CLAIMED, with a worker and an incarnation that are no more: the owner, who learns of
  *            the death, finds in worker[w].current the one entry that it can concern.
- *   DONE     the commit of finishing: exchange by w (or by the owner for a dead w), after result and
- *            outcome are written.
- *   FREED    by the owner's covey_future_free().
- *   SLEEPER  (a flag beside READY or CLAIMED) somebody in the owner sleeps on this word; whoever
- *            makes it DONE wakes him.
+ *   DONE     the commit of finishing: exchange by w (or by the owner for a dead w), after result
+ * and outcome are written. FREED    by the owner's covey_future_free(). SLEEPER  (a flag beside
+ * READY or CLAIMED) somebody in the owner sleeps on this word; whoever makes it DONE wakes him.
  *
- * @head is where to look for the next READY entry: a number, and above it a version. Workers move it
- * over entries that are not READY. When an entry before it becomes READY again, the owner first sets
- * the state and then head with a new version, so that a worker that has seen the entry otherwise
- * cannot move head over it. A kill leaves head behind, and the next worker moves it on.
+ * @head is where to look for the next READY entry: a number, and above it a version. Workers move
+ * it over entries that are not READY. When an entry before it becomes READY again, the owner first
+ * sets the state and then head with a new version, so that a worker that has seen the entry
+ * otherwise cannot move head over it. A kill leaves head behind, and the next worker moves it on.
  *
  * The queue ends at @tail, which the owner raises after the entry is READY: only for numbers below
  * it, read before, does the directory hold what it says. (A number below @first may find another
@@ -92,10 +90,10 @@ struct covey_future {
     char *result;         /* likewise */
     uint32_t argument_size;
     uint32_t result_size;
-    uint32_t count;       /* items */
-    uint32_t progress;    /* index of the item that is running; written by the worker before it */
-    uint64_t number;      /* its place in the order of submission */
-    uint64_t timeout_ns;  /* for each item; 0: none */
+    uint32_t count;      /* items */
+    uint32_t progress;   /* index of the item that is running; written by the worker before it */
+    uint64_t number;     /* its place in the order of submission */
+    uint64_t timeout_ns; /* for each item; 0: none */
     struct covey_outcome *outcomes; /* of the items, in the arena; NULL: not wanted */
     struct covey_outcome outcome;   /* of the first item that failed, */
     uint32_t failed;                /* which is this one; only if outcome.code is not 0 */
@@ -118,11 +116,11 @@ struct cv_directory {
 };
 
 struct cv_worker {
-    uint64_t tag;          /* of its process; written by the owner */
-    uint32_t incarnation;  /* how many there were before; written by the owner */
-    uint32_t claims;       /* entries that this incarnation has taken; written by the worker */
+    uint64_t tag;         /* of its process; written by the owner */
+    uint32_t incarnation; /* how many there were before; written by the owner */
+    uint32_t claims;      /* entries that this incarnation has taken; written by the worker */
     struct covey_future *current; /* the entry that it has taken, or was about to; by the worker */
-    uint64_t started_ns;   /* when the item that is running was begun, if it has a timeout */
+    uint64_t started_ns;          /* when the item that is running was begun, if it has a timeout */
     uint64_t unused[4];
 };
 
@@ -138,8 +136,8 @@ struct covey_pool {
     /* Written once, when the pool is made. */
     uint32_t magic;
     uint32_t workers;
-    uint64_t owner;              /* its tag */
-    struct cv_pool_own *private; /* in the owner's own memory */
+    uint64_t owner;                 /* its tag */
+    struct cv_pool_own *private;    /* in the owner's own memory */
     struct cv_directory *directory; /* replaced by the owner, by a larger one */
 
     struct {
@@ -178,8 +176,7 @@ static inline uint32_t *cv_entry_low(struct covey_future *entry)
 void cv_entry_finish(struct covey_future *entry);
 
 /* Notes that item @index of the entry has ended so. */
-void cv_entry_note(
-    struct covey_future *entry, uint32_t index, const struct covey_outcome *outcome);
+void cv_entry_note(struct covey_future *entry, uint32_t index, const struct covey_outcome *outcome);
 
 /* What a worker process runs: its argument is a struct cv_worker_argument. */
 struct cv_worker_argument {
@@ -205,11 +202,11 @@ struct cv_pool_own {
     pthread_mutex_t lock; /* guards the rest, and whatever the owner writes in the pool */
     char name[COVEY_NAME_MAX + 1];
     enum covey_method method;
-    uint64_t first; /* number of the first entry of the oldest segment in use */
+    uint64_t first;    /* number of the first entry of the oldest segment in use */
     uint64_t segments; /* that there have ever been */
-    uint32_t *freed; /* for each segment in the directory, by the same index: entries FREED */
-    struct cv_segment *gone; /* stands in the directory where a segment was taken out; all FREED */
-    struct cv_pointers spare;     /* segments that can be used again */
+    uint32_t *freed;   /* for each segment in the directory, by the same index: entries FREED */
+    struct cv_segment *gone;  /* stands in the directory where a segment was taken out; all FREED */
+    struct cv_pointers spare; /* segments that can be used again */
     struct cv_pointers abandoned; /* entries whose futures were freed before they were DONE */
     struct cv_pointers blocks;    /* to be freed with the pool: old directories, orphaned arrays */
     covey_process **process; /* of each worker; NULL: it has ended, and there will be no other */

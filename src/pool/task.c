@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNKS_PER_WORKER = 4 };
+enum {
+    CHUNKS_PER_WORKER = 4
+};
 
 #define COUNT_MAX UINT32_MAX /* items in a chunk */
 #define ITEM_MAX  UINT32_MAX /* bytes of an item */
@@ -30,8 +32,7 @@ static void unlock(covey_pool *pool)
 static int check_open(covey_pool *pool)
 {
     if (pool->private->broken)
-        return cv_fail(
-            pool->private->broken, "the pool is broken: %s", pool->private->message);
+        return cv_fail(pool->private->broken, "the pool is broken: %s", pool->private->message);
     return pool->give.phase == CV_POOL_OPEN ? 0 : cv_fail(COVEY_ECLOSED, "the pool is closed");
 }
 
@@ -56,7 +57,7 @@ static int check_timeout(double timeout_s, uint64_t *ns)
 static int place_bytes(struct covey_future *entry, const struct covey_submit_options *o)
 {
     bool fits = o->result_size < 16 && o->argument_size < 16 &&
-        (o->result_size + 7) / 8 * 8 + o->argument_size <= CV_INLINE_BYTES;
+                (o->result_size + 7) / 8 * 8 + o->argument_size <= CV_INLINE_BYTES;
     size_t behind = fits ? (o->result_size + 7) / 8 * 8 : (o->result_size + 15) / 16 * 16;
     char *bytes = entry->bytes;
 
@@ -104,8 +105,8 @@ static int submit_locked(const struct covey_submit_options *o, uint64_t function
 int covey_pool_submit_with(const struct covey_submit_options *options)
 {
     struct covey_submit_options o;
-    uint64_t function;
-    uint64_t ns;
+    uint64_t function = 0;
+    uint64_t ns = 0;
     int r = cv_options_read(&o, sizeof o, options, "covey_submit_options");
 
     if (r == 0)
@@ -163,10 +164,10 @@ static int fail_with(const struct covey_outcome *outcome, const char *what)
         return cv_fail(COVEY_ECLOSED, "%s was not done: the pool was terminated", what);
     case COVEY_EDIED:
         return outcome->exit_code < 0
-            ? cv_fail(COVEY_EDIED, "%s died with its worker (pid %d), killed by signal %d", what,
-                  (int)outcome->pid, -outcome->exit_code)
-            : cv_fail(COVEY_EDIED, "%s died with its worker (pid %d), which exited with %d", what,
-                  (int)outcome->pid, outcome->exit_code);
+                   ? cv_fail(COVEY_EDIED, "%s died with its worker (pid %d), killed by signal %d",
+                         what, (int)outcome->pid, -outcome->exit_code)
+                   : cv_fail(COVEY_EDIED, "%s died with its worker (pid %d), which exited with %d",
+                         what, (int)outcome->pid, outcome->exit_code);
     default:
         return outcome->code ? cv_fail(outcome->code, "%s cannot be called in the worker", what)
                              : 0;
@@ -267,8 +268,7 @@ static int copy_in(struct mapping *m)
         m->own_arguments = true;
         memcpy(m->arguments, o->arguments, o->count * o->argument_size);
     }
-    if (o->results && o->result_size &&
-        !cv_arena_has(o->results, o->count * o->result_size, 1)) {
+    if (o->results && o->result_size && !cv_arena_has(o->results, o->count * o->result_size, 1)) {
         m->results = cv_heap_alloc(o->count * o->result_size, CV_LINE, owner);
         if (!m->results)
             return covey_error_code();
@@ -421,8 +421,8 @@ static int check_map(const struct covey_map_options *o)
     if (!o->task)
         return cv_fail(COVEY_EINVAL, "task is NULL");
     if (!o->arguments && o->argument_size && o->count)
-        return cv_fail(COVEY_EINVAL, "arguments is NULL, with items of %zu bytes",
-            o->argument_size);
+        return cv_fail(
+            COVEY_EINVAL, "arguments is NULL, with items of %zu bytes", o->argument_size);
     if (o->argument_size > ITEM_MAX || o->result_size > ITEM_MAX)
         return cv_fail(COVEY_ETOOBIG, "arguments of %zu bytes and results of %zu: at most %u",
             o->argument_size, o->result_size, ITEM_MAX);

@@ -7,8 +7,7 @@
 #include <limits.h>
 #include <string.h>
 
-void cv_entry_note(
-    struct covey_future *entry, uint32_t index, const struct covey_outcome *outcome)
+void cv_entry_note(struct covey_future *entry, uint32_t index, const struct covey_outcome *outcome)
 {
     if (entry->outcomes)
         entry->outcomes[index] = *outcome;

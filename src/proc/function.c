@@ -8,7 +8,9 @@
 
 #include <string.h>
 
-enum { OFFSET_BITS = 48 };
+enum {
+    OFFSET_BITS = 48
+};
 
 /* An entry of the list, in the arena. */
 struct entry {
@@ -22,15 +24,13 @@ static uintptr_t bases[CV_ROOT_COUNT];
 
 static struct entry *entry_at(unsigned i)
 {
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): a pointer into the arena
     return (struct entry *)(uintptr_t)cv_load_acquire(&cv_arena.family->root[i]);
 }
 
 static struct entry *make_entry(const struct cv_module *module)
 {
     size_t path_bytes = strlen(module->path) + 1;
-    struct entry *e =
-        cv_heap_alloc(sizeof *e + path_bytes, 1, (uint32_t)CV_OWNER_INTERNAL);
+    struct entry *e = cv_heap_alloc(sizeof *e + path_bytes, 1, (uint32_t)CV_OWNER_INTERNAL);
 
     if (e) {
         memcpy(e->id, module->id, sizeof e->id);
@@ -84,7 +84,7 @@ int cv_function_export(cv_any_function *function, uint64_t *number)
         return cv_fail(COVEY_EINVAL,
             "function %p is in no loadable module: only what the program or a shared library "
             "contains can be called in another process",
-            (void *)address); // NOLINT(performance-no-int-to-ptr)
+            (void *)address);
     r = list_module(&module, &place);
     if (r != 0)
         return r;
@@ -103,8 +103,8 @@ int cv_function_import(uint64_t number, cv_any_function **function)
     int r;
 
     if (!e)
-        return cv_fail(COVEY_ECORRUPT, "no function has the number %#llx",
-            (unsigned long long)number);
+        return cv_fail(
+            COVEY_ECORRUPT, "no function has the number %#llx", (unsigned long long)number);
     base = cv_load_relaxed(&bases[place]);
     if (!base) {
         r = cv_module_load(e->path, &module);
@@ -116,6 +116,6 @@ int cv_function_import(uint64_t number, cv_any_function **function)
         base = module.base;
         cv_store_relaxed(&bases[place], base | 1);
     }
-    *function = (cv_any_function *)((base & ~(uintptr_t)1) + offset); // NOLINT(performance-no-int-to-ptr)
+    *function = (cv_any_function *)((base & ~(uintptr_t)1) + offset);
     return 0;
 }

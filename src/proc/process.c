@@ -66,7 +66,7 @@ static bool is_record(const covey_process *p)
     uint32_t used = cv_load_acquire(&cv_arena.family->slots_used);
 
     return offset / sizeof(struct cv_member) < used &&
-        offset % sizeof(struct cv_member) == offsetof(struct cv_member, room);
+           offset % sizeof(struct cv_member) == offsetof(struct cv_member, room);
 }
 
 static int check(const covey_process *p)
@@ -143,8 +143,8 @@ void cv_process_set_ended(covey_process *p, uint32_t ended, int wait_status)
     uint64_t tag = p->tag;
 
     cv_alarm_set(&p->alarm);
-    cv_store_relaxed(&p->status,
-        WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -WTERMSIG(wait_status));
+    cv_store_relaxed(
+        &p->status, WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -WTERMSIG(wait_status));
     (void)cv_cas32(&p->ended, CV_RUNNING, ended);
     cv_bell_ring(&p->bell, INT_MAX);
     cv_alarm_clear();
@@ -194,8 +194,8 @@ static int wait_for_child(covey_process *p, uint64_t deadline_ns)
         if (p->pidfd >= 0) {
             r = cv_pid_wait(p->pidfd, deadline_ns);
         } else { /* there was no descriptor left when it was started */
-            cv_clock_sleep(deadline_ns - now < LOST_PIDFD_SLICE_NS ? deadline_ns - now
-                                                                  : LOST_PIDFD_SLICE_NS);
+            cv_clock_sleep(
+                deadline_ns - now < LOST_PIDFD_SLICE_NS ? deadline_ns - now : LOST_PIDFD_SLICE_NS);
             r = 0;
         }
         if (r == COVEY_EINTR)
@@ -297,7 +297,8 @@ static bool sweep_child(uint64_t tag, enum cv_phase phase, uint64_t dead)
     if (cv_load_acquire(&p->magic) != MAGIC || cv_load_relaxed(&p->parent) != dead)
         return true;
     cv_member_forget(tag);
-    if (phase == CV_ALIVE && cv_load_relaxed(&p->daemon) && !cv_member_is_dead(tag, 0) && !end_daemon(tag))
+    if (phase == CV_ALIVE && cv_load_relaxed(&p->daemon) && !cv_member_is_dead(tag, 0) &&
+        !end_daemon(tag))
         return false;
     if (dead == cv_self->tag)
         let_go(p);
@@ -351,8 +352,8 @@ int covey_process_join(covey_process *process, double timeout_s)
         return cv_fail(r, "process %s (pid %d) has not ended within %g s", process->name,
             (int)process->pid, timeout_s);
     if (r == 0 && cv_load_acquire(&process->failure))
-        return cv_fail(process->failure, "process %s could not start: %s", process->name,
-            process->message);
+        return cv_fail(
+            process->failure, "process %s could not start: %s", process->name, process->message);
     return r;
 }
 
@@ -386,8 +387,8 @@ int covey_process_exit_code(covey_process *process, int *code)
             "process %s has ended, and its status went to somebody else in its parent",
             process->name);
     default:
-        return cv_fail(COVEY_ESTATE,
-            "process %s has ended, and its parent has not yet asked how", process->name);
+        return cv_fail(COVEY_ESTATE, "process %s has ended, and its parent has not yet asked how",
+            process->name);
     }
 }
 
@@ -480,8 +481,7 @@ int covey_process_close(covey_process *process)
         return r;
     alive = covey_process_is_alive(process);
     if (alive)
-        return alive < 0 ? alive
-                         : cv_fail(COVEY_ESTATE, "process %s is running", process->name);
+        return alive < 0 ? alive : cv_fail(COVEY_ESTATE, "process %s is running", process->name);
     if (process->pidfd >= 0)
         (void)close(process->pidfd);
     cv_store_release(&process->magic, 0);
@@ -550,8 +550,7 @@ static bool visit_to_find(uint64_t tag, enum cv_phase phase, void *context)
 
     (void)phase;
     if (cv_load_acquire(&p->magic) == MAGIC && is_mine(p) && cv_load_acquire(&p->started) &&
-        (pid_t)p->pid == f->pid &&
-        !cv_load_acquire(&p->ended))
+        (pid_t)p->pid == f->pid && !cv_load_acquire(&p->ended))
         f->found = p;
     return !f->found;
 }

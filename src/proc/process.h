@@ -43,26 +43,28 @@ struct covey_process {
     uint32_t magic;
     uint32_t pid;
     uint64_t tag;
-    uint64_t parent;     /* tag of the process that started it, 0: none */
-    uint64_t reaper;     /* tag of the process whose child it is to the kernel, 0: unknown */
-    uint64_t arguments;  /* the block that tells a fresh image what to do (proc/start.h), 0: none */
-    int32_t pidfd;       /* in the parent; -1: none */
-    int32_t status;      /* exit code, or negative signal */
-    int32_t failure;     /* a code, when it could not be started */
-    uint32_t started;    /* sleepers' word: 1 when pid or failure is there */
-    uint32_t ended;      /* sleepers' word */
-    uint32_t alarm;      /* always 0 */
-    uint32_t bell;       /* of those who wait for started or ended */
-    uint32_t own_exit;   /* CV_RETURNED | code */
+    uint64_t parent;    /* tag of the process that started it, 0: none */
+    uint64_t reaper;    /* tag of the process whose child it is to the kernel, 0: unknown */
+    uint64_t arguments; /* the block that tells a fresh image what to do (proc/start.h), 0: none */
+    int32_t pidfd;      /* in the parent; -1: none */
+    int32_t status;     /* exit code, or negative signal */
+    int32_t failure;    /* a code, when it could not be started */
+    uint32_t started;   /* sleepers' word: 1 when pid or failure is there */
+    uint32_t ended;     /* sleepers' word */
+    uint32_t alarm;     /* always 0 */
+    uint32_t bell;      /* of those who wait for started or ended */
+    uint32_t own_exit;  /* CV_RETURNED | code */
     uint8_t daemon;
-    uint8_t detached;    /* no handle was given out */
-    uint8_t method;      /* enum covey_method */
+    uint8_t detached; /* no handle was given out */
+    uint8_t method;   /* enum covey_method */
     uint8_t unused;
     char name[COVEY_NAME_MAX + 1];
     char message[CV_MESSAGE_BYTES]; /* to @failure */
 };
 
-enum { CV_RETURNED = 0x100 };
+enum {
+    CV_RETURNED = 0x100
+};
 
 _Static_assert(sizeof(struct covey_process) <= CV_MEMBER_ROOM, "a record fits its room");
 

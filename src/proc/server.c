@@ -4,10 +4,10 @@
  * in it, that forks on request.
  *
  * Each process that uses it has one of its own, started when it is first needed, a daemon of that
- * process. A request is a datagram with the tag of a prepared slot (proc/start.h); the server forks,
- * and writes pid or failure into the child's record. It is the children's parent to the kernel: it
- * reaps them and writes how they ended. The children's parent to covey is who asked: daemons among
- * them watch that process, not the server.
+ * process. A request is a datagram with the tag of a prepared slot (proc/start.h); the server
+ * forks, and writes pid or failure into the child's record. It is the children's parent to the
+ * kernel: it reaps them and writes how they ended. The children's parent to covey is who asked:
+ * daemons among them watch that process, not the server.
  *
  * Deaths. The requester dies: so does the server. The server dies: a request that was under way is
  * cancelled, or found to be done, and done again with a new server; children that the old one has

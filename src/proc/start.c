@@ -232,8 +232,7 @@ int cv_start_write_arguments(covey_process *p, const struct covey_process_option
 
     if (r != 0)
         return r;
-    a = cv_heap_alloc(
-        sizeof *a + options->argument_size, 16, cv_tag_short(cv_self->tag));
+    a = cv_heap_alloc(sizeof *a + options->argument_size, 16, cv_tag_short(cv_self->tag));
     if (!a)
         return covey_error_code();
     a->function = function;
@@ -292,7 +291,6 @@ static int start_by_server(covey_process *p, const struct covey_process_options 
 /* Takes the block over: the copy is the child's own memory. */
 static void take_arguments(covey_process *p, struct covey_process_options *options)
 {
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): a pointer into the arena
     struct arguments *a = (struct arguments *)(uintptr_t)p->arguments;
 
     if (cv_function_import(a->function, (cv_any_function **)&options->function) != 0)
@@ -322,13 +320,13 @@ static void tell_failure(int fd, uint64_t tag)
     if (pread(fd, &family, sizeof family, 0) != (ssize_t)sizeof family)
         return;
     offset = (off_t)(family.members_offset + cv_tag_slot(tag) * sizeof(struct cv_member) +
-        offsetof(struct cv_member, room));
+                     offsetof(struct cv_member, room));
     (void)snprintf(p.message, sizeof p.message, "%s", covey_error());
     p.failure = covey_error_code();
     if (pwrite(fd, p.message, sizeof p.message, offset + (off_t)offsetof(covey_process, message)) >
         0)
-        (void)pwrite(fd, &p.failure, sizeof p.failure,
-            offset + (off_t)offsetof(covey_process, failure));
+        (void)pwrite(
+            fd, &p.failure, sizeof p.failure, offset + (off_t)offsetof(covey_process, failure));
 }
 
 /* Something lies where the arena must go: another layout of the address space may be luckier. */
@@ -363,7 +361,6 @@ __attribute__((noreturn)) static void be_image(char **argv)
         (void)fprintf(stderr, "%s: \"%s\" is for covey's own use\n", argv[0], argv[1]);
         exit(EXIT_NO_START);
     }
-    // NOLINTNEXTLINE(performance-no-int-to-ptr): where the parent has the arena
     if (cv_family_attach(fd, (char *)base, size) != 0) {
         if (tries > 1)
             try_again(argv, tries);
@@ -399,18 +396,18 @@ static int check_options(struct covey_process_options *o)
         return cv_fail(
             COVEY_EINVAL, "argument is NULL, with a size of %zu bytes", o->argument_size);
     if (o->argument_size > ARGUMENT_MAX)
-        return cv_fail(COVEY_ETOOBIG, "an argument of %zu bytes: at most %zu", o->argument_size,
-            ARGUMENT_MAX);
+        return cv_fail(
+            COVEY_ETOOBIG, "an argument of %zu bytes: at most %zu", o->argument_size, ARGUMENT_MAX);
     if (o->name && strlen(o->name) > COVEY_NAME_MAX)
-        return cv_fail(COVEY_EINVAL, "the name \"%.80s\" has more than %d bytes", o->name,
-            COVEY_NAME_MAX);
+        return cv_fail(
+            COVEY_EINVAL, "the name \"%.80s\" has more than %d bytes", o->name, COVEY_NAME_MAX);
     if (o->method == COVEY_DEFAULT_METHOD)
         o->method = covey_start_method();
     if (o->method < COVEY_FORK || o->method > COVEY_FORKSERVER)
         return cv_fail(COVEY_EINVAL, "%d is not a start method", (int)o->method);
     if (o->method != COVEY_FORK && !program)
-        return cv_fail(COVEY_ESTATE,
-            "spawn and forkserver need covey_main(argc, argv) at the top of main()");
+        return cv_fail(
+            COVEY_ESTATE, "spawn and forkserver need covey_main(argc, argv) at the top of main()");
     return cv_process_own() ? 0 : covey_error_code();
 }
 

@@ -6,9 +6,10 @@
  *
  *     PROGRAM --covey-child FD:BASE:SIZE:TAG:FLAGS
  *
- * the family's memory and where it is mapped, the slot that was reserved for it (arena/member.h) and
- * one or more letters. What to run lies in a block of the arena that carries the child's tag: so it
- * is freed if the child dies before it takes it, or never comes to life because its parent has died.
+ * the family's memory and where it is mapped, the slot that was reserved for it (arena/member.h)
+ * and one or more letters. What to run lies in a block of the arena that carries the child's tag:
+ * so it is freed if the child dies before it takes it, or never comes to life because its parent
+ * has died.
  */
 #ifndef CV_START_H
 #define CV_START_H
@@ -16,8 +17,7 @@
 #include "proc/process.h"
 
 /* The function and argument of a child, in a block of its own. */
-int cv_start_write_arguments(
-    covey_process *process, const struct covey_process_options *options);
+int cv_start_write_arguments(covey_process *process, const struct covey_process_options *options);
 
 /* A fresh image for @process; @socket is the fork server's, if it is to be that, or -1. */
 int cv_start_image(covey_process *process, int socket);

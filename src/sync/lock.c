@@ -4,7 +4,9 @@
 #include "arena/family.h"
 #include "base/error.h"
 
-enum { MAGIC = 0x6b636f6c }; /* "lock" */
+enum {
+    MAGIC = 0x6b636f6c
+}; /* "lock" */
 
 static int fail_owner_dead(uint64_t owner)
 {

@@ -10,10 +10,10 @@
 #include <string.h>
 
 enum {
-    SPIN_MAX_NS = 40 * 1000,   /* about what sleeping and being woken cost together */
+    SPIN_MAX_NS = 40 * 1000, /* about what sleeping and being woken cost together */
     SPIN_MIN_NS = 500,
-    SHORT_WAIT_NS = 100 * 1000, /* waits that a longer spin would have made shorter */
-    SPIN_ROUND = 32,            /* looks at the word between two looks at the clock */
+    SHORT_WAIT_NS = 100 * 1000,  /* waits that a longer spin would have made shorter */
+    SPIN_ROUND = 32,             /* looks at the word between two looks at the clock */
     POLL_NS = 20 * CV_NS_PER_MS, /* between looks at lives that the kernel does not tell of */
 };
 
@@ -130,7 +130,7 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_w
     if (result == CV_FUTEX_EINTR)
         return cv_wait_interrupted();
     return result == CV_FUTEX_TIMEDOUT && until == wait->deadline_ns ? COVEY_ETIMEDOUT
-                                                                      : CV_WAIT_AGAIN;
+                                                                     : CV_WAIT_AGAIN;
 }
 
 /* Waits that were short ask for longer spins, long ones for shorter. */

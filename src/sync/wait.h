@@ -17,9 +17,9 @@
  *           and the bell is CV_BELL_ARMED      nobody slept: bell := CV_BELL_QUIET, wake all
  *
  * Either the waker sees the bell armed or the waiter's sleep sees the word changed. The second wake
- * is for waiters that armed the bell before it was made quiet and fell asleep in between; those that
- * come later find it quiet and do not sleep. So the bell stays armed as long as anybody sleeps, and
- * only a waker that has found it armed for nothing makes it quiet.
+ * is for waiters that armed the bell before it was made quiet and fell asleep in between; those
+ * that come later find it quiet and do not sleep. So the bell stays armed as long as anybody
+ * sleeps, and only a waker that has found it armed for nothing makes it quiet.
  *
  * The alarm. Each object has one word that is always 0, and everybody who sleeps on the object
  * sleeps on it as well. During an operation it is declared pending (os/robust.h): by a waker from
