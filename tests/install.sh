@@ -18,6 +18,8 @@ flags=$(pkg-config --cflags --libs covey)
 static_flags=$(pkg-config --cflags --libs --static covey | sed 's/-lcovey/-l:libcovey.a/')
 
 test -f "$prefix/include/covey.h"
+test -f "$prefix/share/man/man7/covey.7"
+test -f "$prefix/share/man/man3/covey_pool_map.3"
 test -L "$lib/libcovey.so.0"
 [ "$(pkg-config --modversion covey)" = 0.1.0 ]
 

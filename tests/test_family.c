@@ -129,7 +129,7 @@ TEST(no_descriptor_left_is_an_error)
     limit = before;
     limit.rlim_cur = 3;
     check_int(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
-    check_fails(covey_open(), COVEY_ELIMIT, "Too many open files");
+    check_fails(covey_open(), COVEY_ELIMIT, "memfd_create");
     check_int(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
     check_int(covey_open(), ==, 0);
 }
@@ -326,6 +326,9 @@ TEST(a_process_whose_first_thread_has_ended_is_alive_and_ends)
 
     if (TEST_TSAN)
         test_skip("its own thread keeps any program from ending with its last one");
+#ifndef __GLIBC__
+    test_skip("in musl 1.2.3 the last thread of any forked process hangs when the first has ended");
+#endif
     pid = fork();
     if (pid == 0) {
         pthread_t joiner;

@@ -201,7 +201,7 @@ bool cv_pid_exit_info(int pidfd, int *status)
 {
     struct pidfd_info info = {.mask = INFO_EXIT};
 
-    if (ioctl(pidfd, GET_INFO, &info) != 0 || !(info.mask & INFO_EXIT))
+    if (syscall(SYS_ioctl, pidfd, GET_INFO, &info) != 0 || !(info.mask & INFO_EXIT))
         return false;
     *status = info.exit_code;
     return true;

@@ -1,0 +1,106 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Man pages from the public headers, so that there is one text only.
+
+    man.py OUTPUT_DIRECTORY VERSION HEADER...
+
+Writes man3/FUNCTION.3 for each documented function and man7/covey_NAME.7 for each header. As an
+install script of Meson, OUTPUT_DIRECTORY is below the prefix that is installed to.
+"""
+
+import os
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+COMMENT = re.compile(r"/\*\*(.*?)\*/\s*((?:(?!/\*\*).)*)", re.S)
+DECLARATION = re.compile(r"COVEY_API\s+(.*?;)", re.S)
+
+
+def plain(comment):
+    """The text of a comment without its stars."""
+    lines = [re.sub(r"^\s*\* ?", "", line).rstrip() for line in comment.strip().splitlines()]
+    return "\n".join(lines).strip()
+
+
+def escape(line):
+    line = line.replace("\\", "\\e").replace("-", "\\-")
+    return "\\&" + line if line.startswith((".", "'")) else line
+
+
+def body(text):
+    """Paragraphs as they are; indented ones, and tables of words, keep their lines."""
+    out = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        lines = paragraph.splitlines()
+        if any(line.startswith("  ") for line in lines):
+            out += [".PP", ".nf", *(escape(line) for line in textwrap.dedent(paragraph).splitlines()), ".fi"]
+        else:
+            out += [".PP", *(escape(line.strip()) for line in lines)]
+    return out
+
+
+def page(path, title, section, version, name, parts):
+    lines = [f'.TH "{title}" {section} "" "covey {version}" "covey"', ".SH NAME", escape(name)]
+    for heading, content in parts:
+        if content:
+            lines += [f'.SH "{heading}"', *content]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def prototypes(code):
+    return [" ".join(d.split()) for d in DECLARATION.findall(code)]
+
+
+def function_page(directory, version, header, text, code):
+    summary, _, rest = text.partition("\n")
+    match = re.match(r"(covey_\w+)\(\) - (.*)", summary)
+    if not match:
+        return None
+    name, short = match.groups()
+    rest = rest.strip()
+    arguments = re.findall(r"^@(\w+): (.*?)(?=^@|\n\n|\Z)", rest + "\n", re.S | re.M)
+    description = re.sub(r"^@\w+: .*?(?=^@|\n\n|\Z)", "", rest + "\n", flags=re.S | re.M).strip()
+    synopsis = [".nf", f"#include <covey/{header}.h>", ""] + [escape(p) for p in prototypes(code)] + [".fi"]
+    described = []
+    for argument, what in arguments:
+        described += [".TP", f".I {argument}", escape(" ".join(what.split()))]
+    page(directory / "man3" / f"{name}.3", name.upper(), 3, version, f"{name} - {short}",
+         [("SYNOPSIS", synopsis), ("ARGUMENTS", described), ("DESCRIPTION", body(description) if description else []),
+          ("SEE ALSO", [f".BR covey_{header} (7)"])])
+    for alias in {n for p in prototypes(code) for n in re.findall(r"\b(covey_\w+)\(", p)} - {name}:
+        (directory / "man3" / f"{alias}.3").write_text(f".so man3/{name}.3\n")
+    return name, short
+
+
+def header_pages(directory, version, path):
+    header = Path(path).stem
+    comments = COMMENT.findall(Path(path).read_text())
+    overview = plain(comments[0][0])
+    functions = [f for f in (function_page(directory, version, header, plain(c), code)
+                             for c, code in comments[1:]) if f]
+    first, _, rest = overview.partition("\n")
+    short = first.partition(" - ")[2]
+    listed = []
+    for name, what in functions:
+        listed += [".TP", f".BR {name} (3)", escape(what)]
+    page(directory / "man7" / f"covey_{header}.7", f"covey_{header}".upper(), 7, version,
+         f"covey_{header} - {short}", [("DESCRIPTION", body(rest.strip())), ("FUNCTIONS", listed)])
+    return header, short
+
+
+def main():
+    output, version, *headers = sys.argv[1:]
+    directory = Path(os.environ.get("MESON_INSTALL_DESTDIR_PREFIX", ".")) / output
+    parts = []
+    for header, short in (header_pages(directory, version, h) for h in headers):
+        parts += [".TP", f".BR covey_{header} (7)", escape(short)]
+    page(directory / "man7" / "covey.7", "COVEY", 7, version, "covey - multiprocessing for C",
+         [("DESCRIPTION", body("Processes, pools, queues, locks and shared memory, as one small library that no "
+                               "killed process can wedge.")), ("PARTS", parts)])
+
+
+if __name__ == "__main__":
+    main()
