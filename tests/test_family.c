@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "arena/family.h"
 #include "runner.h"
 
 #include <covey.h>
@@ -389,6 +390,7 @@ TEST(closing_from_another_thread_keeps_the_membership)
 
 TEST(many_members_come_and_go)
 {
+    check_int(members(), ==, 1);
     for (int round = 0; round < 20; round++) {
         pid_t pids[50];
 
@@ -402,6 +404,7 @@ TEST(many_members_come_and_go)
         for (int i = 0; i < 50; i++)
             check_int(waitpid(pids[i], NULL, 0), ==, pids[i]);
     }
+    check_int(cv_arena.family->slots_used, <=, 128); /* slots are used again */
     check_int(members(), ==, 1);
 }
 

@@ -3,9 +3,10 @@
  * covey/family.h - the family: a process, all that it starts, and the memory they share
  *
  * A program has one family. It is opened by the first covey call that needs it, or by covey_open()
- * to set its options; all processes that the program starts through covey, or forks by any other
- * means, are members of it. They share one arena of memory, mapped at the same address in each, so
- * a pointer into it means the same to all: that is what every covey object is.
+ * to set its options; all processes that the program then starts through covey, or forks by any
+ * other means, are members of it. (A child that was forked before belongs to no family yet, and
+ * opens one of its own.) They share one arena of memory, mapped at the same address in each, so a
+ * pointer into it means the same to all: that is what every covey object is.
  *
  * Nothing of a family has a name in any file system or namespace. When its last member ends, in
  * whatever way, the kernel frees all of it.

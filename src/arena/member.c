@@ -146,23 +146,21 @@ static uint64_t find_slot(void)
     return 0;
 }
 
+/* A free slot; else one whose process has died unnoticed; else a new one. */
 static uint64_t reserve_slot(void)
 {
-    for (bool buried = false;; buried = true) {
-        uint64_t tag;
+    uint64_t tag = find_slot();
 
-        do {
-            tag = find_slot();
-        } while (!tag && add_slots());
-        if (tag)
-            return tag;
-        if (buried) {
-            (void)cv_fail(COVEY_ELIMIT, "the family has %u members, the most that it can have",
-                cv_load_relaxed(&cv_arena.family->slots_used));
-            return 0;
-        }
+    if (!tag) {
         (void)cv_member_bury_all();
+        tag = find_slot();
     }
+    while (!tag && add_slots())
+        tag = find_slot();
+    if (!tag)
+        (void)cv_fail(COVEY_ELIMIT, "the family has %u members, the most that it can have",
+            cv_load_relaxed(&cv_arena.family->slots_used));
+    return tag;
 }
 
 /* Joining and leaving ************************************************************************ */
