@@ -5,7 +5,8 @@
 
 #include <stdbool.h>
 
-/* Listens on 127.0.0.1, at the port in @text (0: any that is free), and prints which. -1: cannot. */
+/* Listens on 127.0.0.1, at the port in @text (0: any that is free), and prints which. -1: cannot.
+ */
 int listen_on(const char *text);
 
 /* The next connection; -1: none this time. */

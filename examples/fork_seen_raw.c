@@ -9,12 +9,16 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+static _Noreturn void fail(void)
+{
+    (void)fprintf(stderr, "%s\n", covey_error());
+    exit(EXIT_FAILURE);
+}
+
 static void check(int result)
 {
-    if (result < 0) {
-        (void)fprintf(stderr, "%s\n", covey_error());
-        exit(EXIT_FAILURE);
-    }
+    if (result < 0)
+        fail();
 }
 
 static int join(pid_t pid)
@@ -23,7 +27,7 @@ static int join(pid_t pid)
     int code;
 
     if (!child)
-        check(covey_error_code());
+        fail();
     check(covey_process_join(child, COVEY_FOREVER));
     check(covey_process_exit_code(child, &code));
     check(covey_process_close(child));

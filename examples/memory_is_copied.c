@@ -9,12 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+static _Noreturn void fail(void)
+{
+    (void)fprintf(stderr, "%s\n", covey_error());
+    exit(EXIT_FAILURE);
+}
+
 static void check(int result)
 {
-    if (result < 0) {
-        (void)fprintf(stderr, "%s\n", covey_error());
-        exit(EXIT_FAILURE);
-    }
+    if (result < 0)
+        fail();
 }
 
 static int set_to_zero(void *argument)
@@ -47,7 +51,7 @@ int main(int argc, char **argv)
 
     shared = covey_alloc(sizeof *shared);
     if (!shared)
-        check(covey_error_code());
+        fail();
     *shared = 100;
     (void)printf("in the arena:\n");
     let_a_child_change(shared);

@@ -16,51 +16,63 @@ enum {
     ITEMS = 1000, /* of each producer */
 };
 
-struct shared {
-    covey_queue *queue;
-    atomic_long produced, produced_sum;
-    atomic_long consumed, consumed_sum;
+/* Lies in the arena, for all to count in. */
+struct totals {
+    atomic_long count;
+    atomic_long sum;
 };
+
+struct job {
+    covey_queue *queue;
+    struct totals *totals;
+};
+
+static _Noreturn void fail(void)
+{
+    (void)fprintf(stderr, "%s\n", covey_error());
+    exit(EXIT_FAILURE);
+}
 
 static void check(int result)
 {
-    if (result < 0) {
-        (void)fprintf(stderr, "%s\n", covey_error());
-        exit(EXIT_FAILURE);
-    }
+    if (result < 0)
+        fail();
+}
+
+static void add(struct totals *totals, int n)
+{
+    (void)atomic_fetch_add(&totals->count, 1);
+    (void)atomic_fetch_add(&totals->sum, n);
 }
 
 static int produce(void *argument)
 {
-    struct shared *shared = *(struct shared **)argument;
+    struct job *job = argument;
 
     for (int n = 1; n <= ITEMS; n++) {
-        check(covey_queue_put(shared->queue, &n, sizeof n, COVEY_FOREVER));
-        atomic_fetch_add(&shared->produced, 1);
-        atomic_fetch_add(&shared->produced_sum, n);
+        check(covey_queue_put(job->queue, &n, sizeof n, COVEY_FOREVER));
+        add(job->totals, n);
     }
     return 0;
 }
 
 static int consume(void *argument)
 {
-    struct shared *shared = *(struct shared **)argument;
+    struct job *job = argument;
     int result;
     int n;
 
-    while ((result = covey_queue_get(shared->queue, &n, sizeof n, NULL, COVEY_FOREVER)) == 0) {
-        atomic_fetch_add(&shared->consumed, 1);
-        atomic_fetch_add(&shared->consumed_sum, n);
-    }
+    while ((result = covey_queue_get(job->queue, &n, sizeof n, NULL, COVEY_FOREVER)) == 0)
+        add(job->totals, n);
     if (result != COVEY_ECLOSED)
-        check(result);
+        fail();
     return 0;
 }
 
-static void start(covey_process **processes, int count, covey_function *run, struct shared *shared)
+static void start(covey_process **processes, int count, covey_function *function, struct job job)
 {
     for (int i = 0; i < count; i++)
-        check(covey_process_start(&processes[i], run, COVEY_ARGUMENT(shared)));
+        check(covey_process_start(&processes[i], function, COVEY_ARGUMENT(job)));
 }
 
 static void join(covey_process **processes, int count)
@@ -73,23 +85,24 @@ static void join(covey_process **processes, int count)
 
 int main(int argc, char **argv)
 {
-    struct shared *shared;
     covey_process *producers[PRODUCERS];
     covey_process *consumers[CONSUMERS];
+    covey_queue *queue;
+    struct totals *totals;
 
     covey_main(argc, argv);
-    shared = covey_calloc(1, sizeof *shared);
-    if (!shared)
-        check(covey_error_code());
-    check(covey_queue_open(&shared->queue, .items = 10));
-    start(producers, PRODUCERS, produce, shared);
-    start(consumers, CONSUMERS, consume, shared);
+    check(covey_queue_open(&queue, .items = 10));
+    totals = covey_calloc(2, sizeof *totals);
+    if (!totals)
+        fail();
+    start(producers, PRODUCERS, produce, (struct job){queue, &totals[0]});
+    start(consumers, CONSUMERS, consume, (struct job){queue, &totals[1]});
     join(producers, PRODUCERS);
-    check(covey_queue_close(shared->queue));
+    check(covey_queue_close(queue));
     join(consumers, CONSUMERS);
-    (void)printf("produced %ld, sum %ld\n", shared->produced, shared->produced_sum);
-    (void)printf("consumed %ld, sum %ld\n", shared->consumed, shared->consumed_sum);
-    check(covey_queue_free(shared->queue));
-    check(covey_free(shared));
+    (void)printf("produced %ld, sum %ld\n", totals[0].count, totals[0].sum);
+    (void)printf("consumed %ld, sum %ld\n", totals[1].count, totals[1].sum);
+    check(covey_free(totals));
+    check(covey_queue_free(queue));
     return EXIT_SUCCESS;
 }

@@ -9,6 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+struct job {
+    covey_queue *queue;
+};
+
 static void check(int result)
 {
     if (result < 0) {
@@ -19,7 +23,7 @@ static void check(int result)
 
 static int write_numbers(void *argument)
 {
-    covey_queue *queue = *(covey_queue **)argument;
+    covey_queue *queue = ((struct job *)argument)->queue;
 
     for (int n = 1; n <= 10; n++)
         check(covey_queue_put(queue, &n, sizeof n, COVEY_FOREVER));
@@ -29,7 +33,7 @@ static int write_numbers(void *argument)
 
 static int read_numbers(void *argument)
 {
-    covey_queue *queue = *(covey_queue **)argument;
+    covey_queue *queue = ((struct job *)argument)->queue;
     size_t size;
     int sum = 0;
     int n;
@@ -57,16 +61,16 @@ static void join(covey_process *process)
 
 int main(int argc, char **argv)
 {
-    covey_queue *queue;
+    struct job job;
     covey_process *writer;
     covey_process *reader;
 
     covey_main(argc, argv);
-    check(covey_queue_open(&queue));
-    check(covey_process_start(&writer, write_numbers, COVEY_ARGUMENT(queue), .name = "writer"));
-    check(covey_process_start(&reader, read_numbers, COVEY_ARGUMENT(queue), .name = "reader"));
+    check(covey_queue_open(&job.queue));
+    check(covey_process_start(&writer, write_numbers, COVEY_ARGUMENT(job), .name = "writer"));
+    check(covey_process_start(&reader, read_numbers, COVEY_ARGUMENT(job), .name = "reader"));
     join(reader);
     join(writer);
-    check(covey_queue_free(queue));
+    check(covey_queue_free(job.queue));
     return EXIT_SUCCESS;
 }

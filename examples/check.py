@@ -1,0 +1,511 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs an example and checks what it prints, how it ends and that it leaves no process behind.
+
+    check.py NAME PATH_TO_BINARY
+"""
+import ctypes
+import glob
+import os
+import tempfile
+import pathlib
+import re
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+PR_SET_CHILD_SUBREAPER = 36
+PATIENCE_S = 10
+BATCH = 50
+
+SQUARES = ''.join(f'{n} squared is {n * n}\n' for n in range(1, 11))
+
+
+class Failed(Exception):
+    pass
+
+
+def check(is_true, what):
+    if not is_true:
+        raise Failed(what)
+
+
+def check_text(pattern, text, what):
+    match = re.fullmatch(pattern, text)
+    check(match, f'{what} is\n{text}\nand should match\n{pattern}')
+    return match
+
+
+def wait_until(condition, what):
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        check(time.monotonic() < end, f'waited {PATIENCE_S} s in vain: {what}')
+        time.sleep(0.01)
+
+
+# Processes
+
+
+def children(pid):
+    found = []
+    for name in glob.glob(f'/proc/{pid}/task/*/children'):
+        try:
+            with open(name, encoding='ascii') as file:
+                found += [int(child) for child in file.read().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
+def descendants(pid):
+    found = children(pid)
+    for child in list(found):
+        found += descendants(child)
+    return found
+
+
+def state(pid):
+    try:
+        with open(f'/proc/{pid}/stat', encoding='utf-8', errors='replace') as file:
+            return file.read().rpartition(')')[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def signal_all(pids, number):
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def zombies(pid):
+    return [child for child in children(pid) if state(child) == 'Z']
+
+
+def become_subreaper():
+    """The orphans below this process become its children, so none is overlooked."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0, 'cannot become a subreaper')
+
+
+def reap_orphans():
+    """Only when no Popen is running: it takes any child's status."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
+
+
+def check_nobody_left():
+    def nobody():
+        reap_orphans()
+        return not descendants(os.getpid())
+
+    try:
+        wait_until(nobody, 'processes to end')
+    except Failed:
+        left = descendants(os.getpid())
+        signal_all(left, signal.SIGKILL)
+        raise Failed(f'processes are left: {left}') from None
+
+
+# Programs that end by themselves
+
+
+def run(binary, stderr=''):
+    with subprocess.Popen([binary], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True) as program:
+        try:
+            out, err = program.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            raise Failed('it does not end') from None
+    check(program.returncode == 0, f'it ended with {program.returncode}:\n{out}{err}')
+    check_text(stderr, err, 'stderr')
+    return out, program.pid
+
+
+def prints(pattern, stderr=''):
+    def test(binary):
+        out, _ = run(binary, stderr)
+        check_text(pattern, out, 'stdout')
+    return test
+
+
+def check_workers_print_pids(binary):
+    out, pid = run(binary)
+    lines = out.splitlines()
+    check(len(lines) == 7, f'stdout is\n{out}')
+    check_text(f'main: pid {pid}', lines[0], 'the first line')
+    pids = set()
+    for number, (name, line) in enumerate(zip(('anna', 'bert', 'cleo'), sorted(lines[1:4]))):
+        pids.add(check_text(rf'{name}: number {number}, pid (\d+), parent {pid}', line,
+                            'a line')[1])
+        check_text(f'{name} ended with {10 * number}', lines[4 + number], 'a line')
+    check(len(pids) == 3 and str(pid) not in pids, f'the pids are {pids}')
+
+
+def check_fork_seen_raw(binary):
+    out, pid = run(binary)
+    child = check_text(
+        rf'before: pid {pid}\n'
+        rf'child: got 0, pid (\d+), parent {pid}\n'
+        rf'parent: got (\d+), pid {pid}\n'
+        r'parent: the child ended with 7\n', out, 'stdout')
+    check(child[1] == child[2] != str(pid), f'the pids differ:\n{out}')
+
+
+# Servers
+
+
+class Server:
+    def __init__(self, binary):
+        self.program = subprocess.Popen([binary, '0'], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        line = self.program.stdout.readline()
+        self.pid = self.program.pid
+        self.port = int(check_text(r'listening on (\d+)\n', line, 'the first line')[1])
+
+    def connect(self):
+        connection = socket.create_connection(('127.0.0.1', self.port), timeout=30)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def end(self, stderr=''):
+        self.program.terminate()
+        try:
+            out, err = self.program.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise Failed('SIGTERM does not end the server') from None
+        check(self.program.returncode == 0,
+              f'after SIGTERM it ended with {self.program.returncode}:\n{err}')
+        check_text(stderr, err, 'stderr')
+        check(out == '', f'it has also printed\n{out}')
+
+    def kill(self):
+        if self.program.poll() is None:
+            self.program.kill()
+            self.program.communicate()
+
+
+def receive(connection, size):
+    data = bytearray()
+    while len(data) < size:
+        piece = connection.recv(min(65536, size - len(data)))
+        check(piece, f'the server closed after {len(data)} of {size} bytes')
+        data += piece
+    return bytes(data)
+
+
+def exchange(connection, data):
+    connection.sendall(data)
+    check(receive(connection, len(data)) == data.upper(), f'{data[:40]!r} came back wrong')
+
+
+def talk(server, number):
+    with server.connect() as connection:
+        exchange(connection, b'Hello, this is client %d.\n' % number)
+
+
+def talk_in_pieces(server, number):
+    with server.connect() as connection:
+        for piece in (b'par', b't', b'ial line %d' % number, b'', b'\nand an', b'other\n'):
+            exchange(connection, piece)
+            time.sleep(0.002)
+
+
+def talk_to_the_end(server):
+    """All that was sent comes back, though the client has said that it sends no more."""
+    with server.connect() as connection:
+        connection.sendall(b'the last words')
+        connection.shutdown(socket.SHUT_WR)
+        check(receive(connection, 14) == b'THE LAST WORDS', 'the last words came back wrong')
+        check(connection.recv(1) == b'', 'the server does not close')
+
+
+def reset(server, number):
+    """Close so that the server gets a reset: before it has read, while it reads, or writes."""
+    with server.connect() as connection:
+        if number % 3 > 0:
+            connection.sendall(b'x' * (1 if number % 3 == 1 else 100000))
+        if number % 3 == 2:
+            receive(connection, 1)
+        reset_on_close(connection)
+
+
+def reset_on_close(connection):
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+
+
+def reset_before_the_server_writes(server):
+    """What it then has read it cannot send: EPIPE, for the client had closed its half before."""
+    with server.connect() as connection:
+        exchange(connection, b'x')
+        stopped = children(server.pid)
+        signal_all(stopped, signal.SIGSTOP)
+        wait_until(lambda: not any(state(pid) in ('R', 'S', 'D') for pid in stopped),
+                   'the children to stop')
+        connection.sendall(b'y')
+        connection.shutdown(socket.SHUT_WR)
+        reset_on_close(connection)
+    signal_all(stopped, signal.SIGCONT)
+
+
+def stream_both_ways(server):
+    data = os.urandom(1 << 20)
+    with server.connect() as connection:
+        sender = threading.Thread(target=connection.sendall, args=(data,))
+        sender.start()
+        back = receive(connection, len(data))
+        sender.join()
+    check(back == data.upper(), 'the stream came back wrong')
+
+
+def at_once(task, server, count):
+    with ThreadPoolExecutor(BATCH) as pool:
+        for result in [pool.submit(task, server, i) for i in range(count)]:
+            result.result()
+
+
+def check_service(server):
+    for i in range(500):
+        talk(server, i)
+    at_once(talk, server, 500)
+    at_once(talk_in_pieces, server, BATCH)
+    at_once(reset, server, 100)
+    for _ in range(5):
+        reset_before_the_server_writes(server)
+    talk_to_the_end(server)
+    with server.connect() as connection:
+        exchange(connection, bytes(range(256)))
+    stream_both_ways(server)
+    with ThreadPoolExecutor(4) as pool:
+        for result in [pool.submit(stream_both_ways, server) for _ in range(4)]:
+            result.result()
+    talk(server, 0)
+
+
+def check_no_zombies(server):
+    check(len(zombies(server.pid)) < 10, f'zombies: {zombies(server.pid)}')
+    talk(server, 0)
+    wait_until(lambda: not zombies(server.pid), 'the zombies to go')
+
+
+def with_server(binary, test, stderr=''):
+    server = Server(binary)
+    try:
+        test(server)
+        server.end(stderr)
+    finally:
+        server.kill()
+    check_nobody_left()
+
+
+def serve_each_by_a_process(server):
+    check_service(server)
+    check_no_zombies(server)
+    wait_until(lambda: not children(server.pid), 'the children to end')
+    with server.connect() as connection:  # and one that is served when the server is ended
+        exchange(connection, b'x')
+        check(len(children(server.pid)) == 1, 'not one process for one connection')
+        server.end()
+
+
+def run_out_of_descriptors(server):
+    """A server that can start no more processes drops connections, and recovers."""
+    hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (24, hard))
+    connections = [server.connect() for _ in range(60)]
+    served = 0
+    for connection in connections:
+        try:
+            exchange(connection, b'x')
+            served += 1
+        except (ConnectionError, Failed):
+            pass
+    check(1 <= served < 24, f'{served} connections were served')
+    for connection in connections:
+        connection.close()
+    wait_until(lambda: not children(server.pid), 'the children to end')
+    for i in range(100):
+        talk(server, i)
+
+
+def check_echo_server_fork(binary):
+    with_server(binary, run_out_of_descriptors, r'(dropped a connection: .+\n)+')
+    server = Server(binary)
+    try:
+        serve_each_by_a_process(server)
+    finally:
+        server.kill()
+
+
+def is_whole(server, dead):
+    """There are four live workers, without the dead."""
+    now = children(server.pid)
+    return len(now) == 4 and dead not in now and not zombies(server.pid)
+
+
+def kill_workers(server):
+    check(is_whole(server, 0), f'the workers are {children(server.pid)}')
+    before = set(children(server.pid))
+    check_service(server)
+    check(set(children(server.pid)) == before, 'the workers are not the same as before')
+    for _ in range(5):  # idle
+        dead = children(server.pid)[0]
+        os.kill(dead, signal.SIGKILL)
+        wait_until(lambda dead=dead: is_whole(server, dead), 'a new worker')
+        at_once(talk, server, BATCH)
+    connections = [server.connect() for _ in range(4)]  # all busy
+    for connection in connections:
+        exchange(connection, b'x')
+    dead = children(server.pid)[1]
+    os.kill(dead, signal.SIGKILL)
+    wait_until(lambda: is_whole(server, dead), 'a new worker')
+    talk(server, 0)
+    lost = 0
+    for connection in connections:
+        try:
+            exchange(connection, b'y')
+        except (ConnectionError, Failed):
+            lost += 1
+        connection.close()
+    check(lost == 1, f'{lost} connections were lost with one worker')
+    check_service(server)
+    check_no_zombies(server)
+
+
+def check_echo_server_pool(binary):
+    with_server(binary, kill_workers)
+
+
+# hashtree
+
+
+def make_tree(directory):
+    """Files of all kinds of sizes and names, and what is no file."""
+    for i in range(120):
+        sub = directory / f'd{i % 7}'
+        sub.mkdir(exist_ok=True)
+        (sub / f'file {i}').write_bytes(os.urandom(i * i * 37))
+    (directory / 'back\\slash').write_bytes(b'1')
+    (directory / 'line\nbreak').write_bytes(b'2')
+    (directory / 'empty').write_bytes(b'')
+    (directory / 'link').symlink_to('empty')
+    os.mkfifo(directory / 'fifo')
+
+
+def hashtree(binary, *arguments):
+    """The finished process."""
+    done = subprocess.run([binary, *arguments], capture_output=True, text=True, timeout=60)
+    check_nobody_left()
+    return done
+
+
+def hashes_match(binary, tree, output, method):
+    done = hashtree(binary, '--workers', '3', '--method', method, '--output', str(output), str(tree))
+    check(done.returncode == 0 and done.stderr == '', f'hashtree by {method}: {done}')
+    check(re.fullmatch(r'123 files, \d+ bytes, 0 failed, [\d.]+ s, \d+ files/s, 3 workers\n', done.stdout),
+          f'the summary is {done.stdout!r}')
+    paths = sorted(p for p in map(str, tree.rglob('*')) if os.path.isfile(p) and not os.path.islink(p))
+    expected = subprocess.run(['sha256sum', *paths], capture_output=True, check=True).stdout
+    check(output.read_bytes() == expected, 'the hashes are those of sha256sum')
+    return expected
+
+
+def poison_fails_those_only(binary, tree, output, expected):
+    done = hashtree(binary, '--workers', '3', '--poison', '5', '--output', str(output), str(tree))
+    reasons = ['killed by signal 11', 'killed by signal 6', 'killed by signal 9', 'exited with 0', 'deadline']
+    lines = done.stderr.splitlines()
+    check(done.returncode == 0, f'poisoned: {done}')
+    check(len(lines) == 5 and all(r in line for r, line in zip(reasons, lines)), f'the reasons are {lines}')
+    kept = output.read_bytes().splitlines()
+    check(len(kept) == 118 and set(kept) <= set(expected.splitlines()), 'all others are right')
+
+
+def errors_are_named(binary, tree):
+    gone = hashtree(binary, str(tree / 'nowhere'))
+    check(gone.returncode == 1 and 'nowhere: No such file or directory' in gone.stderr, f'no directory: {gone}')
+    wrong = hashtree(binary, '--method', 'magic')
+    check(wrong.returncode == 1 and 'magic is not a start method' in wrong.stderr, f'method: {wrong}')
+    wrong = hashtree(binary, '--workers', '-3')
+    check(wrong.returncode == 1 and '-3 is not a number' in wrong.stderr, f'number: {wrong}')
+    none = hashtree(binary, '--output', '/nowhere/at/all', str(tree))
+    check(none.returncode == 1 and '/nowhere/at/all: No such file' in none.stderr, f'output: {none}')
+
+
+def unreadable_is_reported(binary, tree):
+    """Root may read all; so only what even root cannot: a file that is gone when its turn comes."""
+    if os.geteuid() == 0:
+        return
+    (tree / 'd0').chmod(0)
+    (tree / 'empty').chmod(0)
+    done = hashtree(binary, str(tree))
+    (tree / 'd0').chmod(0o700)
+    (tree / 'empty').chmod(0o600)
+    check(done.returncode == 1 and 'd0: cannot be read' in done.stderr and 'empty: Permission denied' in done.stderr,
+          f'unreadable: {done}')
+
+
+def check_hashtree(binary):
+    with tempfile.TemporaryDirectory() as name:
+        tree = pathlib.Path(name) / 'tree'
+        output = pathlib.Path(name) / 'hashes'
+        tree.mkdir()
+        make_tree(tree)
+        for method in 'fork', 'spawn', 'forkserver':
+            expected = hashes_match(binary, tree, output, method)
+        for _ in range(3):
+            poison_fails_those_only(binary, tree, output, expected)
+        errors_are_named(binary, tree)
+        unreadable_is_reported(binary, tree)
+
+
+CHECKS = {
+    'hashtree': check_hashtree,
+    'workers_print_pids': check_workers_print_pids,
+    'squares_with_map': prints(SQUARES),
+    'squares_with_futures': prints(SQUARES),
+    'writer_reader_sentinel': prints(
+        ''.join(f'read {n}\n' for n in range(1, 11)) +
+        'the sum is 55\nthe reader ended with 0\nthe writer ended with 0\n'),
+    'memory_is_copied': prints(
+        "in the process's own memory:\n  the child sees 0\n  the parent sees 100\n"
+        'in the arena:\n  the child sees 0\n  the parent sees 0\n'),
+    'joins_overlap': prints('5 joins took as long as the longest child: yes\n', r'\d\.\d{3} s\n'),
+    'fork_seen_raw': check_fork_seen_raw,
+    'echo_server_fork': check_echo_server_fork,
+    'echo_server_pool': check_echo_server_pool,
+    'producer_consumer': prints(
+        'produced 2000, sum 1001000\nconsumed 2000, sum 1001000\n'),
+    'daemon_ends_with_parent': prints(
+        'the daemon runs: yes\nthe child ended with -9\nthe daemon has ended, too: yes\n'),
+    'all_start_methods': prints(
+        'fork        the variable is what main\\(\\) has made it, the argument is 100\n'
+        'spawn       the variable is as it was at first, the argument is 100\n'
+        'forkserver  the variable is as it was at first, the argument is 100\n'),
+}
+
+
+def main():
+    if len(sys.argv) != 3 or sys.argv[1] not in CHECKS:
+        sys.exit(f'usage: {sys.argv[0]} NAME PATH_TO_BINARY\nNAME is one of {", ".join(CHECKS)}')
+    become_subreaper()
+    try:
+        CHECKS[sys.argv[1]](os.path.abspath(sys.argv[2]))
+        check_nobody_left()
+    except Failed as failed:
+        sys.exit(f'{sys.argv[1]}: {failed}')
+
+
+if __name__ == '__main__':
+    main()
