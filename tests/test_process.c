@@ -890,3 +890,25 @@ TEST(the_default_start_method_can_be_set)
     check_int(covey_start_method(), ==, COVEY_SPAWN);
     check_int(exit_code_of(COVEY_DEFAULT_METHOD, 6), ==, 6);
 }
+
+static int do_nothing(void *argument)
+{
+    (void)argument;
+    return 0;
+}
+
+TEST(what_the_parent_has_not_written_yet_is_written_once)
+{
+    FILE *file = tmpfile();
+    covey_process *p;
+
+    check(file != NULL);
+    check(fputs("once\n", file) >= 0);
+    check_int(covey_process_start(&p, do_nothing, .method = COVEY_FORK), ==, 0);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    check_int(covey_process_close(p), ==, 0);
+    check_int(fflush(file), ==, 0);
+    check_int(fseek(file, 0, SEEK_END), ==, 0);
+    check_int(ftell(file), ==, 5);
+    check_int(fclose(file), ==, 0);
+}

@@ -80,8 +80,10 @@ COVEY_API void covey_main(int argc, char **argv);
  *     covey_process_start(&child, work, COVEY_ARGUMENT(input), .name = "worker", .daemon = true);
  *
  * stdout and stderr are flushed before a fork, so that nothing is written twice. In a child made by
- * fork or forkserver the function's return is followed by fflush() and _exit(): the parent's exit
- * handlers do not run; a spawned one calls exit().
+ * fork or forkserver the function's return is followed by a flush of these two and _exit(): so the
+ * parent's exit handlers do not run there, and what other streams of the parent still held is not
+ * written again; a stream that the child has opened is for the child to close. A spawned child
+ * calls exit().
  *
  * A daemon gets SIGKILL when the process that started it ends, even if that is killed itself; so do
  * the daemon's own daemons. (Started with fork from the first thread of a process, it ends with
@@ -89,9 +91,16 @@ COVEY_API void covey_main(int argc, char **argv);
  *
  * Waits for nothing with fork and spawn; with forkserver until the server has forked.
  *
+ * Until it is joined or taken away, each child started by fork or spawn takes a descriptor here.
+ * A child made by fork has the signal mask and the handlers of the calling thread; by spawn, the
+ * mask and what is ignored; by forkserver, those with which the program was started.
+ *
+ * Detached processes that have ended are taken away whenever this process starts another one or
+ * calls covey_active_children().
+ *
  * Returns 0; COVEY_EINVAL for a bad option, or a function that lies in no loadable module;
- * COVEY_ESTATE when covey_main() was not called; COVEY_ELIMIT without a free descriptor, process or
- * member; COVEY_ENOMEM; COVEY_ESYS.
+ * COVEY_ETOOBIG for an argument of more than 1 GiB; COVEY_ESTATE when covey_main() was not called;
+ * COVEY_ELIMIT without a free descriptor, process or member; COVEY_ENOMEM; COVEY_ESYS.
  */
 COVEY_API int covey_process_start_with(const struct covey_process_options *options);
 
@@ -104,7 +113,7 @@ COVEY_API int covey_process_start_with(const struct covey_process_options *optio
  * several threads.
  *
  * Returns 0 when it has ended; COVEY_ETIMEDOUT; COVEY_EINTR (see covey_on_interrupt());
- * COVEY_EINVAL.
+ * COVEY_EINVAL; what kept a spawned process from running its function, when something did.
  */
 COVEY_API int covey_process_join(covey_process *process, double timeout_s);
 
@@ -199,7 +208,14 @@ COVEY_API enum covey_method covey_start_method(void);
  */
 COVEY_API pid_t covey_fork(void);
 
-/** covey_process_find() - the running child of this process with that pid; NULL with COVEY_EINVAL
+/**
+ * covey_process_find() - a child of this process by its pid
+ * @pid: what covey_fork() has returned
+ *
+ * Found as long as it runs, and after that until it is taken away as a zombie. The handle is to be
+ * closed, like that of a started process.
+ *
+ * Returns the process; NULL with COVEY_EINVAL.
  */
 COVEY_API covey_process *covey_process_find(pid_t pid);
 

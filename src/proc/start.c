@@ -144,7 +144,10 @@ __attribute__((noreturn)) static void run_and_exit(
 {
     int code = options->function((void *)(uintptr_t)options->argument);
 
-    (void)fflush(NULL);
+    /* Not fflush(NULL): other streams may hold what the parent had not yet written when it forked.
+     */
+    (void)fflush(stdout);
+    (void)fflush(stderr);
     note_exit(p, code);
     _exit(code & 0xff);
 }

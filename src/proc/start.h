@@ -4,7 +4,7 @@
  *
  * A fresh image of the program is told what to be by its arguments,
  *
- *     PROGRAM --covey-child FD:BASE:SIZE:TAG:FLAGS
+ *     PROGRAM --covey-child FD:BASE:SIZE:TAG:TRIES:FLAGS
  *
  * the family's memory and where it is mapped, the slot that was reserved for it (arena/member.h)
  * and one or more letters. What to run lies in a block of the arena that carries the child's tag:
