@@ -102,10 +102,10 @@ static uint64_t take_slot(uint32_t i)
 
     if (!is_takeable(m, state) || !cv_cas64(&m->state, state, born))
         return 0;
-    m->joined_ns = 0;
-    m->pid = 0;
-    m->told = 0;
-    m->owns = 0;
+    cv_store_relaxed(&m->joined_ns, 0);
+    cv_store_relaxed(&m->pid, 0);
+    cv_store_relaxed(&m->told, 0);
+    cv_store_relaxed(&m->owns, 0);
     for (unsigned k = 0; k < CV_MEMBER_ROOM / sizeof *m->room; k++)
         cv_store_relaxed(&m->room[k], 0); /* somebody may be looking for children */
     cv_store_relaxed(&m->kept, 0);
@@ -171,9 +171,9 @@ static void come_to_life(uint64_t tag)
     struct cv_member *m = cv_member_of(tag);
     uint64_t state = cv_load_acquire(&m->state);
 
-    m->pid = (uint32_t)getpid();
-    m->joined_ns = cv_clock_since_boot();
-    m->told = cv_thread_hold(m->life, CV_LIVES);
+    cv_store_relaxed(&m->pid, (uint32_t)getpid());
+    cv_store_relaxed(&m->joined_ns, cv_clock_since_boot());
+    cv_store_relaxed(&m->told, (uint32_t)cv_thread_hold(m->life, CV_LIVES));
     cv_store_seq(&m->state, state_make(generation_of(state), CV_ALIVE, getpid()));
     cv_self->slot = m;
     cv_store_release(&cv_self->tag, tag);
@@ -284,7 +284,7 @@ static bool abandon_one(uint64_t tag, enum cv_phase phase, void *context)
     uint64_t state = cv_load_acquire(&m->state);
 
     if (phase == CV_BORN && cv_load_acquire(&m->parent) == parent &&
-        who_of(state) == (pid_t)cv_member_of(parent)->pid &&
+        who_of(state) == (pid_t)cv_load_relaxed(&cv_member_of(parent)->pid) &&
         tag_of(cv_tag_slot(tag), state) == tag && phase_of(state) == CV_BORN)
         (void)cv_member_end_born(tag);
     return true;
@@ -358,7 +358,7 @@ static bool looks_alive(const struct cv_member *m)
 {
     uint32_t word = cv_load_acquire(&m->life[0].word);
 
-    return m->told && !(word & FUTEX_OWNER_DIED) && (word & FUTEX_TID_MASK);
+    return cv_load_relaxed(&m->told) && !(word & FUTEX_OWNER_DIED) && (word & FUTEX_TID_MASK);
 }
 
 bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns)
@@ -370,8 +370,10 @@ bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns)
         return true;
     if (phase_of(state) != CV_ALIVE || looks_alive(m))
         return false;
-    if (cv_pid_lives((pid_t)m->pid, m->joined_ns, cv_arena.memory.inode, patience_ns))
+    if (cv_pid_lives((pid_t)cv_load_relaxed(&m->pid), cv_load_relaxed(&m->joined_ns),
+            cv_arena.memory.inode, patience_ns))
         return false;
+    /* Had the slot been used again in between, its state would be another. */
     (void)cv_cas64(&m->state, state, with_phase(state, CV_DEAD));
     return true;
 }

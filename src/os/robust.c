@@ -60,7 +60,7 @@ struct robust_list_head *cv_robust_attach(void)
     if (!head) {
         make_libc_register();
         head = registered_head();
-        /* In the child of a fork, musl leaves the parent's list in it. This thread holds nothing. */
+        /* In the child of a fork, musl leaves the parent's list in it; this thread holds none. */
         if (head)
             head->list.next = &head->list;
     }
