@@ -584,6 +584,52 @@ TEST_METHODS(several_threads_may_join_one_process, 30)
     end_server();
 }
 
+static int run_for_ever(void *argument)
+{
+    (void)argument;
+    for (;;)
+        (void)pause();
+    return 0;
+}
+
+struct race {
+    covey_process *process;
+    pthread_barrier_t *start;
+};
+
+/* The kernel gives the status to one of them; none may take it for lost. */
+static void *see_the_kill(void *argument)
+{
+    struct race *race = argument;
+    int code = 0;
+
+    (void)pthread_barrier_wait(race->start);
+    check_int(covey_process_join(race->process, COVEY_FOREVER), ==, 0);
+    check_int(covey_process_exit_code(race->process, &code), ==, 0);
+    check_int(code, ==, -SIGKILL);
+    return NULL;
+}
+
+TEST(threads_that_join_a_killed_process_at_once_all_see_its_signal, 60)
+{
+    pthread_barrier_t start;
+
+    check_int(pthread_barrier_init(&start, NULL, 3), ==, 0);
+    for (int round = 0; round < 500; round++) {
+        struct race race = {.start = &start};
+        pthread_t threads[3];
+
+        check_int(covey_process_start(&race.process, run_for_ever), ==, 0);
+        for (int i = 0; i < 3; i++)
+            check_int(pthread_create(&threads[i], NULL, see_the_kill, &race), ==, 0);
+        check_int(covey_process_kill(race.process), ==, 0);
+        for (int i = 0; i < 3; i++)
+            check_int(pthread_join(threads[i], NULL), ==, 0);
+        check_int(covey_process_close(race.process), ==, 0);
+    }
+    (void)pthread_barrier_destroy(&start);
+}
+
 /* A guest ************************************************************************************ */
 
 TEST_METHODS(a_program_that_ignores_sigchld_can_join, 30)

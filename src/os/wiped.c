@@ -3,6 +3,7 @@
 
 #include "base/atomic.h"
 #include "base/error.h"
+#include "os/memory.h"
 #include "os/robust.h"
 
 #include <pthread.h>
@@ -13,42 +14,32 @@
 #define MADV_WIPEONFORK 18 /* since Linux 4.14 */
 #endif
 
-enum {
-    AREAS_MAX = 8
+/* One page, the same in all processes that fork from each other; it begins with this. */
+struct area {
+    uint64_t mark; /* 1 in the process that has set it, 0 where the kernel has wiped it */
+    unsigned char bytes[] __attribute__((aligned(16)));
 };
 
-static struct {
-    void *start;
-    size_t size;
-} areas[AREAS_MAX];
+static struct area *area;
+static size_t used; /* of @bytes */
 
-static unsigned area_count;
-
-/* For emulators that take the advice and do nothing. A fork leaves only the calling thread. */
+/* Emulators take the advice and do nothing. A fork leaves only the calling thread. */
 static void wipe_in_child(void)
 {
-    unsigned n = cv_load_acquire(&area_count);
-
-    for (unsigned i = 0; i < n && i < AREAS_MAX; i++) {
-        if (areas[i].start)
-            memset(areas[i].start, 0, areas[i].size);
-    }
+    if (!area)
+        return;
+    if (area->mark)
+        memset(area, 0, cv_memory_page());
+    area->mark = 1;
     cv_robust_head = NULL; /* musl's children must register anew */
 }
 
-static void register_fork_handler(void)
+static struct area *make_area(void)
 {
-    (void)pthread_atfork(NULL, NULL, wipe_in_child);
-}
+    size_t size = cv_memory_page();
+    struct area *none = NULL;
+    struct area *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-void *cv_wiped_alloc(size_t size)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    unsigned slot;
-    void *p;
-
-    (void)pthread_once(&once, register_fork_handler);
-    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
         (void)cv_fail_errno("no private memory (%zu bytes)", size);
         return NULL;
@@ -58,10 +49,27 @@ void *cv_wiped_alloc(size_t size)
         (void)munmap(p, size);
         return NULL;
     }
-    slot = __atomic_fetch_add(&area_count, 1, __ATOMIC_SEQ_CST);
-    if (slot < AREAS_MAX) {
-        areas[slot].size = size;
-        areas[slot].start = p;
+    (void)pthread_atfork(NULL, NULL, wipe_in_child); /* twice does no harm */
+    p->mark = 1;
+    if (!cv_cas(&area, &none, p)) { /* another thread was first */
+        (void)munmap(p, size);
+        return none;
     }
     return p;
+}
+
+void *cv_wiped_alloc(size_t size)
+{
+    struct area *p = cv_load_acquire(&area);
+    size_t rounded = (size + 15) / 16 * 16;
+    size_t start;
+
+    if (!p && !(p = make_area()))
+        return NULL;
+    start = __atomic_fetch_add(&used, rounded, __ATOMIC_SEQ_CST);
+    if (start + rounded > cv_memory_page() - sizeof *p) {
+        (void)cv_fail(COVEY_ENOMEM, "no room for %zu bytes in the page that forks wipe", size);
+        return NULL;
+    }
+    return p->bytes + start;
 }

@@ -35,13 +35,32 @@ struct cv_own *cv_process_own(void)
         return now;
     now = cv_wiped_alloc(sizeof *now);
     if (now && !cv_cas(&own, &none, now))
-        return none; /* another thread was first; a page is lost */
+        return none; /* another thread was first; its bytes stay unused */
     return now;
 }
 
 covey_process *cv_process_record(uint64_t tag)
 {
     return (covey_process *)(void *)cv_member_of(tag)->room;
+}
+
+/* By hand: what a child of a fork does not call, it need not have the kernel map for it. */
+void cv_process_name(covey_process *p, pid_t pid)
+{
+    static const char prefix[] = "process-";
+    char digits[16];
+    char *end = p->name + sizeof prefix - 1;
+    size_t n = 0;
+
+    if (p->name[0])
+        return;
+    do {
+        digits[n++] = (char)('0' + pid % 10);
+        pid /= 10;
+    } while (pid);
+    memcpy(p->name, prefix, sizeof prefix - 1);
+    while (n)
+        *end++ = digits[--n];
 }
 
 /* A process that nobody has started through covey writes its own record, at its first use of it. */
@@ -54,7 +73,7 @@ static covey_process *own_record(void)
         p->tag = cv_self->tag;
         p->pidfd = -1;
         p->started = 1;
-        (void)snprintf(p->name, sizeof p->name, "process-%d", (int)getpid());
+        cv_process_name(p, getpid());
         cv_store_release(&p->magic, MAGIC);
     }
     return p;
@@ -109,6 +128,7 @@ int cv_process_prepare(const struct covey_process_options *options, covey_proces
     cv_store_relaxed(&p->daemon, (uint8_t)options->daemon);
     cv_store_relaxed(&p->detached, (uint8_t)(options->process == NULL));
     p->pidfd = -1;
+    p->bell = CV_BELL_QUIET;
     p->method = (uint8_t)options->method;
     if (options->name)
         memcpy(p->name, options->name, strlen(options->name) + 1);
@@ -138,14 +158,13 @@ static void bury(uint64_t tag)
     }
 }
 
-void cv_process_set_ended(covey_process *p, uint32_t ended, int wait_status)
+void cv_process_set_ended(covey_process *p, uint32_t kind, int wait_status)
 {
+    int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -WTERMSIG(wait_status);
     uint64_t tag = p->tag;
 
     cv_alarm_set(&p->alarm);
-    cv_store_relaxed(
-        &p->status, WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -WTERMSIG(wait_status));
-    (void)cv_cas32(&p->ended, CV_RUNNING, ended);
+    (void)cv_cas32(&p->ended, CV_RUNNING, (uint32_t)code << 16 | kind);
     cv_bell_ring(&p->bell, INT_MAX);
     cv_alarm_clear();
     bury(tag);
@@ -371,6 +390,7 @@ int covey_process_is_alive(covey_process *process)
 int covey_process_exit_code(covey_process *process, int *code)
 {
     int alive = covey_process_is_alive(process);
+    uint32_t ended;
 
     if (alive < 0)
         return alive;
@@ -378,9 +398,10 @@ int covey_process_exit_code(covey_process *process, int *code)
         return cv_fail(COVEY_EINVAL, "code is NULL");
     if (alive)
         return cv_fail(COVEY_ESTATE, "process %s is running", process->name);
-    switch (cv_load_acquire(&process->ended)) {
+    ended = cv_load_acquire(&process->ended);
+    switch (ended & 0xffff) {
     case CV_ENDED:
-        *code = process->status;
+        *code = (int16_t)(ended >> 16);
         return 0;
     case CV_ENDED_LOST:
         return cv_fail(COVEY_EDIED,

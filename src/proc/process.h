@@ -6,9 +6,10 @@
  *
  *   pid, started, failure   the process that forks it: parent or fork server; @started last, once
  *   own_exit                the child, when its function has returned
- *   status, ended           whoever reaps it: @status, then @ended by compare-exchange. Until then
- *                           the child is left a zombie, so a kill in between loses nothing and the
- *                           next one to look finds it.
+ *   ended                   whoever reaps it, once, by compare-exchange. Until then the child is
+ * left a zombie, so a kill in between loses nothing and the next one to look finds it. Those who
+ * find no zombie any more write @ended as well: that comes after the one who took it away, hence
+ * changes nothing.
  *
  * Who looks for his children walks over all records, also those that are just being written: magic,
  * tag, parent, daemon and detached are therefore read and written atomically, and what follows from
@@ -32,10 +33,10 @@ enum {
     CV_MESSAGE_BYTES = 256,
 };
 
-/* Values of @ended. */
+/* @ended: 0, or one of these and, in the upper half, the exit code or negative signal. */
 enum {
     CV_RUNNING,
-    CV_ENDED,      /* status is known */
+    CV_ENDED,      /* how it has ended is known */
     CV_ENDED_LOST, /* nobody can know it */
 };
 
@@ -47,7 +48,6 @@ struct covey_process {
     uint64_t reaper;    /* tag of the process whose child it is to the kernel, 0: unknown */
     uint64_t arguments; /* the block that tells a fresh image what to do (proc/start.h), 0: none */
     int32_t pidfd;      /* in the parent; -1: none */
-    int32_t status;     /* exit code, or negative signal */
     int32_t failure;    /* a code, when it could not be started */
     uint32_t started;   /* sleepers' word: 1 when pid or failure is there */
     uint32_t ended;     /* sleepers' word */
@@ -84,11 +84,14 @@ covey_process *cv_process_record(uint64_t tag);
 /* The record of a child that is about to be started; 0 or a code. */
 int cv_process_prepare(const struct covey_process_options *options, covey_process **process);
 
+/* A process that was given no name gets one, by its pid. */
+void cv_process_name(covey_process *process, pid_t pid);
+
 /* There will be no such child after all. */
 void cv_process_cancel(covey_process *process);
 
 /* Writes how a process has ended, and tells those who wait. */
-void cv_process_set_ended(covey_process *process, uint32_t ended, int wait_status);
+void cv_process_set_ended(covey_process *process, uint32_t kind, int wait_status);
 
 /* Takes away the zombies among the detached children. */
 void cv_process_reap_detached(void);

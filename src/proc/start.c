@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -111,8 +112,7 @@ static covey_process *come_to_life(uint64_t tag, enum watch_parent watch)
     if (cv_member_become(tag) != 0)
         _exit(EXIT_NO_START); /* the parent is dead: nobody to tell */
     cv_store_relaxed(&p->pid, (uint32_t)getpid());
-    if (!p->name[0])
-        (void)snprintf(p->name, sizeof p->name, "process-%d", (int)getpid());
+    cv_process_name(p, getpid());
     remember_parent(p->parent);
     if (p->daemon)
         end_with_parent(&cv_process_own()->parent, watch);
@@ -146,8 +146,10 @@ __attribute__((noreturn)) static void run_and_exit(
 
     /* Not fflush(NULL): other streams may hold what the parent had not yet written when it forked.
      */
-    (void)fflush(stdout);
-    (void)fflush(stderr);
+    if (__fpending(stdout))
+        (void)fflush(stdout);
+    if (__fpending(stderr))
+        (void)fflush(stderr);
     note_exit(p, code);
     _exit(code & 0xff);
 }
@@ -188,8 +190,7 @@ static void set_started(covey_process *p, pid_t pid)
     (void)cv_pid_open(pid, &pidfd);
     p->pidfd = pidfd;
     cv_store_relaxed(&p->pid, (uint32_t)pid);
-    if (!p->name[0])
-        (void)snprintf(p->name, sizeof p->name, "process-%d", (int)pid);
+    cv_process_name(p, pid);
     cv_store_release(&p->reaper, cv_self->tag);
     cv_store_release(&p->started, 1);
     if (p->detached)
