@@ -141,6 +141,8 @@ def draw(name, rows):
             [row["high"] - row["median"] for row in bars]], error_kw={"elinewidth": 0.8})
         if min(medians) > 0 and max(medians) > 30 * min(medians):
             axis.set_xscale("log")
+        else:
+            axis.set_xlim(left=0, right=None if any(medians) else 1)
         axis.set_title(f"{question} ({bars[0]['unit']}, {bars[0]['better']} is better)",
                        fontsize=10, loc="left")
         axis.tick_params(labelsize=8)

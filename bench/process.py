@@ -10,8 +10,8 @@ QUESTIONS = {
     "first_result": Question("Open a pool of 8, to its first result", "ms"),
     "open": Question("Open an empty family", "us", target=200),
     "resident": Question("Resident memory of an empty family", "KiB", target=1024),
-    "idle_switches": Question("A pool of 8, idle for 10 s: context switches", "switches"),
-    "idle_cpu": Question("A pool of 8, idle for 10 s: time on a CPU", "us"),
+    "idle_switches": Question("A pool of 8, idle for 10 s: context switches", "switches", target=0),
+    "idle_cpu": Question("A pool of 8, idle for 10 s: time on a CPU", "us", target=0),
 }
 
 PYTHON = ["/usr/bin/python3", "{source}/process_python.py"]
