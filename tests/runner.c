@@ -5,9 +5,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +27,12 @@ enum {
     CHILDREN_MAX = 4096,
 };
 
+#ifndef SYS_futex_waitv
+#define SYS_futex_waitv 449
+#endif
+
 static struct test *tests;
+static bool old_kernel;
 static const struct test *current;
 
 void test_register(struct test *test)
@@ -71,6 +79,26 @@ void test_skip(const char *format, ...)
     va_end(args);
     (void)fprintf(stderr, "\n");
     _exit(EXIT_SKIPPED);
+}
+
+void test_deny(long system_call, int error)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)system_call, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        test_skip("system calls cannot be denied here: %s", strerror(errno));
+}
+
+bool test_is_old_kernel(void)
+{
+    return old_kernel;
 }
 
 void test_reap(int pid, int status)
@@ -178,6 +206,8 @@ static void run_in_child(const struct test *test)
     unsigned descriptors = test_open_descriptors();
 
     current = test;
+    if (old_kernel)
+        test_deny(SYS_futex_waitv, ENOSYS);
     test->run();
     check_nothing_is_left(descriptors);
     (void)fflush(NULL);
@@ -283,11 +313,11 @@ static int run(const struct test *test)
 
 static bool selected(const struct test *test, int argc, char **argv)
 {
-    for (int i = 1; i < argc; i++) {
+    for (int i = 0; i < argc; i++) {
         if (strstr(test->name, argv[i]))
             return true;
     }
-    return argc < 2;
+    return argc == 0;
 }
 
 int main(int argc, char **argv)
@@ -302,6 +332,9 @@ int main(int argc, char **argv)
             (void)puts(t->name);
         return 0;
     }
+    old_kernel = argc > 1 && strcmp(argv[1], "--old-kernel") == 0;
+    argc -= 1 + old_kernel;
+    argv += 1 + old_kernel;
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     for (const struct test *t = tests; t; t = t->next)

@@ -12,6 +12,7 @@
  *
  * PROGRAM [WORD...]   runs the tests whose names contain one of the words; all without words
  * PROGRAM --list      prints the names
+ * PROGRAM --old-kernel [WORD...]   as if on Linux before 5.16, which has no futex_waitv
  *
  * The output is TAP. A framework of somebody else's would not do: the tests also run with musl and
  * under sanitizers, and it is the leak checks that matter most here.
@@ -113,6 +114,12 @@ void test_check_has(const char *file, int line, const char *text, const char *pa
 
 /* Ends the test as skipped: only for what the machine cannot do. */
 __attribute__((noreturn, format(printf, 1, 2))) void test_skip(const char *format, ...);
+
+/* From now on the system call fails with @error, here and in all descendants. */
+void test_deny(long system_call, int error);
+
+/* Running with --old-kernel? */
+bool test_is_old_kernel(void);
 
 /* Waits for a child, whose wait status must be @status. */
 void test_reap(int pid, int status);

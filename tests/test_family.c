@@ -4,6 +4,7 @@
 
 #include <covey.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
@@ -133,6 +134,34 @@ TEST(no_descriptor_left_is_an_error)
     check_fails(covey_open(), COVEY_ELIMIT, "memfd_create");
     check_int(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
     check_int(covey_open(), ==, 0);
+}
+
+/* Opening a family fails where @system_call fails with @error, and leaves nothing. */
+static void check_open_fails(long system_call, int error, int code, const char *message)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        unsigned descriptors = test_open_descriptors();
+
+        test_deny(system_call, error);
+        check_fails(covey_open(), code, message);
+        check(covey_alloc(1) == NULL);
+        check_int(covey_error_code(), ==, code);
+        check_int(test_open_descriptors(), ==, descriptors);
+        _exit(0);
+    }
+    test_reap(pid, 0);
+}
+
+TEST(a_kernel_that_refuses_is_an_error)
+{
+    check_open_fails(SYS_memfd_create, EPERM, COVEY_ESYS, "memfd_create");
+    check_open_fails(SYS_memfd_create, ENOSYS, COVEY_ESYS, "memfd_create");
+    check_open_fails(SYS_memfd_create, ENFILE, COVEY_ELIMIT, "memfd_create");
+    check_open_fails(SYS_ftruncate, EPERM, COVEY_ESYS, "ftruncate");
+    check_open_fails(SYS_fallocate, ENOSPC, COVEY_ENOMEM, "memory");
+    check_open_fails(SYS_madvise, EINVAL, COVEY_ESYS, "wipe");
 }
 
 TEST(an_empty_family_uses_less_than_a_mebibyte)

@@ -3,11 +3,13 @@
 
 #include <covey.h>
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -142,6 +144,27 @@ TEST(more_than_the_arena_holds_is_an_error)
     check_int(covey_error_code(), ==, COVEY_ENOMEM);
     check(covey_alloc(SIZE_MAX) == NULL);
     check_int(covey_error_code(), ==, COVEY_ENOMEM);
+}
+
+/* As with a full /dev/shm, or a limit of the control group on such memory. */
+TEST(a_full_machine_is_an_error_and_no_signal)
+{
+    char *small = covey_alloc(100);
+    static char *more[10000];
+    size_t n = 0;
+
+    test_deny(SYS_fallocate, ENOSPC);
+    check(covey_alloc(1 << 20) == NULL);
+    check_int(covey_error_code(), ==, COVEY_ENOMEM);
+    check(covey_realloc(small, 1 << 20) == NULL);
+    check_int(covey_error_code(), ==, COVEY_ENOMEM);
+    while (n < 10000 && (more[n] = covey_alloc(1000))) /* what has been claimed already */
+        memset(more[n++], 1, 1000);
+    check_int(n, <, 10000);
+    check_int(covey_error_code(), ==, COVEY_ENOMEM);
+    while (n > 0)
+        check_int(covey_free(more[--n]), ==, 0);
+    check_int(covey_free(small), ==, 0);
 }
 
 TEST(freed_memory_goes_back_to_the_kernel)

@@ -3,6 +3,7 @@
 
 #include <covey.h>
 
+#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -697,13 +699,51 @@ TEST(misuse_of_a_pool_is_named)
     check_int(covey_pool_free(NULL), ==, 0);
 }
 
+static void deny_new_processes(void)
+{
+    test_deny(SYS_clone, EAGAIN);
+    test_deny(SYS_clone3, EAGAIN);
+#ifdef SYS_fork
+    test_deny(SYS_fork, EAGAIN);
+    test_deny(SYS_vfork, EAGAIN);
+#endif
+}
+
+TEST_METHODS(without_processes_no_pool_opens_and_nothing_is_left, 30)
+{
+    covey_pool *pool = NULL;
+
+    deny_new_processes();
+    check_fails(covey_pool_open(&pool, .workers = 3, .method = method), COVEY_ELIMIT, "cannot");
+    check(pool == NULL);
+}
+
+TEST(a_worker_that_cannot_be_replaced_is_an_error)
+{
+    covey_pool *pool = open_pool(1, COVEY_FORK);
+    covey_process *worker;
+    int n = 3;
+
+    check_int(covey_pool_map(pool, square, &n, &n, 1), ==, 0);
+    check_int(n, ==, 9);
+    check_int(covey_active_children(&worker, 1), ==, 1);
+    deny_new_processes();
+    check_int(covey_process_kill(worker), ==, 0);
+    check_fails(covey_pool_map(pool, square, &n, &n, 1), COVEY_ELIMIT, "cannot fork");
+    check_int(n, ==, 9);
+    check_int(covey_pool_free(pool), ==, 0);
+}
+
 TEST(an_idle_pool_does_nothing, .deadline_s = 60)
 {
-    covey_pool *pool = open_pool(8, COVEY_FORK);
     covey_process *workers[8];
+    covey_pool *pool;
     long before[8];
     int n = 3;
 
+    if (test_is_old_kernel())
+        test_skip("without futex_waitv an idle worker looks every 20 ms");
+    pool = open_pool(8, COVEY_FORK);
     check_int(covey_pool_map(pool, square, &n, &n, 1), ==, 0);
     check_int(covey_active_children(workers, 8), ==, 8);
     test_sleep_ms(500);

@@ -12,11 +12,11 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static const enum covey_method methods[] = {COVEY_FORK, COVEY_SPAWN, COVEY_FORKSERVER};
-static const char *const method_names[] = {"fork", "spawn", "forkserver"};
 
 struct shared {
     int step;
@@ -919,14 +919,65 @@ TEST(no_descriptor_left_is_an_error_and_leaves_nothing)
         covey_process *p;
         int how = 0;
 
-        check_int(covey_process_start(&p, end_with, COVEY_ARGUMENT(how), .method = methods[i]), ==,
-            COVEY_ELIMIT);
-        check_has(covey_error(), "");
-        (void)method_names[i];
+        check_fails(covey_process_start(&p, end_with, COVEY_ARGUMENT(how), .method = methods[i]),
+            COVEY_ELIMIT, i == 2 ? "no socket for the fork server" : "no descriptor for a process");
     }
     check_int(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
     check_int(exit_code_of(COVEY_FORK, 2), ==, 2);
     check_int(covey_close(), ==, 0);
+}
+
+static void deny_new_processes(int error)
+{
+    test_deny(SYS_clone, error);
+    test_deny(SYS_clone3, error);
+#ifdef SYS_fork
+    test_deny(SYS_fork, error);
+    test_deny(SYS_vfork, error);
+#endif
+}
+
+TEST_METHODS(no_process_left_is_an_error_and_leaves_nothing, 30)
+{
+    covey_process *p;
+    int how = 0;
+
+    deny_new_processes(EAGAIN);
+    check_fails(covey_process_start(&p, end_with, COVEY_ARGUMENT(how), .method = method),
+        COVEY_ELIMIT, "cannot");
+    check_int(covey_active_children(NULL, 0), ==, 0);
+}
+
+TEST_METHODS(no_memory_for_a_process_is_an_error_and_leaves_nothing, 30)
+{
+    covey_process *p;
+    int how = 0;
+
+    deny_new_processes(ENOMEM);
+    check_fails(covey_process_start(&p, end_with, COVEY_ARGUMENT(how), .method = method),
+        COVEY_ENOMEM, "cannot");
+    check_int(covey_active_children(NULL, 0), ==, 0);
+}
+
+/* Some sandboxes allow no pidfd. Then a signal could hit another process, and is refused. */
+TEST(processes_work_without_pidfds)
+{
+    covey_process *p;
+    int code = 0;
+
+    test_deny(SYS_pidfd_open, ENOSYS);
+    check_int(exit_code_of(COVEY_FORK, 3), ==, 3);
+    check_int(exit_code_of(COVEY_SPAWN, 4), ==, 4);
+    check_int(covey_process_start(&p, run_for_ever), ==, 0);
+    check_int(covey_process_join(p, 0.01), ==, COVEY_ETIMEDOUT);
+    check_int(covey_process_is_alive(p), ==, 1);
+    check(covey_process_fd(p) < 0);
+    check_fails(covey_process_kill(p), COVEY_ESYS, "no descriptor");
+    check_int(kill(covey_process_pid(p), SIGKILL), ==, 0);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    check_int(covey_process_exit_code(p, &code), ==, 0);
+    check_int(code, ==, -SIGKILL);
+    check_int(covey_process_close(p), ==, 0);
 }
 
 TEST(the_default_start_method_can_be_set)

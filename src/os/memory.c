@@ -115,6 +115,24 @@ static int inode_of(int fd, uint64_t *inode)
     return 0;
 }
 
+/* As large as the file system and the address space allow. */
+static int size_and_map(struct cv_memory *memory, size_t size, size_t size_min)
+{
+    for (; size >= size_min; size /= 2) {
+        if (ftruncate(memory->fd, (off_t)size) != 0) {
+            if (errno == EFBIG || errno == EINVAL)
+                continue;
+            return cv_fail_errno("cannot make the family's memory %zu bytes (ftruncate)", size);
+        }
+        memory->size = size;
+        memory->base = map_somewhere(size, memory->fd);
+        if (memory->base)
+            return 0;
+    }
+    return cv_fail(COVEY_ENOMEM,
+        "no room for the family's arena in the address space: less than %zu bytes", size_min);
+}
+
 int cv_memory_create(struct cv_memory *memory, size_t size, size_t size_min)
 {
     int error;
@@ -126,18 +144,9 @@ int cv_memory_create(struct cv_memory *memory, size_t size, size_t size_min)
     memory->fd = create_memfd();
     if (memory->fd < 0)
         return cv_fail_errno("no shared memory for the family (memfd_create)");
-    for (; size >= size_min && !memory->base; size /= 2) {
-        memory->size = size;
-        if (ftruncate(memory->fd, (off_t)size) == 0)
-            memory->base = map_somewhere(size, memory->fd);
-    }
-    if (!memory->base) {
-        if (size < size_min)
-            errno = ENOMEM;
-        error = cv_fail_errno(
-            "no room for the family's arena in the address space: less than %zu bytes", size_min);
+    error = size_and_map(memory, size, size_min);
+    if (error != 0)
         goto fail;
-    }
     if (fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
         inode_of(memory->fd, &memory->inode) != 0) {
         error = cv_fail_errno("cannot seal the family's memory");
