@@ -16,6 +16,7 @@ from pathlib import Path
 
 COMMENT = re.compile(r"/\*\*(.*?)\*/\s*((?:(?!/\*\*).)*)", re.S)
 DECLARATION = re.compile(r"COVEY_API\s+(.*?;)", re.S)
+TYPE = re.compile(r"(?:typedef [^;{]*;|(?:struct|enum)(?: \w+)? {.*?^};)", re.S | re.M)
 
 
 def plain(comment):
@@ -54,21 +55,44 @@ def prototypes(code):
     return [" ".join(d.split()) for d in DECLARATION.findall(code)]
 
 
-def function_page(directory, version, header, text, code):
+def verbatim(text):
+    return [".PP", ".nf", *(escape(line) for line in text.splitlines()), ".fi"]
+
+
+def types_of(comments):
+    """The documented structs, enums and function types of a header: name, what, more, definition."""
+    for comment, code in comments:
+        definition = TYPE.match(code.strip())
+        summary, _, rest = plain(comment).partition("\n")
+        if definition and " - " in summary and "()" not in summary:
+            name, _, what = summary.partition(" - ")
+            yield name, what, rest, definition.group()
+
+
+ARGUMENT = re.compile(r"^@(\w+): (.*?)(?=^@|\n\n|\Z)", re.S | re.M)
+
+
+def explain(text):
+    """The lines for the arguments that a comment lists, and for the rest of it."""
+    arguments = []
+    for argument, what in ARGUMENT.findall(text + "\n"):
+        arguments += [".TP", f".I {argument}", escape(" ".join(what.split()))]
+    rest = ARGUMENT.sub("", text + "\n").strip("\n")
+    return arguments, body(rest) if rest else []
+
+
+def function_page(directory, version, header, types, text, code):
     summary, _, rest = text.partition("\n")
     match = re.match(r"(covey_\w+)\(\) - (.*)", summary)
     if not match:
         return None
     name, short = match.groups()
-    rest = rest.strip()
-    arguments = re.findall(r"^@(\w+): (.*?)(?=^@|\n\n|\Z)", rest + "\n", re.S | re.M)
-    description = re.sub(r"^@\w+: .*?(?=^@|\n\n|\Z)", "", rest + "\n", flags=re.S | re.M).strip()
+    arguments, description = explain(rest)
     synopsis = [".nf", f"#include <covey/{header}.h>", ""] + [escape(p) for p in prototypes(code)] + [".fi"]
-    described = []
-    for argument, what in arguments:
-        described += [".TP", f".I {argument}", escape(" ".join(what.split()))]
+    used = [line for type_name, _, _, definition in types
+            if any(re.search(rf"\b{type_name}\b", p) for p in prototypes(code)) for line in verbatim(definition)]
     page(directory / "man3" / f"{name}.3", name.upper(), 3, version, f"{name} - {short}",
-         [("SYNOPSIS", synopsis), ("ARGUMENTS", described), ("DESCRIPTION", body(description) if description else []),
+         [("SYNOPSIS", synopsis), ("ARGUMENTS", arguments), ("DESCRIPTION", description), ("TYPES", used),
           ("SEE ALSO", [f".BR covey_{header} (7)"])])
     for alias in {n for p in prototypes(code) for n in re.findall(r"\b(covey_\w+)\(", p)} - {name}:
         (directory / "man3" / f"{alias}.3").write_text(f".so man3/{name}.3\n")
@@ -79,15 +103,21 @@ def header_pages(directory, version, path):
     header = Path(path).stem
     comments = COMMENT.findall(Path(path).read_text())
     overview = plain(comments[0][0])
-    functions = [f for f in (function_page(directory, version, header, plain(c), code)
+    types = list(types_of(comments[1:]))
+    functions = [f for f in (function_page(directory, version, header, types, plain(c), code)
                              for c, code in comments[1:]) if f]
     first, _, rest = overview.partition("\n")
     short = first.partition(" - ")[2]
     listed = []
     for name, what in functions:
         listed += [".TP", f".BR {name} (3)", escape(what)]
+    described = []
+    for name, what, more, definition in types:
+        fields, text = explain(more)
+        described += [f'.SS "{name}"', escape(what), *fields, *text, *verbatim(definition)]
     page(directory / "man7" / f"covey_{header}.7", f"covey_{header}".upper(), 7, version,
-         f"covey_{header} - {short}", [("DESCRIPTION", body(rest.strip())), ("FUNCTIONS", listed)])
+         f"covey_{header} - {short}",
+         [("DESCRIPTION", body(rest.strip())), ("FUNCTIONS", listed), ("TYPES", described)])
     return header, short
 
 

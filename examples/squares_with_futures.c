@@ -34,8 +34,8 @@ int main(int argc, char **argv)
     for (int i = 0; i < 10; i++) {
         int n = i + 1;
 
-        check(
-            covey_pool_submit(pool, &futures[i], square, &n, sizeof n, .result_size = sizeof(int)));
+        check(covey_pool_submit(
+            pool, &futures[i], square, COVEY_ARGUMENT(n), .result_size = sizeof(int)));
     }
     for (int i = 0; i < 10; i++) {
         int result;

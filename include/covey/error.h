@@ -16,6 +16,7 @@ extern "C" {
 
 #define COVEY_API __attribute__((visibility("default")))
 
+/** codes - what a function returns when it fails */
 enum {
     COVEY_EINVAL = -1,      /* an argument is wrong: NULL, out of range, not a covey object */
     COVEY_ENOMEM = -2,      /* the machine or the family's arena has no memory left */

@@ -24,11 +24,11 @@ typedef struct covey_future covey_future;
 /**
  * covey_task - what a worker runs
  * @argument: a copy of the argument, or the item of the array that is mapped
- * @result: where the result goes; zero before, unless it lies in an array of the caller's own in
- * the arena
+ * @result: where the result goes; zero before, unless it lies in the caller's own array in the
+ * arena
  *
- * With spawn and forkserver the function must lie in the program or in a shared library, whatever
- * the method: in one that the workers can load.
+ * The function must lie in the program or in a shared library that the workers can load, whatever
+ * the start method.
  *
  * Returns 0, or any other value to fail: the caller then gets COVEY_ETASK, with that value.
  */
@@ -93,8 +93,7 @@ COVEY_API int covey_pool_open_with(const struct covey_pool_options *options);
 /**
  * covey_pool_submit() - have a task done
  *
- *     covey_pool_submit(pool, &future, square, &number, sizeof number, .result_size = sizeof
- * number);
+ *     covey_pool_submit(pool, &future, square, COVEY_ARGUMENT(number), .result_size = sizeof(int));
  *
  * Does not wait. The queue of tasks grows as long as there is memory.
  *

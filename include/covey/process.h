@@ -220,8 +220,12 @@ COVEY_API pid_t covey_fork(void);
 COVEY_API covey_process *covey_process_find(pid_t pid);
 
 #ifndef __cplusplus
-/** An argument by its name: a struct, a number, an array; a copy of all of it is passed. */
-#define COVEY_ARGUMENT(...) .argument = &(__VA_ARGS__), .argument_size = sizeof(__VA_ARGS__)
+/**
+ * An argument by its name, for covey_process_start() and covey_pool_submit(): a struct, a number or
+ * an array, of which all is copied; or a pointer into the arena, which is copied itself.
+ */
+#define COVEY_ARGUMENT(...)                                                                        \
+    .argument = &(__VA_ARGS__), .argument_size = sizeof(__typeof__(__VA_ARGS__))
 
 #define covey_process_start(...)                                                                   \
     covey_process_start_with(&(struct covey_process_options){                                      \
