@@ -29,8 +29,6 @@ enum {
     US_PER_S = 1000000,
 };
 
-extern char **environ;
-
 static char *program;
 
 static void die(const char *what)
@@ -315,7 +313,10 @@ static void measure_idle(unsigned seconds)
     int ends[2];
     pid_t pid;
 
-    if (pipe(ends) != 0 || (pid = fork()) < 0)
+    if (pipe(ends) != 0)
+        die("pipe");
+    pid = fork();
+    if (pid < 0)
         die("fork");
     if (pid == 0)
         be_idle(ends[1]);
