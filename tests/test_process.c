@@ -959,7 +959,7 @@ TEST_METHODS(no_memory_for_a_process_is_an_error_and_leaves_nothing, 30)
     check_int(covey_active_children(NULL, 0), ==, 0);
 }
 
-/* Some sandboxes allow no pidfd. Then a signal could hit another process, and is refused. */
+/* Some emulators know no pidfd. */
 TEST(processes_work_without_pidfds)
 {
     covey_process *p;
@@ -972,8 +972,7 @@ TEST(processes_work_without_pidfds)
     check_int(covey_process_join(p, 0.01), ==, COVEY_ETIMEDOUT);
     check_int(covey_process_is_alive(p), ==, 1);
     check(covey_process_fd(p) < 0);
-    check_fails(covey_process_kill(p), COVEY_ESYS, "no descriptor");
-    check_int(kill(covey_process_pid(p), SIGKILL), ==, 0);
+    check_int(covey_process_kill(p), ==, 0);
     check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
     check_int(covey_process_exit_code(p, &code), ==, 0);
     check_int(code, ==, -SIGKILL);

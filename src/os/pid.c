@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -62,6 +63,14 @@ int cv_pid_signal(int pidfd, int signal)
         return 0;
     return errno == ESRCH ? cv_fail(COVEY_EDIED, "the process has ended")
                           : cv_fail_errno("cannot send signal %d", signal);
+}
+
+int cv_pid_signal_child(pid_t pid, int signal)
+{
+    if (kill(pid, signal) == 0)
+        return 0;
+    return errno == ESRCH ? cv_fail(COVEY_EDIED, "the process has ended")
+                          : cv_fail_errno("cannot send signal %d to process %d", signal, (int)pid);
 }
 
 int cv_pid_wait(int pidfd, uint64_t deadline_ns)
@@ -157,6 +166,37 @@ static bool is_zombie_child(pid_t pid)
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid == pid;
 }
 
+/* The first thread of a process may be a zombie while others run. */
+static bool has_one_thread(pid_t pid)
+{
+    char path[64];
+    struct stat task;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    return stat(path, &task) != 0 || task.st_nlink <= 3; /* ".", "..", and itself */
+}
+
+/* Where there are no pidfds (valgrind, emulators), /proc tells nearly the same, but only by
+ * looking.
+ */
+static bool lives_by_proc(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t patience_ns)
+{
+    uint64_t end_ns = cv_clock_now() + patience_ns;
+    uint64_t start_ns;
+    char state;
+
+    for (;;) {
+        if (!read_stat(pid, &state, &start_ns))
+            return kill(pid, 0) == 0 || errno != ESRCH;
+        if (start_ns > seen_ns || has_called_exec(pid, inode) ||
+            ((state == 'Z' || state == 'X') && has_one_thread(pid)))
+            return false;
+        if (cv_clock_now() >= end_ns)
+            return true;
+        cv_clock_sleep(CV_NS_PER_MS);
+    }
+}
+
 bool cv_pid_lives(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t patience_ns)
 {
     bool lives;
@@ -165,6 +205,8 @@ bool cv_pid_lives(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t patience
     if (is_zombie_child(pid))
         return false;
     fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (fd < 0 && errno == ENOSYS)
+        return lives_by_proc(pid, seen_ns, inode, patience_ns);
     if (fd < 0)
         return errno != ESRCH;
     lives = cv_pid_wait(fd, 0) != 0 && !started_after(pid, seen_ns) &&

@@ -13,6 +13,9 @@ int cv_pid_open(pid_t pid, int *pidfd);
 /* 0, or COVEY_EDIED when the process has ended. */
 int cv_pid_signal(int pidfd, int signal);
 
+/* The same for a child that has no descriptor here: it keeps its pid until it is reaped. */
+int cv_pid_signal_child(pid_t pid, int signal);
+
 /* Waits until the process has ended: 0, COVEY_ETIMEDOUT, or COVEY_EINTR after a signal handler. */
 int cv_pid_wait(int pidfd, uint64_t deadline_ns);
 

@@ -429,6 +429,10 @@ int covey_process_signal(covey_process *process, int signal)
         r = cv_pid_signal(process->pidfd, signal);
         return r == COVEY_EDIED ? 0 : r;
     }
+    if (is_my_child(process)) {
+        r = cv_pid_signal_child((pid_t)process->pid, signal);
+        return r == COVEY_EDIED ? 0 : r;
+    }
     r = cv_pid_open((pid_t)process->pid, &pidfd);
     if (r != 0)
         return r == COVEY_EDIED ? 0 : r;
