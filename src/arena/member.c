@@ -365,13 +365,16 @@ bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns)
 {
     struct cv_member *m = cv_member_of(tag);
     uint64_t state = cv_load_acquire(&m->state);
+    uint64_t inode;
 
     if (generation_of(state) != cv_tag_generation(tag) || phase_of(state) >= CV_DEAD)
         return true;
-    if (phase_of(state) != CV_ALIVE || looks_alive(m))
+    if (tag == cv_self->tag || phase_of(state) != CV_ALIVE || looks_alive(m))
         return false;
-    if (cv_pid_lives((pid_t)cv_load_relaxed(&m->pid), cv_load_relaxed(&m->joined_ns),
-            cv_arena.memory.inode, patience_ns))
+    /* Emulators that do not mark the words have their own idea of a process's memory, too. */
+    inode = cv_load_relaxed(&m->told) ? cv_arena.memory.inode : 0;
+    if (cv_pid_lives(
+            (pid_t)cv_load_relaxed(&m->pid), cv_load_relaxed(&m->joined_ns), inode, patience_ns))
         return false;
     /* Had the slot been used again in between, its state would be another. */
     (void)cv_cas64(&m->state, state, with_phase(state, CV_DEAD));

@@ -144,6 +144,8 @@ static bool has_called_exec(pid_t pid, uint64_t inode)
     unsigned lines = 0;
     FILE *file;
 
+    if (!inode)
+        return false;
     (void)snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
     file = fopen(path, "re");
     if (!file)

@@ -21,7 +21,7 @@ int cv_pid_wait(int pidfd, uint64_t deadline_ns);
 
 /*
  * Is the process that had number @pid at time @seen_ns (cv_clock_since_boot) still running, with
- * the memory of inode @inode mapped? The kernel's word, never a guess: when it cannot be had
+ * the memory of inode @inode mapped (0: any)? The kernel's word, never a guess: when it cannot be had
  * (no descriptors left, no permission), the answer is yes. A process that is about to end is
  * waited for, up to @patience_ns. A zombie has ended; so has, for the family, one that called exec.
  */
