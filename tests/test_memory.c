@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "arena/family.h"
 #include "runner.h"
 
 #include <covey.h>
@@ -320,6 +321,103 @@ TEST(threads_may_allocate_at_once, .deadline_s = 120)
         check_int(pthread_create(&threads[i], NULL, churn_in_thread, (void *)i), ==, 0);
     for (int i = 0; i < 4; i++)
         check_int(pthread_join(threads[i], NULL), ==, 0);
+}
+
+static uint64_t *page_word(const char *block)
+{
+    struct cv_heap *h = &cv_arena.family->heap;
+    size_t page = (size_t)(block - cv_arena.memory.base - h->pages_offset) / CV_PAGE_BYTES;
+
+    return (uint64_t *)(void *)(cv_arena.memory.base + h->words_offset) + page;
+}
+
+/* As a kill in mid-claim leaves it: eight pages are wanted, two are marked, others have the rest. */
+TEST(an_unfinished_claim_takes_only_its_own_pages_along)
+{
+    enum {
+        CLAIM = 1,
+        BODY = 3,
+        PAGES = 4
+    };
+    char *first = covey_alloc(PAGES * CV_PAGE_BYTES);
+    char *others = covey_alloc(PAGES * CV_PAGE_BYTES);
+    pid_t pid;
+
+    check(others == first + PAGES * CV_PAGE_BYTES);
+    memset(others, 7, PAGES * CV_PAGE_BYTES);
+    check_int(covey_free(first), ==, 0);
+    cv_arena.family->heap.kept_max = 0; /* what is freed goes to the kernel at once */
+    pid = fork();
+    if (pid == 0) {
+        check_int(covey_own(covey_alloc(1)), ==, 0); /* a member that owns something */
+        page_word(first)[1] = 1 << 4 | BODY;
+        page_word(first)[0] = (uint64_t)cv_tag_short(cv_self->tag) << 32 | 2 * PAGES << 4 | CLAIM;
+        (void)kill(getpid(), SIGKILL);
+    }
+    test_reap(pid, SIGKILL);
+    check_int(use().members, ==, 1); /* buries it */
+    for (int i = 0; i < PAGES * CV_PAGE_BYTES; i++)
+        check(others[i] == 7);
+    check(covey_alloc(PAGES * CV_PAGE_BYTES) == first);
+    check_int(covey_free(first), ==, 0);
+    check_int(covey_free(others), ==, 0);
+}
+
+TEST(realloc_of_anothers_block_leaves_it_to_him)
+{
+    struct {
+        char *block;
+        int step;
+    } *shared = covey_calloc(1, sizeof *shared);
+    char *moved;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        shared->block = covey_alloc(100);
+        check_int(covey_own(shared->block), ==, 0);
+        __atomic_store_n(&shared->step, 1, __ATOMIC_SEQ_CST);
+        for (;;)
+            (void)pause();
+    }
+    while (!__atomic_load_n(&shared->step, __ATOMIC_SEQ_CST))
+        test_sleep_ms(1);
+    moved = covey_realloc(shared->block, 10000);
+    check(moved && moved != shared->block);
+    check_int(covey_owner(moved), ==, pid);
+    check_int(kill(pid, SIGKILL), ==, 0);
+    test_reap(pid, SIGKILL);
+    check_int(use().blocks, ==, 1);
+    check_int(covey_free(shared), ==, 0);
+}
+
+static void *use_and_free(void *stop)
+{
+    char *blocks[40] = {NULL};
+
+    for (unsigned i = 0; !__atomic_load_n((int *)stop, __ATOMIC_SEQ_CST); i = (i + 1) % 40) {
+        check_int(covey_free(blocks[i]), ==, 0);
+        blocks[i] = covey_alloc(30000);
+        check(blocks[i] != NULL);
+    }
+    for (int i = 0; i < 40; i++)
+        check_int(covey_free(blocks[i]), ==, 0);
+    return NULL;
+}
+
+TEST(trimming_gives_back_all_that_is_free, .deadline_s = 60)
+{
+    pthread_t threads[6];
+    int stop = 0;
+
+    for (int i = 0; i < 6; i++)
+        check_int(pthread_create(&threads[i], NULL, use_and_free, &stop), ==, 0);
+    test_sleep_ms(1000);
+    __atomic_store_n(&stop, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < 6; i++)
+        check_int(pthread_join(threads[i], NULL), ==, 0);
+    check_int(use().blocks, ==, 0);
+    check_int(covey_trim(), ==, 0);
+    check_int(use().bytes_claimed, ==, 0);
 }
 
 TEST(kills_in_mid_allocation_lose_nothing, .deadline_s = 120, .keeps_blocks = true)

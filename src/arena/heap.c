@@ -30,6 +30,7 @@ enum {
     ALIGNMENT_MAX = 1 << 30,
     PAGES_MAX = (1 << 28) - 1,
     EMPTY_SLABS_KEPT = 2, /* of each class */
+    RECOUNTS = 4,         /* slabs counted anew before there is one more */
 };
 
 #define NO_PAGE UINT32_MAX
@@ -292,6 +293,16 @@ static uint32_t find_run(uint32_t n, size_t alignment)
     return page;
 }
 
+/* So many of the @n pages of this claim, which its owner did not finish, are really its own. */
+static uint32_t claimed_length(uint32_t page, uint32_t n)
+{
+    uint32_t i = 1;
+
+    while (i < n && cv_load_acquire(word_of(page + i)) == word_make(BODY, i, 0))
+        i++;
+    return i;
+}
+
 /* What this process has claimed becomes free; above the limit, its memory goes to the kernel. */
 static void free_claimed(uint32_t page, uint32_t n)
 {
@@ -428,6 +439,7 @@ static uint32_t take_block(uint32_t page, uint32_t sclass, uint32_t start)
     struct cv_page_note *note = note_of(page);
     uint32_t *tags = tags_of(page);
     uint32_t n = blocks_in_slab(sclass);
+    uint32_t used = cv_load_relaxed(&note->used);
 
     mark_seen(page, my_tag());
     for (uint32_t k = 0; k < n; k++) {
@@ -440,8 +452,40 @@ static uint32_t take_block(uint32_t page, uint32_t sclass, uint32_t start)
         (void)cv_cas32(&tags[i], my_tag(), 0);
         return n;
     }
-    cv_store_relaxed(&note->used, n); /* the hint was wrong */
+    (void)cv_cas32(&note->used, used, n); /* the hint was wrong */
     return n;
+}
+
+static void recount(uint32_t page, uint32_t sclass)
+{
+    uint32_t used = cv_load_relaxed(&note_of(page)->used);
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < blocks_in_slab(sclass); i++)
+        n += cv_load_relaxed(&tags_of(page)[i]) != 0;
+    if (n != used)
+        (void)cv_cas32(&note_of(page)->used, used, n);
+}
+
+/* Before there is one slab more: some that are said to be full, in turn, may not be. */
+static uint32_t find_miscounted(uint32_t sclass)
+{
+    uint32_t ready = cv_load_acquire(&heap()->ready);
+    uint32_t page = cv_load_relaxed(&cv_self->slab[sclass].recounted);
+    uint32_t left = RECOUNTS;
+
+    for (uint32_t i = 0; i < ready && left > 0; i++, page++) {
+        if (page >= ready)
+            page = 0;
+        if (cv_load_acquire(word_of(page)) != word_make(SLAB, sclass, 0))
+            continue;
+        left--;
+        recount(page, sclass);
+        if (has_room(page, sclass))
+            break;
+    }
+    cv_store_relaxed(&cv_self->slab[sclass].recounted, page + (left == 0));
+    return page < ready && left > 0 && has_room(page, sclass) ? page : NO_PAGE;
 }
 
 /* A slab of the class that has room, this process's latest first; NO_PAGE with a message. */
@@ -459,7 +503,10 @@ static uint32_t find_slab(uint32_t sclass)
             break;
     }
     (void)cv_cas32(&heap()->class_low[sclass], low, page);
-    if (page < ready || new_slab(sclass, &page) == 0)
+    if (page < ready)
+        return page;
+    page = find_miscounted(sclass);
+    if (page != NO_PAGE || new_slab(sclass, &page) == 0)
         return page;
     return NO_PAGE;
 }
@@ -609,19 +656,38 @@ int cv_heap_free(void *block)
                                   : free_small(p.page, n_of(p.word), p.index);
 }
 
+/* As the sweep of its owner does, or has done. */
+static void free_for(void *block, uint32_t owner)
+{
+    struct place p = place_of(block);
+
+    if (p.owner != owner)
+        return;
+    if (kind_of(p.word) == RUN)
+        (void)free_run(p.page, p.word);
+    else
+        (void)cv_cas32(&tags_of(p.page)[p.index], owner, 0);
+}
+
 bool cv_heap_give(void *block, uint32_t from, uint32_t to)
 {
     struct place p = place_of(block);
+
+    bool given;
 
     if (p.owner != from || !from)
         return false;
     if (is_process(to))
         cv_store_seq(&cv_member_of(to)->owns, 1);
-    if (kind_of(p.word) == RUN)
-        return cv_cas64(word_of(p.page), p.word, word_make(RUN, n_of(p.word), to));
-    if (is_process(to))
+    if (is_process(to) && kind_of(p.word) != RUN)
         mark_seen(p.page, to);
-    return cv_cas32(&tags_of(p.page)[p.index], from, to);
+    if (kind_of(p.word) == RUN)
+        given = cv_cas64(word_of(p.page), p.word, word_make(RUN, n_of(p.word), to));
+    else
+        given = cv_cas32(&tags_of(p.page)[p.index], from, to);
+    if (given && is_process(to) && cv_member_short_is_past(to))
+        free_for(block, to);
+    return given;
 }
 
 uint32_t cv_heap_owner(const void *block, size_t *size)
@@ -689,7 +755,7 @@ bool cv_heap_sweep(uint64_t tag)
         case RUN:
             if (owner_of(word) == dead &&
                 cv_cas64(word_of(page), word, word_make(CLAIM, n, my_tag())))
-                free_claimed(page, n);
+                free_claimed(page, claimed_length(page, n));
             break;
         case SHUT:
         case SLAB:
@@ -738,8 +804,11 @@ void cv_heap_trim(void)
     for (uint32_t page = 0; page < ready; page++) {
         uint64_t word = cv_load_acquire(word_of(page));
 
-        if (kind_of(word) == SLAB && cv_load_relaxed(&note_of(page)->used) == 0)
-            shut_slab(page, n_of(word));
+        if (kind_of(word) == SLAB) {
+            recount(page, n_of(word));
+            if (cv_load_relaxed(&note_of(page)->used) == 0)
+                shut_slab(page, n_of(word));
+        }
         if (cv_load_relaxed(&note_of(page)->pages_claimed) > 0 && claim_run(page, 1)) {
             return_pages(page, 1);
             release_run(page, 1);
@@ -800,11 +869,12 @@ void *covey_realloc(void *block, size_t size)
     }
     if (size <= before && size >= before / 2)
         return block;
-    moved = cv_heap_alloc(size, 1, owner);
+    moved = cv_heap_alloc(size, 1, my_tag()); /* this process's own, should it die in between */
     if (!moved)
         return NULL;
     memcpy(moved, block, size < before ? size : before);
     (void)cv_heap_free(block);
+    (void)cv_heap_give(moved, my_tag(), owner);
     return moved;
 }
 

@@ -22,24 +22,31 @@
  *                   CLAIM -> RUN with the owner wanted.
  *   free a run      the commit is RUN -> CLAIM; then BODY -> FREE, and last CLAIM -> FREE. Of two
  *                   that free the same block, one fails.
- *   a kill          leaves CLAIM with a dead owner: the sweep takes it over (CLAIM -> CLAIM, its
- * own tag), so that one process gives the pages back. A BODY belongs to this claim if its distance
- * leads to it, for the first page is still claimed. The sweeper may be killed or stopped: then the
- * claim is his.
+ *   a kill          leaves CLAIM with a dead owner: the sweep takes it over (CLAIM -> CLAIM, its own
+ *                   tag), so that one process gives the pages back. Which they are, the words say:
+ *                   pages are marked from the first on and let go from the last on, so the claim has
+ *                   those that follow it without a gap and are BODY at the right distance. What
+ *                   lies behind was not taken yet, or is somebody else's by now. The sweeper may be
+ *                   killed or stopped: then the claim is his.
  *
  *   allocate small  the commit is 0 -> own tag on the block's tag. Then the page word must still be
  *                   the SLAB that was meant, else the tag is put back (page and tags may have
- *                   changed use between finding and taking). Last, the tag becomes the owner
- * wanted. free small      the commit is tag -> 0. shut a slab     SLAB -> SHUT, then look at all
- * tags: none is set: -> FREE; else -> SLAB. Either the allocator's check of the word sees SHUT or
- * this look sees its tag, for both write first (a full barrier) and then look. a kill leaves tags
- * of the dead: the sweep clears them; SHUT: the sweep makes it SLAB. A tag put on a page that is no
- * slab any more is found when it is one again.
+ *                   changed use between finding and taking). Last, the tag becomes the owner wanted.
+ *   free small      the commit is tag -> 0.
+ *   shut a slab     SLAB -> SHUT, then look at all tags: none is set: -> FREE; else -> SLAB. Either
+ *                   the allocator's check of the word sees SHUT or this look sees its tag, for both
+ *                   write first (a full barrier) and then look.
+ *   a kill          leaves tags of the dead: the sweep clears them; SHUT: the sweep makes it SLAB. A
+ *                   tag put on a page that is no slab any more is found when it is one again.
+ *
+ *   give to another the tag (or the owner of a RUN) is exchanged. If the new owner is dead by then,
+ *                   its sweep may have passed: so the giver looks, and frees the block in its place.
+ *
+ * @seen has a bit for each slot modulo 64, set before a tag of that slot appears on the page and
+ * never cleared, so that a sweep need not look at every slab.
  *
  * Everything else is a hint, read and written without order, wrong after a kill or a race and then
- * only costing time: the lowest free page, the count of used blocks, which owners a slab has seen
- * (@seen, which is no hint: a bit for each slot modulo 64, set before a tag of that slot appears
- * and never cleared, so that a sweep need not look at every slab).
+ * only costing time, until it is counted anew: the lowest free page, the count of used blocks.
  */
 #ifndef CV_HEAP_H
 #define CV_HEAP_H
@@ -63,7 +70,7 @@ enum {
 };
 
 struct cv_page_note {
-    uint64_t seen;         /* see above; written by those who become owners (OR) */
+    uint64_t seen;         /* see above; written by those who make owners (OR) */
     uint32_t used;         /* hint: blocks in use */
     uint8_t pages_claimed; /* so many sixteenths of the page exist; raised after the claim */
     uint8_t tags_claimed;  /* so many quarters of its tags exist */
@@ -98,7 +105,10 @@ void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner);
 /* 0, or COVEY_EINVAL with a message, when @block is not the start of a block in use. */
 int cv_heap_free(void *block);
 
-/* Hands @block from owner @from to @to; false when it is not a block of @from's. */
+/*
+ * Hands @block from owner @from to @to; false when it is not a block of @from's. The block is gone
+ * when @to is a process that has died.
+ */
 bool cv_heap_give(void *block, uint32_t from, uint32_t to);
 
 /* The owner of @block, 0 when it is no block; its usable size in *@size (may be NULL). */

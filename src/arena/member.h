@@ -122,6 +122,7 @@ struct cv_self {
     struct {        /* where this process has last allocated from, by size class */
         uint32_t page;
         uint32_t next;
+        uint32_t recounted; /* where it has last looked for wrong counts */
     } slab[CV_CLASSES];
 };
 

@@ -19,8 +19,9 @@
  *            into worker[w].current before. From now on only w writes the entry. A kill leaves
  *            CLAIMED, with a worker and an incarnation that are no more: the owner, who learns of
  *            the death, finds in worker[w].current the one entry that it can concern.
- *   DONE     the commit of finishing: exchange by w (or by the owner for a dead w), after result
- * and outcome are written. FREED    by the owner's covey_future_free().
+ *   DONE     the commit of finishing: exchange by w (or by the owner for a dead w), after result and
+ *            outcome are written.
+ *   FREED    by the owner's covey_future_free().
  *
  * SLEEPER, a flag beside READY or CLAIMED: somebody in the owner sleeps on this word; whoever makes
  * it DONE wakes him.
