@@ -11,9 +11,11 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -170,6 +172,72 @@ TEST(an_empty_family_uses_less_than_a_mebibyte)
 
     check_int(covey_open(), ==, 0);
     check_int(test_status_of(getpid(), "VmRSS") - before, <, 1024);
+}
+
+/* A program may be started without them, and whatever comes there is what it prints to. */
+TEST(no_descriptor_of_ours_is_a_standard_one)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        struct stat status;
+
+        for (int fd = 0; fd < 3; fd++)
+            (void)close(fd);
+        if (covey_open() != 0)
+            _exit(1);
+        for (int fd = 0; fd < 3; fd++) {
+            if (fstat(fd, &status) == 0)
+                _exit(2);
+        }
+        _exit(0);
+    }
+    test_reap(pid, 0);
+}
+
+static size_t used_of_shared_memory(void)
+{
+    struct stat status;
+
+    check_int(fstat(cv_arena.memory.file.fd, &status), ==, 0);
+    return (size_t)status.st_blocks * 512;
+}
+
+static void remove_all(const char *directory)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        (void)execlp("rm", "rm", "-rf", directory, NULL);
+        _exit(1);
+    }
+    test_reap(pid, 0);
+}
+
+TEST(a_core_dump_does_not_fill_the_arena)
+{
+    struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
+    char directory[] = "/tmp/covey-core-XXXXXX";
+    size_t before;
+    pid_t pid;
+    int status;
+
+    check(mkdtemp(directory) != NULL);
+    check_int(covey_open(.memory_max = 64 << 20), ==, 0);
+    before = used_of_shared_memory();
+    pid = fork();
+    if (pid == 0) {
+        (void)setrlimit(RLIMIT_CORE, &limit);
+        (void)chdir(directory);
+        (void)signal(SIGABRT, SIG_DFL);
+        abort();
+    }
+    check_int(waitpid(pid, &status, 0), ==, pid);
+    check(WIFSIGNALED(status));
+    if (!WCOREDUMP(status))
+        test_skip("this machine writes no core dumps");
+    check_int(used_of_shared_memory(), ==, before);
+    remove_all(directory);
 }
 
 TEST(the_mapping_is_not_inherited_by_other_programs)
@@ -394,6 +462,24 @@ static void *fork_and_join(void *context)
         check_int(waitpid(pid, NULL, 0), ==, pid);
     }
     return context;
+}
+
+static void *open_and_close(void *unused)
+{
+    (void)unused;
+    check_int(covey_open(), ==, 0);
+    check_int(covey_close(), ==, 0);
+    return NULL;
+}
+
+TEST(a_thread_that_joined_and_left_may_end)
+{
+    pthread_t thread;
+
+    for (int i = 0; i < 3; i++) {
+        check_int(pthread_create(&thread, NULL, open_and_close, NULL), ==, 0);
+        check_int(pthread_join(thread, NULL), ==, 0);
+    }
 }
 
 TEST(threads_may_fork_members_at_once)

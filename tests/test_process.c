@@ -4,6 +4,7 @@
 #include <covey.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -177,6 +178,17 @@ TEST_METHODS(a_process_gets_a_copy_of_its_argument, 30)
     check_int(covey_process_close(p), ==, 0);
     check_int(covey_free(m.shared), ==, 0);
     end_server();
+}
+
+static int do_nothing(void *argument)
+{
+    (void)argument;
+    return 0;
+}
+
+static int write_a_byte(void *argument)
+{
+    return write(*(int *)argument, "x", 1) == 1 ? 0 : 1;
 }
 
 static int wait_for_step(void *argument)
@@ -630,6 +642,189 @@ TEST(threads_that_join_a_killed_process_at_once_all_see_its_signal, 60)
     (void)pthread_barrier_destroy(&start);
 }
 
+/* What kills and closing leave ************************************************************* */
+
+TEST_METHODS(a_parent_that_closes_all_descriptors_keeps_its_child, 30)
+{
+    bool is_the_programs[100];
+    struct shared *s;
+    covey_process *p;
+    int code = -1;
+
+    for (int fd = 0; fd < 100; fd++)
+        is_the_programs[fd] = fcntl(fd, F_GETFD) >= 0;
+    s = make();
+    check_int(covey_process_start(&p, wait_for_step, COVEY_ARGUMENT(s), .method = method), ==, 0);
+    while (!see(&s->pid))
+        test_sleep_ms(1);
+    for (int fd = 0; fd < 100; fd++) {
+        if (!is_the_programs[fd])
+            (void)close(fd);
+    }
+    check_int(covey_process_is_alive(p), ==, 1);
+    check_int(covey_process_join(p, 0.05), ==, COVEY_ETIMEDOUT);
+    set(&s->step, 1);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    check_int(covey_process_exit_code(p, &code), ==, 0);
+    check_int(code, ==, 5);
+    check_int(covey_process_close(p), ==, 0);
+    check_int(covey_free(s), ==, 0);
+    end_server();
+}
+
+TEST(joining_a_child_of_a_dead_fork_server_keeps_its_timeout)
+{
+    struct shared *s = make();
+    struct rusage before;
+    struct rusage after;
+    covey_process *p;
+    double start;
+
+    check_int(covey_process_start(&p, wait_for_step, COVEY_ARGUMENT(s), .method = COVEY_FORKSERVER),
+        ==, 0);
+    while (!see(&s->pid))
+        test_sleep_ms(1);
+    check_int(kill((pid_t)test_status_of(see(&s->pid), "PPid"), SIGKILL), ==, 0);
+    test_sleep_ms(100);
+    start = test_now_s();
+    check_int(getrusage(RUSAGE_SELF, &before), ==, 0);
+    check_int(covey_process_join(p, 0.5), ==, COVEY_ETIMEDOUT);
+    check_int(getrusage(RUSAGE_SELF, &after), ==, 0);
+    check(test_now_s() - start < 5);
+    check_int(after.ru_utime.tv_usec + after.ru_stime.tv_usec, <,
+        before.ru_utime.tv_usec + before.ru_stime.tv_usec + 200000);
+    set(&s->step, 1);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    check_int(covey_process_close(p), ==, 0);
+    check_int(covey_free(s), ==, 0);
+    end_server();
+}
+
+static int count_one(void *argument)
+{
+    struct shared *s = *(struct shared **)argument;
+
+    (void)__atomic_fetch_add(&s->value, 1, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+TEST_METHODS(what_was_started_runs_though_its_parent_ends, 60)
+{
+    struct shared *s = make();
+
+    for (int i = 0; i < 30; i++) {
+        pid_t parent = fork();
+
+        if (parent == 0) {
+            check_int(
+                covey_process_start(NULL, count_one, COVEY_ARGUMENT(s), .method = method), ==, 0);
+            _exit(0);
+        }
+        test_reap(parent, 0);
+        check(covey_active_children(NULL, 0) == 0);
+        check_int(covey_stats(&(struct covey_stats){.size = sizeof(struct covey_stats)}), ==, 0);
+    }
+    await(&s->value, 30);
+    check_int(covey_free(s), ==, 0);
+}
+
+TEST_METHODS(what_was_started_runs_though_its_parent_leaves_the_family, 60)
+{
+    int ends[2];
+    char byte;
+
+    check_int(pipe(ends), ==, 0);
+    for (int i = 0; i < 20; i++) {
+        covey_process *p;
+
+        check_int(covey_process_start(&p, write_a_byte, COVEY_ARGUMENT(ends[1]), .method = method),
+            ==, 0);
+        check_int(covey_close(), ==, 0);
+    }
+    for (int i = 0; i < 20; i++)
+        check_int(read(ends[0], &byte, 1), ==, 1);
+    while (waitpid(-1, NULL, 0) > 0) {
+    }
+    check_int(close(ends[0]), ==, 0);
+    check_int(close(ends[1]), ==, 0);
+}
+
+static void *start_detached(void *stop)
+{
+    while (!see(stop))
+        check_int(covey_process_start(NULL, do_nothing), ==, 0);
+    return NULL;
+}
+
+TEST(threads_that_start_detached_processes_disturb_no_handle, 60)
+{
+    pthread_t threads[3];
+    int stop = 0;
+    double end = test_now_s() + 3;
+
+    for (int i = 0; i < 3; i++)
+        check_int(pthread_create(&threads[i], NULL, start_detached, &stop), ==, 0);
+    while (test_now_s() < end) {
+        int ends[2];
+        covey_process *p;
+
+        check_int(pipe(ends), ==, 0);
+        check_int(covey_process_start(&p, do_nothing), ==, 0);
+        check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+        check_int(covey_process_close(p), ==, 0);
+        check_int(close(ends[0]), ==, 0); /* nobody else has closed them */
+        check_int(close(ends[1]), ==, 0);
+    }
+    set(&stop, 1);
+    for (int i = 0; i < 3; i++)
+        check_int(pthread_join(threads[i], NULL), ==, 0);
+    while (waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) == 0) {
+        check_int(covey_active_children(NULL, 0), ==, 0); /* takes the zombies away */
+        test_sleep_ms(1);
+    }
+}
+
+static int use_a_library(void *argument)
+{
+    (void)argument;
+    check_int(covey_open(), ==, 0); /* as a library does that does not know of others */
+    check_int(covey_close(), ==, 0);
+    return covey_process_current() ? 6 : 1;
+}
+
+TEST_METHODS(a_library_that_opens_and_closes_does_not_end_the_membership, 30)
+{
+    covey_process *p;
+    int code = 0;
+
+    check_int(covey_process_start(&p, use_a_library, .method = method), ==, 0);
+    check_int(use_a_library(NULL), ==, 6);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    check_int(covey_process_exit_code(p, &code), ==, 0);
+    check_int(code, ==, 6);
+    check_int(covey_process_close(p), ==, 0);
+    end_server();
+}
+
+static int leave(void *argument)
+{
+    (void)argument;
+    return covey_close() == 0 ? 7 : 1;
+}
+
+TEST_METHODS(a_child_may_leave_the_family, 30)
+{
+    covey_process *p;
+    int code = 0;
+
+    check_int(covey_process_start(&p, leave, .method = method), ==, 0);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    check_int(covey_process_exit_code(p, &code), ==, 0);
+    check_int(code, ==, 7);
+    check_int(covey_process_close(p), ==, 0);
+    end_server();
+}
+
 /* A guest ************************************************************************************ */
 
 TEST_METHODS(a_program_that_ignores_sigchld_can_join, 30)
@@ -985,12 +1180,6 @@ TEST(the_default_start_method_can_be_set)
     check_int(covey_set_start_method(COVEY_SPAWN), ==, 0);
     check_int(covey_start_method(), ==, COVEY_SPAWN);
     check_int(exit_code_of(COVEY_DEFAULT_METHOD, 6), ==, 6);
-}
-
-static int do_nothing(void *argument)
-{
-    (void)argument;
-    return 0;
 }
 
 TEST(what_the_parent_has_not_written_yet_is_written_once)

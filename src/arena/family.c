@@ -28,7 +28,7 @@ enum {
 
 _Static_assert(sizeof(struct cv_family) <= HEADER_BYTES, "the header has its own pages");
 
-struct cv_arena cv_arena = {.memory = {.fd = -1}};
+struct cv_arena cv_arena = {.memory = {.file = {.fd = -1}}};
 
 /* The pid of the process that is opening or closing, 0: nobody. A copy of another process's pid is
  * what a fork in mid-opening leaves in the child: then what is there is to be made anew. */
@@ -181,11 +181,7 @@ int covey_open_with(const struct covey_options *options)
         return cv_fail(COVEY_EINVAL, "memory_max is %zu bytes: more than there are addresses",
             wanted.memory_max);
     r = cv_family_open(wanted.memory_max);
-    if (r == 0)
-        r = cv_enter();
-    if (r == 0)
-        __atomic_fetch_add(&cv_self->opens, 1, __ATOMIC_SEQ_CST);
-    return r;
+    return r == 0 ? cv_member_join(true) : r;
 }
 
 int covey_close(void)

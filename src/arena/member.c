@@ -19,6 +19,7 @@ enum {
     PHASE_BITS = 3,
     SLOTS_FIRST = 32, /* so many are used in turn before more are claimed */
     SWEEPS_MAX = 4,
+    LEAVE_TRIES = 1000, /* of a millisecond */
 };
 
 static struct cv_self nobody;
@@ -72,16 +73,6 @@ struct cv_member *cv_member_of(uint64_t tag)
 static uint64_t tag_of(uint32_t slot, uint64_t state)
 {
     return cv_tag_make(slot, generation_of(state));
-}
-
-static bool pid_exists(pid_t pid)
-{
-    int fd;
-
-    if (cv_pid_open(pid, &fd) != 0)
-        return covey_error_code() != COVEY_EDIED;
-    (void)close(fd);
-    return true;
 }
 
 /* Finding a slot ***************************************************************************** */
@@ -157,10 +148,10 @@ static uint64_t reserve_slot(void)
     }
     while (!tag && add_slots())
         tag = find_slot();
-    if (!tag)
+    if (!tag && cv_load_relaxed(&cv_arena.family->slots_used) == cv_arena.family->slots)
         (void)cv_fail(COVEY_ELIMIT, "the family has %u members, the most that it can have",
-            cv_load_relaxed(&cv_arena.family->slots_used));
-    return tag;
+            cv_arena.family->slots);
+    return tag; /* else cv_memory_claim() has said what is wrong */
 }
 
 /* Joining and leaving ************************************************************************ */
@@ -190,7 +181,7 @@ static void unlock_joining(void)
     cv_store_release(&cv_self->joining, 0);
 }
 
-int cv_member_join(void)
+int cv_member_join(bool count)
 {
     int r = cv_family_open(0);
     uint64_t tag;
@@ -200,10 +191,14 @@ int cv_member_join(void)
     lock_joining();
     if (!cv_self->tag) {
         tag = reserve_slot();
-        if (tag)
+        if (tag) {
             come_to_life(tag);
-        else
+            cv_store_relaxed(&cv_self->opens, 1);
+        } else {
             r = covey_error_code();
+        }
+    } else if (count) {
+        __atomic_fetch_add(&cv_self->opens, 1, __ATOMIC_SEQ_CST);
     }
     unlock_joining();
     return r;
@@ -235,6 +230,16 @@ bool cv_member_withdraw(uint64_t tag)
     uint64_t state = cv_load_acquire(&cv_member_of(tag)->state);
 
     return phase_of(state) == CV_BORN && who_of(state) == getpid() && cv_member_end_born(tag);
+}
+
+void cv_member_hand_over(uint64_t tag, pid_t pid)
+{
+    struct cv_member *m = cv_member_of(tag);
+    uint64_t state = cv_load_acquire(&m->state);
+
+    if (generation_of(state) == cv_tag_generation(tag) && phase_of(state) == CV_BORN &&
+        who_of(state) != pid)
+        (void)cv_cas64(&m->state, state, state_make(generation_of(state), CV_BORN, pid));
 }
 
 enum cv_phase cv_member_phase(uint64_t tag)
@@ -270,9 +275,10 @@ int cv_member_become(uint64_t tag)
     uint64_t mine = state_make(cv_tag_generation(tag), CV_BORN, getpid());
 
     if (generation_of(state) != cv_tag_generation(tag) || phase_of(state) != CV_BORN ||
-        !cv_cas64(&m->state, state, mine))
+        !(state == mine || cv_cas(&m->state, &state, mine) || state == mine))
         return cv_fail(COVEY_EDIED, "the parent died while it started this process");
     come_to_life(tag);
+    cv_store_relaxed(&cv_self->opens, 1);
     return 0;
 }
 
@@ -301,6 +307,8 @@ static bool sweep_all(uint64_t tag)
 }
 
 /*
+ * Leaves what others must wait for, daemons that cannot be ended, for them to bury.
+ *
  * Sweeps while still ALIVE, so that nobody else does at the same time; and lets go of the life
  * words before the slot can be used again, for they are on this thread's list.
  */
@@ -309,14 +317,18 @@ bool cv_member_leave(void)
     struct cv_member *m = cv_self->slot;
     uint64_t tag = cv_self->tag;
     uint64_t state = cv_load_acquire(&m->state);
+    bool swept = false;
 
     if (!cv_robust_holds(m->life))
         return false;
-    while (!sweep_all(tag))
-        cv_clock_sleep(CV_NS_PER_MS);
-    (void)cv_robust_release(m->life, CV_LIVES);
+    for (int i = 0; i < LEAVE_TRIES && !swept; i++) {
+        swept = sweep_all(tag);
+        if (!swept)
+            cv_clock_sleep(CV_NS_PER_MS);
+    }
+    cv_thread_release(m->life, CV_LIVES);
     cv_store_release(&cv_self->tag, 0);
-    (void)cv_cas64(&m->state, state, with_phase(state, CV_GONE));
+    (void)cv_cas64(&m->state, state, with_phase(state, swept ? CV_GONE : CV_DEAD));
     return true;
 }
 
@@ -361,24 +373,41 @@ static bool looks_alive(const struct cv_member *m)
     return cv_load_relaxed(&m->told) && !(word & FUTEX_OWNER_DIED) && (word & FUTEX_TID_MASK);
 }
 
+/* There is no such process, or it has ended, without having come to life. */
+static bool is_stillborn(const struct cv_member *m, uint64_t state)
+{
+    uint64_t parent = cv_load_acquire(&m->parent);
+    pid_t who = who_of(state);
+
+    if (who == getpid())
+        return false;
+    if (parent && cv_member_is_past(parent) && who == cv_member_pid(parent))
+        return true;
+    return !cv_pid_lives(who, UINT64_MAX, NULL, 0);
+}
+
+static bool is_proved_dead(struct cv_member *m, uint64_t state, uint64_t patience_ns)
+{
+    /* Emulators that do not mark the words have their own idea of a process's memory, too. */
+    const struct cv_descriptor *memory = cv_load_relaxed(&m->told) ? &cv_arena.memory.file : NULL;
+
+    if (phase_of(state) == CV_BORN)
+        return is_stillborn(m, state);
+    return !looks_alive(m) && !cv_pid_lives((pid_t)cv_load_relaxed(&m->pid),
+                                  cv_load_relaxed(&m->joined_ns), memory, patience_ns);
+}
+
 bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns)
 {
     struct cv_member *m = cv_member_of(tag);
     uint64_t state = cv_load_acquire(&m->state);
-    uint64_t inode;
 
     if (generation_of(state) != cv_tag_generation(tag) || phase_of(state) >= CV_DEAD)
         return true;
-    if (tag == cv_self->tag || phase_of(state) != CV_ALIVE || looks_alive(m))
+    if (tag == cv_self->tag || !is_proved_dead(m, state, patience_ns))
         return false;
-    /* Emulators that do not mark the words have their own idea of a process's memory, too. */
-    inode = cv_load_relaxed(&m->told) ? cv_arena.memory.inode : 0;
-    if (cv_pid_lives(
-            (pid_t)cv_load_relaxed(&m->pid), cv_load_relaxed(&m->joined_ns), inode, patience_ns))
-        return false;
-    /* Had the slot been used again in between, its state would be another. */
-    (void)cv_cas64(&m->state, state, with_phase(state, CV_DEAD));
-    return true;
+    /* Had it come to life or the slot been used again in between, its state would be another. */
+    return cv_cas64(&m->state, state, with_phase(state, CV_DEAD)) || cv_member_is_past(tag);
 }
 
 bool cv_member_bury(uint64_t tag)
@@ -414,17 +443,10 @@ static bool bury_one(uint64_t tag, enum cv_phase phase, void *context)
 
     if (phase == CV_GONE)
         return true;
-    if (phase == CV_BORN) {
-        pid_t who = who_of(cv_load_acquire(&cv_member_of(tag)->state));
-
-        if (who != getpid() && !pid_exists(who))
-            (void)cv_member_end_born(tag);
-        return true;
-    }
     if (cv_member_is_dead(tag, 0))
         (void)cv_member_bury(tag);
     else
-        ++*living;
+        *living += phase == CV_ALIVE;
     return true;
 }
 

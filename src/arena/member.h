@@ -14,10 +14,10 @@
  *              +------------------+  the child never came to life
  *
  *   BORN   Reserved by the process @who (a pid): for a child that it is about to start, or for
- *          itself. A child that comes to life makes itself @who first. Only @who writes the slot,
- *          and blocks may carry its tag: what is meant for the child. A kill leaves BORN, for the
- *          parent to bury when it reaps the child, or with the parent; or for whoever finds that
- *          no process has that pid.
+ *          itself. As soon as there is a child, that is @who: put there by the process that has
+ *          made it or by the child, whoever is first. Until then only the reserver writes the slot;
+ *          blocks may carry its tag: what is meant for the child. A kill leaves BORN, for whoever
+ *          finds that the process @who has ended.
  *   ALIVE  Set by the process itself, after pid, joined_ns and the life words are in place. Only
  *          now may anything carry its tag.
  *   DEAD   Set by whoever has proved the death (below), or by the process when it leaves.
@@ -128,14 +128,17 @@ struct cv_self {
 
 extern struct cv_self *cv_self;
 
-/* Makes this process a member, and opens the family if there is none. 0 or an error code. */
-int cv_member_join(void);
+/*
+ * Makes this process a member, and opens the family if there is none. That counts as one opening;
+ * @count: count one more if it is a member already. 0 or an error code.
+ */
+int cv_member_join(bool count);
 
 static inline int cv_enter(void)
 {
     struct cv_self *self = cv_load_acquire(&cv_self);
 
-    return __builtin_expect(cv_load_acquire(&self->tag) != 0, 1) ? 0 : cv_member_join();
+    return __builtin_expect(cv_load_acquire(&self->tag) != 0, 1) ? 0 : cv_member_join(false);
 }
 
 struct cv_member *cv_member_of(uint64_t tag);
@@ -148,6 +151,9 @@ void cv_member_cancel(uint64_t tag);
 
 /* Takes the slot back before a child has made it its own: true; false when one has. */
 bool cv_member_withdraw(uint64_t tag);
+
+/* The slot is process @pid's now: that has just been made for it, and has not yet come to life. */
+void cv_member_hand_over(uint64_t tag, pid_t pid);
 
 /* What has become of the slot; CV_GONE when it is another's. */
 enum cv_phase cv_member_phase(uint64_t tag);
@@ -175,7 +181,8 @@ pid_t cv_member_pid(uint64_t tag);
 
 /*
  * Is it dead? Asks the kernel where the life words give reason to, waiting up to @patience_ns for a
- * process that is about to end. On yes the slot is DEAD at least.
+ * process that is about to end, and about those that have not come to life yet. On yes the slot is
+ * DEAD at least.
  */
 bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns);
 

@@ -9,7 +9,6 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -57,27 +56,34 @@ static size_t size_under_limit(size_t size, int resource, unsigned share)
     return size - size % cv_memory_page();
 }
 
-static int create_memfd(void)
+static int create_memfd(struct cv_descriptor *file)
 {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
     int fd = (int)syscall(SYS_memfd_create, "covey", flags | MFD_NOEXEC_SEAL);
 
     if (fd < 0 && errno == EINVAL)
         fd = (int)syscall(SYS_memfd_create, "covey", flags);
-    return fd;
+    return fd < 0 ? cv_fail_errno("no shared memory for the family (memfd_create)")
+                  : cv_descriptor_take(file, fd);
 }
 
+/*
+ * Nothing may make all of it exist. A core dump would read every page, hence MADV_DONTDUMP. A
+ * program that has locked its memory, that to come as well, would have the kernel fill every new
+ * mapping; but not one without access, and giving access fills nothing that is shared.
+ */
 static char *map_at(uintptr_t place, size_t size, int fd)
 {
     void *wanted = (void *)place;
-    void *p = mmap(wanted, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    void *p = mmap(wanted, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 
     if (p == MAP_FAILED)
         return NULL;
-    if (p != wanted) {
+    if (p != wanted || mprotect(p, size, PROT_READ | PROT_WRITE) != 0) {
         (void)munmap(p, size);
         return NULL;
     }
+    (void)madvise(p, size, MADV_DONTDUMP);
     return p;
 }
 
@@ -105,27 +111,17 @@ static char *map_somewhere(size_t size, int fd)
     return base;
 }
 
-static int inode_of(int fd, uint64_t *inode)
-{
-    struct stat status;
-
-    if (fstat(fd, &status) != 0)
-        return -1;
-    *inode = (uint64_t)status.st_ino;
-    return 0;
-}
-
 /* As large as the file system and the address space allow. */
 static int size_and_map(struct cv_memory *memory, size_t size, size_t size_min)
 {
     for (; size >= size_min; size /= 2) {
-        if (ftruncate(memory->fd, (off_t)size) != 0) {
+        if (ftruncate(memory->file.fd, (off_t)size) != 0) {
             if (errno == EFBIG || errno == EINVAL)
                 continue;
             return cv_fail_errno("cannot make the family's memory %zu bytes (ftruncate)", size);
         }
         memory->size = size;
-        memory->base = map_somewhere(size, memory->fd);
+        memory->base = map_somewhere(size, memory->file.fd);
         if (memory->base)
             return 0;
     }
@@ -141,29 +137,25 @@ int cv_memory_create(struct cv_memory *memory, size_t size, size_t size_min)
     size = size_under_limit(size, RLIMIT_AS, 4);
     size = size_under_limit(size, RLIMIT_FSIZE, 1); /* past it, ftruncate raises SIGXFSZ */
     memory->base = NULL;
-    memory->fd = create_memfd();
-    if (memory->fd < 0)
-        return cv_fail_errno("no shared memory for the family (memfd_create)");
-    error = size_and_map(memory, size, size_min);
-    if (error != 0)
-        goto fail;
-    if (fcntl(memory->fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0 ||
-        inode_of(memory->fd, &memory->inode) != 0) {
+    error = create_memfd(&memory->file);
+    if (error == 0)
+        error = size_and_map(memory, size, size_min);
+    if (error == 0 &&
+        fcntl(memory->file.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
         error = cv_fail_errno("cannot seal the family's memory");
-        goto fail;
-    }
-    return 0;
-fail:
-    cv_memory_unmap(memory);
+    if (error != 0)
+        cv_memory_unmap(memory);
     return error;
 }
 
 int cv_memory_attach(struct cv_memory *memory, int fd, char *base, size_t size)
 {
-    *memory = (struct cv_memory){.fd = fd, .size = size};
-    if (inode_of(fd, &memory->inode) != 0)
-        return cv_fail_errno("descriptor %d is not the family's memory", fd);
-    memory->base = map_at((uintptr_t)base, size, fd);
+    int error = cv_descriptor_take(&memory->file, fd);
+
+    if (error != 0)
+        return error;
+    memory->size = size;
+    memory->base = map_at((uintptr_t)base, size, memory->file.fd);
     if (!memory->base)
         return cv_fail(COVEY_ENOMEM,
             "cannot map the family's arena at %p (%zu bytes): something else is there",
@@ -171,28 +163,20 @@ int cv_memory_attach(struct cv_memory *memory, int fd, char *base, size_t size)
     return 0;
 }
 
-static bool is_ours(const struct cv_memory *memory)
-{
-    uint64_t inode;
-
-    return inode_of(memory->fd, &inode) == 0 && inode == memory->inode;
-}
-
 int cv_memory_check(const struct cv_memory *memory)
 {
-    return is_ours(memory)
+    return cv_descriptor_is_ours(&memory->file)
                ? 0
-               : cv_fail(COVEY_ESYS, "descriptor %d, the family's memory, was closed", memory->fd);
+               : cv_fail(
+                     COVEY_ESYS, "descriptor %d, the family's memory, was closed", memory->file.fd);
 }
 
 void cv_memory_unmap(struct cv_memory *memory)
 {
     if (memory->base)
         (void)munmap(memory->base, memory->size);
-    if (memory->fd >= 0 && (!memory->inode || is_ours(memory)))
-        (void)close(memory->fd);
     memory->base = NULL;
-    memory->fd = -1;
+    cv_descriptor_close(&memory->file);
 }
 
 /*
@@ -202,12 +186,12 @@ void cv_memory_unmap(struct cv_memory *memory)
  */
 int cv_memory_claim(const struct cv_memory *memory, char *start, size_t size)
 {
-    bool ours = is_ours(memory);
+    bool ours = cv_descriptor_is_ours(&memory->file);
     int r;
 
     do {
         if (ours)
-            r = fallocate(memory->fd, 0, start - memory->base, (off_t)size);
+            r = fallocate(memory->file.fd, 0, start - memory->base, (off_t)size);
         else
             r = madvise(start, size, MADV_POPULATE_WRITE);
     } while (r != 0 && errno == EINTR);

@@ -3,13 +3,14 @@
 #ifndef CV_MEMORY_H
 #define CV_MEMORY_H
 
+#include "os/descriptor.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
 struct cv_memory {
-    int fd;
-    uint64_t inode; /* what @fd must still be, should the program have closed or reused it */
-    char *base;     /* NULL: not mapped */
+    struct cv_descriptor file;
+    char *base; /* NULL: not mapped */
     size_t size;
 };
 

@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -46,15 +47,15 @@ enum {
 
 _Static_assert(sizeof(struct pidfd_info) == 64, "the kernel's first version of it");
 
-int cv_pid_open(pid_t pid, int *pidfd)
+int cv_pid_open(pid_t pid, struct cv_descriptor *pidfd)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
+    *pidfd = CV_NO_DESCRIPTOR;
     if (fd < 0)
         return errno == ESRCH ? cv_fail(COVEY_EDIED, "process %d has ended", (int)pid)
                               : cv_fail_errno("no descriptor for process %d", (int)pid);
-    *pidfd = fd;
-    return 0;
+    return cv_descriptor_take(pidfd, fd);
 }
 
 int cv_pid_signal(int pidfd, int signal)
@@ -132,11 +133,12 @@ static bool started_after(pid_t pid, uint64_t seen_ns)
 }
 
 /*
- * Has @pid another program image now, without the memory of @inode? /proc/PID/maps has a line per
- * mapping, with the inode as its fifth word. An empty file says nothing: the memory of a process
- * that is ending, or whose first thread has ended before the others, does not show there.
+ * Has @pid another program image now, without @memory? /proc/PID/maps has a line per mapping, with
+ * the device as its fourth word and the inode as its fifth. An empty file says nothing: the memory
+ * of a process that is ending, or whose first thread has ended before the others, does not show
+ * there.
  */
-static bool has_called_exec(pid_t pid, uint64_t inode)
+static bool has_called_exec(pid_t pid, const struct cv_descriptor *memory)
 {
     char path[64];
     char line[512];
@@ -144,18 +146,20 @@ static bool has_called_exec(pid_t pid, uint64_t inode)
     unsigned lines = 0;
     FILE *file;
 
-    if (!inode)
+    if (!memory)
         return false;
     (void)snprintf(path, sizeof path, "/proc/%d/maps", (int)pid);
     file = fopen(path, "re");
     if (!file)
         return false;
     while (!found && fgets(line, sizeof line, file)) {
-        uint64_t n;
+        unsigned device[2];
+        uint64_t inode;
 
         lines++;
-        if (sscanf(line, "%*s %*s %*s %*s %" SCNu64, &n) == 1)
-            found = n == inode;
+        if (sscanf(line, "%*s %*s %*s %x:%x %" SCNu64, &device[0], &device[1], &inode) == 3)
+            found = inode == memory->inode && device[0] == major(memory->device) &&
+                    device[1] == minor(memory->device);
     }
     (void)fclose(file);
     return lines > 0 && !found;
@@ -181,7 +185,8 @@ static bool has_one_thread(pid_t pid)
 /* Where there are no pidfds (valgrind, emulators), /proc tells nearly the same, but only by
  * looking.
  */
-static bool lives_by_proc(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t patience_ns)
+static bool lives_by_proc(
+    pid_t pid, uint64_t seen_ns, const struct cv_descriptor *memory, uint64_t patience_ns)
 {
     uint64_t end_ns = cv_clock_now() + patience_ns;
     uint64_t start_ns;
@@ -190,7 +195,7 @@ static bool lives_by_proc(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t 
     for (;;) {
         if (!read_stat(pid, &state, &start_ns))
             return kill(pid, 0) == 0 || errno != ESRCH;
-        if (start_ns > seen_ns || has_called_exec(pid, inode) ||
+        if (start_ns > seen_ns || has_called_exec(pid, memory) ||
             ((state == 'Z' || state == 'X') && has_one_thread(pid)))
             return false;
         if (cv_clock_now() >= end_ns)
@@ -199,7 +204,8 @@ static bool lives_by_proc(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t 
     }
 }
 
-bool cv_pid_lives(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t patience_ns)
+bool cv_pid_lives(
+    pid_t pid, uint64_t seen_ns, const struct cv_descriptor *memory, uint64_t patience_ns)
 {
     bool lives;
     int fd;
@@ -208,11 +214,11 @@ bool cv_pid_lives(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t patience
         return false;
     fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0 && errno == ENOSYS)
-        return lives_by_proc(pid, seen_ns, inode, patience_ns);
+        return lives_by_proc(pid, seen_ns, memory, patience_ns);
     if (fd < 0)
         return errno != ESRCH;
     lives = cv_pid_wait(fd, 0) != 0 && !started_after(pid, seen_ns) &&
-            !has_called_exec(pid, inode) &&
+            !has_called_exec(pid, memory) &&
             (!patience_ns || cv_pid_wait(fd, cv_clock_now() + patience_ns) != 0);
     (void)close(fd);
     return lives;
@@ -223,18 +229,20 @@ static int status_of(const siginfo_t *info)
     return info->si_code == CLD_EXITED ? (info->si_status & 0xff) << 8 : info->si_status & 0x7f;
 }
 
+/* The descriptor may have been closed, or be another library's by now: then the pid decides, which
+ * stays the child's until it is reaped. */
 int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status)
 {
     int options = WEXITED | WNOHANG | (keep ? WNOWAIT : 0);
     siginfo_t info = {0};
-    int r;
 
-    if (pidfd >= 0)
-        r = waitid((idtype_t)WAIT_PIDFD, (id_t)pidfd, &info, options);
-    else
-        r = waitid(P_PID, (id_t)pid, &info, options);
-    if (r != 0)
-        return COVEY_ESTATE;
+    if (pidfd < 0 || waitid((idtype_t)WAIT_PIDFD, (id_t)pidfd, &info, options | WNOWAIT) != 0 ||
+        (info.si_pid && info.si_pid != pid) ||
+        (!keep && info.si_pid && waitid((idtype_t)WAIT_PIDFD, (id_t)pidfd, &info, options) != 0)) {
+        info.si_pid = 0;
+        if (waitid(P_PID, (id_t)pid, &info, options) != 0)
+            return errno == ECHILD ? COVEY_ESTATE : 0;
+    }
     if (info.si_pid == 0)
         return 0;
     *status = status_of(&info);

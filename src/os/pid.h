@@ -3,12 +3,14 @@
 #ifndef CV_PID_H
 #define CV_PID_H
 
+#include "os/descriptor.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 /* A descriptor that names process @pid, and no later one with its number. Close-on-exec. */
-int cv_pid_open(pid_t pid, int *pidfd);
+int cv_pid_open(pid_t pid, struct cv_descriptor *pidfd);
 
 /* 0, or COVEY_EDIED when the process has ended. */
 int cv_pid_signal(int pidfd, int signal);
@@ -21,16 +23,17 @@ int cv_pid_wait(int pidfd, uint64_t deadline_ns);
 
 /*
  * Is the process that had number @pid at time @seen_ns (cv_clock_since_boot) still running, with
- * the memory of inode @inode mapped (0: any)? The kernel's word, never a guess: when it cannot be had
+ * the file of @memory mapped (NULL: any)? The kernel's word, never a guess: when it cannot be had
  * (no descriptors left, no permission), the answer is yes. A process that is about to end is
  * waited for, up to @patience_ns. A zombie has ended; so has, for the family, one that called exec.
  */
-bool cv_pid_lives(pid_t pid, uint64_t seen_ns, uint64_t inode, uint64_t patience_ns);
+bool cv_pid_lives(
+    pid_t pid, uint64_t seen_ns, const struct cv_descriptor *memory, uint64_t patience_ns);
 
 /*
  * Takes what a child of this process left: 1 when *status was set (as of waitpid), 0 when it still
- * runs, COVEY_ESTATE when it is not a child of this process (any more). With @keep it stays a
- * zombie, so that several can look. Never blocks.
+ * runs, COVEY_ESTATE when the kernel says that it is not a child of this process (any more). With
+ * @keep it stays a zombie, so that several can look. Never blocks. @pidfd: -1 if there is none.
  */
 int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status);
 

@@ -105,6 +105,12 @@ bool cv_thread_hold(struct cv_held *held, unsigned n)
     return told;
 }
 
+void cv_thread_release(struct cv_held *held, unsigned n)
+{
+    (void)pthread_setspecific(key, NULL); /* no pass_on() at the end of this thread */
+    (void)cv_robust_release(held, n);
+}
+
 /* Ending with another process **************************************************************** */
 
 static struct pollfd awaited;

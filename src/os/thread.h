@@ -22,6 +22,9 @@
  */
 bool cv_thread_hold(struct cv_held *held, unsigned n);
 
+/* Lets go of them in the thread that holds them; their memory may go, too. */
+void cv_thread_release(struct cv_held *held, unsigned n);
+
 /* Kills this process (SIGKILL) when the one that @pidfd names ends. Keeps @pidfd. */
 int cv_thread_end_with(int pidfd, pid_t pid);
 

@@ -297,12 +297,6 @@ static int start_worker(covey_pool *pool, uint32_t i)
     return r;
 }
 
-static bool has_died(covey_process *p)
-{
-    return cv_member_phase(p->tag) == CV_BORN ? covey_process_is_alive(p) == 0
-                                              : cv_member_is_dead(p->tag, 0);
-}
-
 /* The item that was running when the worker died has failed; the others of its chunk go on. */
 static void fail_lost_task(covey_pool *pool, uint32_t i, pid_t pid, int exit_code)
 {
@@ -401,7 +395,7 @@ static void replace_worker(covey_pool *pool, uint32_t i)
 
 static void tend_worker(covey_pool *pool, uint32_t i)
 {
-    if (pool->private->process[i] && has_died(pool->private->process[i]))
+    if (pool->private->process[i] && cv_member_is_dead(pool->private->process[i]->tag, 0))
         replace_worker(pool, i);
 }
 

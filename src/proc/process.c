@@ -71,8 +71,9 @@ static covey_process *own_record(void)
     if (cv_load_acquire(&p->magic) != MAGIC) {
         p->pid = (uint32_t)getpid();
         p->tag = cv_self->tag;
-        p->pidfd = -1;
+        p->pidfd = CV_NO_DESCRIPTOR;
         p->started = 1;
+        p->ended = cv_process_running(p->tag);
         cv_process_name(p, getpid());
         cv_store_release(&p->magic, MAGIC);
     }
@@ -126,8 +127,9 @@ int cv_process_prepare(const struct covey_process_options *options, covey_proces
     cv_store_relaxed(&p->tag, tag);
     cv_store_relaxed(&p->parent, cv_self->tag);
     cv_store_relaxed(&p->daemon, (uint8_t)options->daemon);
-    cv_store_relaxed(&p->detached, (uint8_t)(options->process == NULL));
-    p->pidfd = -1;
+    cv_store_relaxed(&p->detached, options->process ? CV_ATTACHED : CV_DETACHED);
+    cv_store_relaxed(&p->ended, cv_process_running(tag));
+    p->pidfd = CV_NO_DESCRIPTOR;
     p->bell = CV_BELL_QUIET;
     p->method = (uint8_t)options->method;
     if (options->name)
@@ -142,9 +144,20 @@ void cv_process_cancel(covey_process *p)
     uint64_t tag = p->tag;
 
     cv_store_release(&p->magic, 0);
-    if (p->pidfd >= 0)
-        (void)close(p->pidfd);
+    cv_descriptor_close(&p->pidfd);
     cv_member_cancel(tag);
+}
+
+void cv_process_set_started(covey_process *p, pid_t pid)
+{
+    cv_member_hand_over(p->tag, pid);
+    (void)cv_pid_open(pid, &p->pidfd);
+    cv_store_relaxed(&p->pid, (uint32_t)pid);
+    cv_process_name(p, pid);
+    cv_store_release(&p->reaper, cv_self->tag);
+    cv_store_release(&p->started, 1);
+    if (cv_load_relaxed(&p->detached))
+        __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
 }
 
 /* The end ************************************************************************************ */
@@ -158,30 +171,37 @@ static void bury(uint64_t tag)
     }
 }
 
-void cv_process_set_ended(covey_process *p, uint32_t kind, int wait_status)
+void cv_process_set_ended(covey_process *p, uint64_t tag, uint32_t kind, int wait_status)
 {
     int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -WTERMSIG(wait_status);
-    uint64_t tag = p->tag;
+    uint32_t running = cv_process_running(tag);
 
     cv_alarm_set(&p->alarm);
-    (void)cv_cas32(&p->ended, CV_RUNNING, (uint32_t)code << 16 | kind);
+    (void)cv_cas32(&p->ended, running, (uint32_t)code << 16 | running | kind);
     cv_bell_ring(&p->bell, INT_MAX);
     cv_alarm_clear();
     bury(tag);
+}
+
+/* Its descriptor, if the program has not closed it; for the process that started it. */
+static int pidfd_of(const covey_process *p)
+{
+    return is_mine(p) && cv_descriptor_is_ours(&p->pidfd) ? p->pidfd.fd : -1;
 }
 
 /* The status has been taken away by somebody else. What is left to know? */
 static void set_ended_lost(covey_process *p)
 {
     uint32_t own_exit = cv_load_acquire(&p->own_exit);
+    int pidfd = pidfd_of(p);
     int wait_status = 0;
 
-    if (p->pidfd >= 0 && is_mine(p) && cv_pid_exit_info(p->pidfd, &wait_status))
-        cv_process_set_ended(p, CV_ENDED, wait_status);
+    if (pidfd >= 0 && cv_pid_exit_info(pidfd, &wait_status))
+        cv_process_set_ended(p, p->tag, CV_ENDED, wait_status);
     else if (own_exit & CV_RETURNED)
-        cv_process_set_ended(p, CV_ENDED, (int)(own_exit & 0xff) << 8);
+        cv_process_set_ended(p, p->tag, CV_ENDED, (int)(own_exit & 0xff) << 8);
     else
-        cv_process_set_ended(p, CV_ENDED_LOST, 0);
+        cv_process_set_ended(p, p->tag, CV_ENDED_LOST, 0);
 }
 
 /* Looks at a child of this process: true when it has ended. The zombie goes last. */
@@ -189,13 +209,14 @@ static bool look_at_child(covey_process *p)
 {
     pid_t pid = (pid_t)p->pid;
     int status = 0;
-    int r = cv_pid_reap(pid, p->pidfd, true, &status);
+    int pidfd = pidfd_of(p);
+    int r = cv_pid_reap(pid, pidfd, true, &status);
 
     if (r == 0)
         return false;
     if (r > 0) {
-        cv_process_set_ended(p, CV_ENDED, status);
-        (void)cv_pid_reap(pid, p->pidfd, false, &status);
+        cv_process_set_ended(p, p->tag, CV_ENDED, status);
+        (void)cv_pid_reap(pid, pidfd, false, &status);
     } else {
         set_ended_lost(p);
     }
@@ -204,15 +225,16 @@ static bool look_at_child(covey_process *p)
 
 static int wait_for_child(covey_process *p, uint64_t deadline_ns)
 {
-    while (!cv_load_acquire(&p->ended) && !look_at_child(p)) {
+    while (!cv_process_has_ended(p) && !look_at_child(p)) {
         uint64_t now = cv_clock_now();
+        int pidfd = pidfd_of(p);
         int r;
 
         if (deadline_ns <= now)
             return COVEY_ETIMEDOUT;
-        if (p->pidfd >= 0) {
-            r = cv_pid_wait(p->pidfd, deadline_ns);
-        } else { /* there was no descriptor left when it was started */
+        if (pidfd >= 0) {
+            r = cv_pid_wait(pidfd, deadline_ns);
+        } else { /* no descriptor was left when it was started, or the program has closed it */
             cv_clock_sleep(
                 deadline_ns - now < LOST_PIDFD_SLICE_NS ? deadline_ns - now : LOST_PIDFD_SLICE_NS);
             r = 0;
@@ -232,32 +254,57 @@ static int wait_for_child(covey_process *p, uint64_t deadline_ns)
 static int wait_for_other(covey_process *p, uint64_t deadline_ns)
 {
     struct cv_wait wait = {.deadline_ns = deadline_ns};
-    uint64_t reaper = cv_load_acquire(&p->reaper);
-    bool is_served = is_mine(p);
+    uint64_t reaper = is_mine(p) ? cv_load_acquire(&p->reaper) : 0;
+    uint32_t running = cv_process_running(p->tag);
+    struct cv_futex_watch words[] = {{&p->bell, CV_BELL_ARMED}, {&p->ended, running}};
+    bool dead = false;
     int r = 0;
 
-    while (!cv_load_acquire(&p->ended)) {
-        uint64_t lives[2] = {p->tag, reaper};
-        struct cv_futex_watch words[] = {{&p->bell, CV_BELL_ARMED}, {&p->ended, CV_RUNNING}};
-        unsigned first = 0;
+    while (!cv_process_has_ended(p)) {
+        uint64_t lives[2];
+        unsigned n = 0;
 
-        if (cv_member_is_dead(p->tag, 0)) {
-            if (!is_served)
-                break;
-            if (!reaper || cv_member_is_dead(reaper, 0)) {
+        if (reaper && cv_member_is_dead(reaper, 0))
+            reaper = 0;
+        dead = cv_member_is_dead(p->tag, 0);
+        if (dead && !reaper) {
+            if (is_mine(p))
                 set_ended_lost(p);
-                break;
-            }
-            first = 1;
+            break;
         }
         if (r < 0)
             break;
+        if (!dead)
+            lives[n++] = p->tag;
+        if (reaper)
+            lives[n++] = reaper;
         cv_bell_arm(&p->bell);
-        r = cv_wait_sleep(
-            &wait, &p->alarm, words, 2, lives + first, is_served && reaper ? 2 - first : 1);
+        r = cv_wait_sleep(&wait, &p->alarm, words, 2, lives, n);
     }
     cv_wait_end(&wait);
-    return r < 0 && !cv_load_acquire(&p->ended) && !cv_member_is_dead(p->tag, 0) ? r : 0;
+    return r < 0 && !cv_process_has_ended(p) && (!dead || reaper) ? r : 0;
+}
+
+/* A detached child of the fork server has ended when that says so, or can no longer say it. */
+static bool served_has_ended(covey_process *p)
+{
+    return cv_process_has_ended(p) ||
+           (cv_member_is_dead(p->tag, 0) && cv_member_is_dead(cv_load_acquire(&p->reaper), 0));
+}
+
+static void reap_detached(covey_process *p)
+{
+    if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || !cv_load_acquire(&p->started) ||
+        !cv_cas32(&p->detached, CV_DETACHED, CV_TAKING))
+        return;
+    if (!(is_my_child(p) ? look_at_child(p) : served_has_ended(p))) {
+        cv_store_release(&p->detached, CV_DETACHED);
+        return;
+    }
+    cv_descriptor_close(&p->pidfd);
+    __atomic_fetch_sub(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+    cv_store_release(&p->magic, 0);
+    cv_member_forget(p->tag);
 }
 
 void cv_process_reap_detached(void)
@@ -268,29 +315,19 @@ void cv_process_reap_detached(void)
     if (!own || !cv_load_relaxed(&own->children))
         return;
     used = cv_load_acquire(&cv_arena.family->slots_used);
-    for (uint32_t i = 0; i < used; i++) {
-        covey_process *p = (covey_process *)(void *)cv_arena.members[i].room;
-
-        if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || !cv_load_relaxed(&p->detached) ||
-            !is_my_child(p) || !look_at_child(p))
-            continue;
-        if (p->pidfd >= 0)
-            (void)close(p->pidfd);
-        __atomic_fetch_sub(&own->children, 1, __ATOMIC_RELAXED);
-        cv_store_release(&p->magic, 0);
-        cv_member_forget(p->tag);
-    }
+    for (uint32_t i = 0; i < used; i++)
+        reap_detached((covey_process *)(void *)cv_arena.members[i].room);
 }
 
 /* What the dead process's daemons may still be writing to must not be given to others. */
 static bool end_daemon(uint64_t tag)
 {
-    int pidfd;
+    struct cv_descriptor pidfd;
 
     if (cv_pid_open(cv_member_pid(tag), &pidfd) == 0) {
         if (!cv_member_is_dead(tag, 0)) /* still: so that descriptor is its own */
-            (void)cv_pid_signal(pidfd, SIGKILL);
-        (void)close(pidfd);
+            (void)cv_pid_signal(pidfd.fd, SIGKILL);
+        cv_descriptor_close(&pidfd);
     }
     return cv_member_is_dead(tag, DAEMON_PATIENCE_NS);
 }
@@ -300,9 +337,7 @@ static void let_go(covey_process *p)
 {
     if (is_my_child(p))
         (void)look_at_child(p);
-    if (p->pidfd >= 0)
-        (void)close(p->pidfd);
-    p->pidfd = -1;
+    cv_descriptor_close(&p->pidfd);
 }
 
 /*
@@ -343,8 +378,10 @@ static bool sweep(uint64_t tag)
     struct sweep s = {tag, true};
 
     cv_member_each(visit_for_sweep, &s);
-    if (tag == cv_self->tag) /* leaving, not dead */
+    if (tag == cv_self->tag) { /* leaving, not dead */
         cv_server_forget();
+        cv_process_own()->parent.magic = 0;
+    }
     return s.done;
 }
 
@@ -364,7 +401,7 @@ int covey_process_join(covey_process *process, double timeout_s)
         r = cv_clock_deadline(timeout_s, &deadline_ns);
     if (r != 0)
         return r;
-    if (!cv_load_acquire(&process->ended))
+    if (!cv_process_has_ended(process))
         r = is_my_child(process) ? wait_for_child(process, deadline_ns)
                                  : wait_for_other(process, deadline_ns);
     if (r == COVEY_ETIMEDOUT)
@@ -382,7 +419,7 @@ int covey_process_is_alive(covey_process *process)
 
     if (r != 0)
         return r;
-    if (cv_load_acquire(&process->ended))
+    if (cv_process_has_ended(process))
         return 0;
     return is_my_child(process) ? !look_at_child(process) : !cv_member_is_dead(process->tag, 0);
 }
@@ -399,7 +436,7 @@ int covey_process_exit_code(covey_process *process, int *code)
     if (alive)
         return cv_fail(COVEY_ESTATE, "process %s is running", process->name);
     ended = cv_load_acquire(&process->ended);
-    switch (ended & 0xffff) {
+    switch (ended & 0xff) {
     case CV_ENDED:
         *code = (int16_t)(ended >> 16);
         return 0;
@@ -413,10 +450,16 @@ int covey_process_exit_code(covey_process *process, int *code)
     }
 }
 
+/* Who has ended needs no signal. */
+static int signal_sent(int r)
+{
+    return r == COVEY_EDIED ? 0 : r;
+}
+
 int covey_process_signal(covey_process *process, int signal)
 {
     int alive = covey_process_is_alive(process);
-    int pidfd;
+    struct cv_descriptor pidfd;
     int r;
 
     if (alive < 0)
@@ -425,21 +468,15 @@ int covey_process_signal(covey_process *process, int signal)
         return cv_fail(COVEY_EINVAL, "%d is not a signal", signal);
     if (!alive)
         return 0;
-    if (is_mine(process) && process->pidfd >= 0) {
-        r = cv_pid_signal(process->pidfd, signal);
-        return r == COVEY_EDIED ? 0 : r;
-    }
-    if (is_my_child(process)) {
-        r = cv_pid_signal_child((pid_t)process->pid, signal);
-        return r == COVEY_EDIED ? 0 : r;
-    }
+    if (pidfd_of(process) >= 0)
+        return signal_sent(cv_pid_signal(process->pidfd.fd, signal));
+    if (is_my_child(process))
+        return signal_sent(cv_pid_signal_child((pid_t)process->pid, signal));
     r = cv_pid_open((pid_t)process->pid, &pidfd);
-    if (r != 0)
-        return r == COVEY_EDIED ? 0 : r;
-    if (covey_process_is_alive(process) == 1) /* so the descriptor is of this very process */
-        r = cv_pid_signal(pidfd, signal);
-    (void)close(pidfd);
-    return r == COVEY_EDIED ? 0 : r;
+    if (r == 0 && covey_process_is_alive(process) == 1) /* so it is this very process's */
+        r = cv_pid_signal(pidfd.fd, signal);
+    cv_descriptor_close(&pidfd);
+    return signal_sent(r);
 }
 
 int covey_process_terminate(covey_process *process)
@@ -486,12 +523,14 @@ int covey_process_fd(covey_process *process)
 
     if (r != 0)
         return r;
-    if (process->pidfd < 0) {
-        r = cv_pid_open((pid_t)process->pid, &process->pidfd);
-        if (r != 0)
-            return r;
+    if (pidfd_of(process) >= 0)
+        return process->pidfd.fd;
+    r = cv_pid_open((pid_t)process->pid, &process->pidfd);
+    if (r == 0 && !is_my_child(process) && covey_process_is_alive(process) != 1) {
+        cv_descriptor_close(&process->pidfd); /* perhaps another process has that pid now */
+        r = cv_fail(COVEY_EDIED, "process %s has ended", process->name);
     }
-    return process->pidfd;
+    return r == 0 ? process->pidfd.fd : r;
 }
 
 int covey_process_close(covey_process *process)
@@ -507,8 +546,7 @@ int covey_process_close(covey_process *process)
     alive = covey_process_is_alive(process);
     if (alive)
         return alive < 0 ? alive : cv_fail(COVEY_ESTATE, "process %s is running", process->name);
-    if (process->pidfd >= 0)
-        (void)close(process->pidfd);
+    cv_descriptor_close(&process->pidfd);
     cv_store_release(&process->magic, 0);
     cv_member_forget(process->tag);
     return 0;
@@ -575,7 +613,7 @@ static bool visit_to_find(uint64_t tag, enum cv_phase phase, void *context)
 
     (void)phase;
     if (cv_load_acquire(&p->magic) == MAGIC && is_mine(p) && cv_load_acquire(&p->started) &&
-        (pid_t)p->pid == f->pid && !cv_load_acquire(&p->ended))
+        (pid_t)p->pid == f->pid && !cv_process_has_ended(p))
         f->found = p;
     return !f->found;
 }
@@ -587,10 +625,11 @@ covey_process *covey_process_find(pid_t pid)
     if (cv_enter() != 0)
         return NULL;
     cv_member_each(visit_to_find, &f);
+    if (f.found && cv_cas32(&f.found->detached, CV_DETACHED, CV_ATTACHED))
+        __atomic_fetch_sub(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+    else if (f.found && cv_load_acquire(&f.found->detached))
+        f.found = NULL; /* another thread is just taking it away */
     if (!f.found)
         (void)cv_fail(COVEY_EINVAL, "pid %d is not a running child of this process", (int)pid);
-    else if (cv_exchange(&f.found->detached, 0)) {
-        __atomic_fetch_sub(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
-    }
     return f.found;
 }

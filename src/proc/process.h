@@ -6,10 +6,15 @@
  *
  *   pid, started, failure   the process that forks it: parent or fork server; @started last, once
  *   own_exit                the child, when its function has returned
- *   ended                   whoever reaps it, once, by compare-exchange. Until then the child is
- * left a zombie, so a kill in between loses nothing and the next one to look finds it. Those who
- * find no zombie any more write @ended as well: that comes after the one who took it away, hence
- * changes nothing.
+ *   ended                   whoever reaps it, once, by compare-exchange. Until then the child is left
+ *                           a zombie, so a kill in between loses nothing and the next one to look
+ *                           finds it. Those who find no zombie any more write @ended as well: that
+ *                           comes after the one who took it away, hence changes nothing. The word
+ *                           has some of the tag in it, so a reaper that comes too late (its
+ *                           requester died, and the slot is another's) changes nothing either.
+ *   detached                the parent's threads: whoever exchanges DETACHED for TAKING is the one to
+ *                           take the ended child away. Nobody else gives up a record that its
+ *                           parent has written.
  *
  * Who looks for his children walks over all records, also those that are just being written: magic,
  * tag, parent, daemon and detached are therefore read and written atomically, and what follows from
@@ -22,6 +27,7 @@
 #define CV_PROCESS_H
 
 #include "arena/member.h"
+#include "os/descriptor.h"
 #include "os/wiped.h"
 
 #include <covey/process.h>
@@ -33,11 +39,24 @@ enum {
     CV_MESSAGE_BYTES = 256,
 };
 
-/* @ended: 0, or one of these and, in the upper half, the exit code or negative signal. */
+/* @ended: one of these; above it 8 bits of the generation; in the upper half the exit code or
+ * negative signal. */
 enum {
     CV_RUNNING,
     CV_ENDED,      /* how it has ended is known */
     CV_ENDED_LOST, /* nobody can know it */
+};
+
+static inline uint32_t cv_process_running(uint64_t tag)
+{
+    return CV_RUNNING | (uint32_t)(cv_tag_generation(tag) & 0xff) << 8;
+}
+
+/* @detached */
+enum {
+    CV_ATTACHED, /* a handle was given out */
+    CV_DETACHED,
+    CV_TAKING,
 };
 
 struct covey_process {
@@ -47,17 +66,17 @@ struct covey_process {
     uint64_t parent;    /* tag of the process that started it, 0: none */
     uint64_t reaper;    /* tag of the process whose child it is to the kernel, 0: unknown */
     uint64_t arguments; /* the block that tells a fresh image what to do (proc/start.h), 0: none */
-    int32_t pidfd;      /* in the parent; -1: none */
-    int32_t failure;    /* a code, when it could not be started */
-    uint32_t started;   /* sleepers' word: 1 when pid or failure is there */
-    uint32_t ended;     /* sleepers' word */
-    uint32_t alarm;     /* always 0 */
-    uint32_t bell;      /* of those who wait for started or ended */
-    uint32_t own_exit;  /* CV_RETURNED | code */
+    struct cv_descriptor pidfd; /* in the parent */
+    int32_t failure;            /* a code, when it could not be started */
+    uint32_t started;           /* sleepers' word: 1 when pid or failure is there */
+    uint32_t ended;             /* sleepers' word */
+    uint32_t alarm;             /* always 0 */
+    uint32_t bell;              /* of those who wait for started or ended */
+    uint32_t own_exit;          /* CV_RETURNED | code */
+    uint32_t detached;
     uint8_t daemon;
-    uint8_t detached; /* no handle was given out */
-    uint8_t method;   /* enum covey_method */
-    uint8_t unused;
+    uint8_t method; /* enum covey_method */
+    uint8_t unused[2];
     char name[COVEY_NAME_MAX + 1];
     char message[CV_MESSAGE_BYTES]; /* to @failure */
 };
@@ -73,8 +92,8 @@ struct cv_own {
     struct covey_process parent; /* a copy, for the parent's slot may have been used again */
     uint32_t children;           /* how many detached ones may be zombies: a hint */
     uint32_t server_lock;
-    int server_socket; /* + 1; 0: no fork server */
-    uint64_t server;   /* its tag */
+    struct cv_descriptor server_socket;
+    uint64_t server; /* its tag, 0: no fork server */
 };
 
 struct cv_own *cv_process_own(void);
@@ -90,8 +109,16 @@ void cv_process_name(covey_process *process, pid_t pid);
 /* There will be no such child after all. */
 void cv_process_cancel(covey_process *process);
 
-/* Writes how a process has ended, and tells those who wait. */
-void cv_process_set_ended(covey_process *process, uint32_t kind, int wait_status);
+static inline bool cv_process_has_ended(covey_process *process)
+{
+    return (cv_load_acquire(&process->ended) & 0xff) != CV_RUNNING;
+}
+
+/* Writes how the process of @tag has ended, if it is still its record, and tells those who wait. */
+void cv_process_set_ended(covey_process *process, uint64_t tag, uint32_t kind, int wait_status);
+
+/* A child has been made: process @pid, which the kernel counts as this process's. */
+void cv_process_set_started(covey_process *process, pid_t pid);
 
 /* Takes away the zombies among the detached children. */
 void cv_process_reap_detached(void);

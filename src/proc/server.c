@@ -57,10 +57,9 @@ void cv_server_forget(void)
 {
     struct cv_own *own = cv_process_own();
 
-    if (!own || !own->server_socket)
+    if (!own || !own->server)
         return;
-    (void)close(own->server_socket - 1);
-    own->server_socket = 0;
+    cv_descriptor_close(&own->server_socket);
     own->server = 0;
 }
 
@@ -68,24 +67,32 @@ static int start_server(struct cv_own *own)
 {
     struct covey_process_options options = {
         .name = "forkserver", .method = COVEY_SPAWN, .daemon = true};
+    struct cv_descriptor mine = CV_NO_DESCRIPTOR;
+    struct cv_descriptor its = CV_NO_DESCRIPTOR;
     covey_process *p;
     int sockets[2];
     int r;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
         return cv_fail_errno("no socket for the fork server");
-    r = cv_process_prepare(&options, &p);
+    r = cv_descriptor_take(&its, sockets[1]);
+    if (r == 0)
+        r = cv_descriptor_take(&mine, sockets[0]);
+    else
+        (void)close(sockets[0]);
+    if (r == 0)
+        r = cv_process_prepare(&options, &p);
     if (r == 0) {
-        r = cv_start_image(p, sockets[1]);
+        r = cv_start_image(p, its.fd);
         if (r != 0)
             cv_process_cancel(p);
     }
-    (void)close(sockets[1]);
+    cv_descriptor_close(&its);
     if (r != 0) {
-        (void)close(sockets[0]);
+        cv_descriptor_close(&mine);
         return r;
     }
-    own->server_socket = sockets[0] + 1;
+    own->server_socket = mine;
     own->server = p->tag;
     return 0;
 }
@@ -105,7 +112,7 @@ static int request(covey_process *p, uint64_t *server)
 
     lock_server(own);
     for (int i = 0; i < REQUESTS_TRIED; i++) {
-        if (own->server && !is_running(own->server))
+        if (own->server && !(is_running(own->server) && cv_descriptor_is_ours(&own->server_socket)))
             cv_server_forget();
         if (!own->server)
             r = start_server(own);
@@ -113,7 +120,7 @@ static int request(covey_process *p, uint64_t *server)
             break;
         *server = own->server;
         cv_store_release(&p->reaper, own->server);
-        if (send(own->server_socket - 1, &p->tag, sizeof p->tag, MSG_NOSIGNAL) ==
+        if (send(own->server_socket.fd, &p->tag, sizeof p->tag, MSG_NOSIGNAL) ==
             (ssize_t)sizeof p->tag)
             break;
         r = cv_fail_errno("cannot ask the fork server");
@@ -150,10 +157,12 @@ static bool was_started(covey_process *p)
         case CV_BORN:
             if (cv_member_withdraw(p->tag))
                 return false;
-            cv_clock_sleep(CV_NS_PER_MS); /* it is just coming to life */
+            if (!cv_member_is_dead(p->tag, 0))
+                cv_clock_sleep(CV_NS_PER_MS); /* it is just coming to life */
             break;
         default:
-            cv_store_relaxed(&p->pid, cv_load_acquire(&m->pid));
+            if (!cv_load_acquire(&p->pid))
+                cv_store_relaxed(&p->pid, cv_load_acquire(&m->pid));
             return true;
         }
     }
@@ -163,7 +172,6 @@ static bool was_started(covey_process *p)
 int cv_server_start(covey_process *p)
 {
     uint64_t server = 0;
-    int pidfd = -1;
     int r = request(p, &server);
 
     if (r != 0)
@@ -172,12 +180,14 @@ int cv_server_start(covey_process *p)
         return cv_fail(COVEY_EDIED, "the fork server died before it had started the process");
     if (p->failure)
         return cv_fail(p->failure, "%s", p->message);
-    (void)cv_pid_open((pid_t)p->pid, &pidfd);
-    if (pidfd >= 0 && cv_load_acquire(&p->ended)) { /* perhaps another process has that pid now */
-        (void)close(pidfd);
-        pidfd = -1;
+    cv_store_release(&p->started, 1);
+    if (cv_load_relaxed(&p->detached)) {
+        __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+        return 0;
     }
-    p->pidfd = pidfd;
+    (void)cv_pid_open((pid_t)p->pid, &p->pidfd);
+    if (cv_process_has_ended(p) || cv_member_is_dead(p->tag, 0))
+        cv_descriptor_close(&p->pidfd); /* perhaps another process has that pid now */
     return 0;
 }
 
@@ -207,6 +217,7 @@ static void answer(uint64_t tag, pid_t pid)
         return;
     cv_alarm_set(&p->alarm);
     if (pid > 0) {
+        cv_member_hand_over(tag, pid);
         cv_store_relaxed(&p->pid, (uint32_t)pid);
     } else {
         (void)snprintf(p->message, sizeof p->message, "%s", covey_error());
@@ -225,12 +236,7 @@ static void reap_child(size_t i)
 
     if (cv_pid_reap(c.pid, -1, true, &status) != 1)
         return;
-    /* The requester may be dead, and the slot somebody else's by now. */
-    if (cv_load_acquire(&p->tag) == c.tag) {
-        cv_process_set_ended(p, CV_ENDED, status);
-        if (p->detached)
-            cv_member_forget(c.tag);
-    }
+    cv_process_set_ended(p, c.tag, CV_ENDED, status);
     (void)cv_pid_reap(c.pid, -1, false, &status);
     server.list[i] = server.list[--server.count];
 }

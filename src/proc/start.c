@@ -81,7 +81,7 @@ __attribute__((noreturn)) static void fail_to_start(covey_process *p)
  */
 static void end_with_parent(const covey_process *parent, enum watch_parent watch)
 {
-    int pidfd = -1;
+    struct cv_descriptor pidfd;
 
     if (watch == WATCH_KERNEL) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
@@ -92,7 +92,7 @@ static void end_with_parent(const covey_process *parent, enum watch_parent watch
     (void)cv_pid_open((pid_t)parent->pid, &pidfd); /* without a descriptor, the thread polls */
     if (cv_member_is_dead(parent->tag, 0))
         _exit(EXIT_NO_START);
-    if (cv_thread_end_with(pidfd, (pid_t)parent->pid) != 0)
+    if (cv_thread_end_with(pidfd.fd, (pid_t)parent->pid) != 0)
         fail_to_start(cv_process_record(cv_self->tag));
 }
 
@@ -133,15 +133,18 @@ static void *copy_argument(covey_process *p, const void *argument, size_t size)
     return memcpy(copy, argument, size);
 }
 
-static void note_exit(covey_process *p, int code)
+/* Unless the function has left the family. */
+static void note_exit(covey_process *p, uint64_t tag, int code)
 {
-    cv_store_release(&p->own_exit, CV_RETURNED | (unsigned)(code & 0xff));
+    if (cv_self->tag == tag)
+        cv_store_release(&p->own_exit, CV_RETURNED | (unsigned)(code & 0xff));
 }
 
 /* Of a child that shares its image with the process that has forked it. */
 __attribute__((noreturn)) static void run_and_exit(
     covey_process *p, const struct covey_process_options *options)
 {
+    uint64_t tag = p->tag;
     int code = options->function((void *)(uintptr_t)options->argument);
 
     /* Not fflush(NULL): other streams may hold what the parent had not yet written when it forked.
@@ -150,7 +153,7 @@ __attribute__((noreturn)) static void run_and_exit(
         (void)fflush(stdout);
     if (__fpending(stderr))
         (void)fflush(stderr);
-    note_exit(p, code);
+    note_exit(p, tag, code);
     _exit(code & 0xff);
 }
 
@@ -169,7 +172,7 @@ __attribute__((noreturn)) static void be_forked(
 /* Better to find out before there is a child. */
 static int check_descriptor(void)
 {
-    int fd = fcntl(cv_arena.memory.fd, F_DUPFD_CLOEXEC, 0);
+    int fd = fcntl(cv_arena.memory.file.fd, F_DUPFD_CLOEXEC, 0);
 
     if (fd < 0 && (errno == EMFILE || errno == ENFILE))
         return cv_fail_errno("no descriptor for a process");
@@ -181,20 +184,6 @@ static int check_descriptor(void)
 static enum watch_parent watch_of_this_thread(void)
 {
     return (pid_t)syscall(SYS_gettid) == getpid() ? WATCH_KERNEL : WATCH_THREAD;
-}
-
-static void set_started(covey_process *p, pid_t pid)
-{
-    int pidfd = -1;
-
-    (void)cv_pid_open(pid, &pidfd);
-    p->pidfd = pidfd;
-    cv_store_relaxed(&p->pid, (uint32_t)pid);
-    cv_process_name(p, pid);
-    cv_store_release(&p->reaper, cv_self->tag);
-    cv_store_release(&p->started, 1);
-    if (p->detached)
-        __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
 }
 
 /* As fork(); the child is a member already. */
@@ -211,7 +200,7 @@ static pid_t fork_member(covey_process *p)
     if (pid < 0)
         return cv_fail_errno("cannot fork");
     if (pid > 0)
-        set_started(p, pid);
+        cv_process_set_started(p, pid);
     return pid;
 }
 
@@ -255,7 +244,7 @@ int cv_start_image(covey_process *p, int socket)
     char flags[24] = "";
     char name[] = CHILD_FLAG;
     char *argv[] = {(char *)(uintptr_t)program, name, what, NULL};
-    int fds[2] = {memory->fd, socket};
+    int fds[2] = {memory->file.fd, socket};
     pid_t pid;
     int r = check_descriptor();
 
@@ -268,11 +257,11 @@ int cv_start_image(covey_process *p, int socket)
         r = cv_memory_check(memory);
     if (r != 0)
         return r;
-    (void)snprintf(what, sizeof what, "%d:%" PRIxPTR ":%zx:%" PRIx64 ":%d:%s", memory->fd,
+    (void)snprintf(what, sizeof what, "%d:%" PRIxPTR ":%zx:%" PRIx64 ":%d:%s", memory->file.fd,
         (uintptr_t)memory->base, memory->size, p->tag, IMAGE_TRIES, flags);
     r = cv_spawn_self(argv, fds, socket >= 0 ? 2 : 1, &pid);
     if (r == 0)
-        set_started(p, pid);
+        cv_process_set_started(p, pid);
     return r;
 }
 
@@ -325,6 +314,8 @@ static void tell_failure(int fd, uint64_t tag)
         return;
     offset = (off_t)(family.members_offset + cv_tag_slot(tag) * sizeof(struct cv_member) +
                      offsetof(struct cv_member, room));
+    if (pread(fd, &p, sizeof p, offset) != (ssize_t)sizeof p || p.tag != tag)
+        return; /* the parent is dead, and the slot is another's */
     (void)snprintf(p.message, sizeof p.message, "%s", covey_error());
     p.failure = covey_error_code();
     if (pwrite(fd, p.message, sizeof p.message, offset + (off_t)offsetof(covey_process, message)) >
@@ -379,7 +370,7 @@ __attribute__((noreturn)) static void be_image(char **argv)
         cv_server_main((int)strtol(flags + 1, NULL, 10));
     take_arguments(p, &options);
     code = options.function((void *)(uintptr_t)options.argument);
-    note_exit(p, code);
+    note_exit(p, tag, code);
     exit(code & 0xff);
 }
 

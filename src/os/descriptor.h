@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * covey's own descriptors, among those of the program.
+ *
+ * The program may close them (daemons close all that they do not know) and open something else
+ * under the same number. So each is kept with the device and inode of its file, and used only where
+ * these are still the same. (All pidfds have one inode before Linux 6.9.) None is ever 0, 1 or 2,
+ * which the program may believe closed.
+ */
+#ifndef CV_DESCRIPTOR_H
+#define CV_DESCRIPTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct cv_descriptor {
+    int32_t fd; /* -1: none */
+    uint32_t unused;
+    uint64_t device;
+    uint64_t inode;
+};
+
+#define CV_NO_DESCRIPTOR ((struct cv_descriptor){.fd = -1})
+
+/* Takes @fd over, close-on-exec as it is, under another number if it is 0, 1 or 2. 0 or a code, with
+ * @fd closed. */
+int cv_descriptor_take(struct cv_descriptor *descriptor, int fd);
+
+/* Is it open, and still the same file? */
+bool cv_descriptor_is_ours(const struct cv_descriptor *descriptor);
+
+/* Closes it, if it is ours, and makes it none. */
+void cv_descriptor_close(struct cv_descriptor *descriptor);
+
+#endif
