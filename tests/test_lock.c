@@ -176,6 +176,19 @@ TEST(the_death_of_a_holder_is_reported_once)
     end(s);
 }
 
+TEST(a_try_finds_out_that_the_holder_is_dead)
+{
+    struct shared *s = make();
+    pid_t holder = start_holder(s);
+
+    check_int(covey_lock_acquire(&s->lock, 0), ==, COVEY_ETIMEDOUT);
+    check_int(kill(holder, SIGKILL), ==, 0);
+    test_reap(holder, SIGKILL);
+    check_int(covey_lock_acquire(&s->lock, 0), ==, COVEY_EOWNERDEAD);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    end(s);
+}
+
 TEST(sleepers_learn_of_the_holders_death_at_once)
 {
     struct shared *s = make();

@@ -553,6 +553,117 @@ static void *submit_from_thread(void *argument)
     return NULL;
 }
 
+static int sleep_400_ms(const void *argument, void *result)
+{
+    (void)argument;
+    (void)result;
+    test_sleep_ms(400);
+    return 0;
+}
+
+static int touch(const void *argument, void *result)
+{
+    (void)argument;
+    (void)result;
+    return 0;
+}
+
+TEST(futures_freed_behind_a_long_task_take_no_more_memory, .deadline_s = 60)
+{
+    covey_pool *pool = open_pool(2, COVEY_FORK);
+    struct covey_stats stats = {.size = sizeof stats};
+    char argument[4000] = {0};
+    covey_future *slow;
+    covey_future *future;
+    size_t most = 0;
+
+    check_int(covey_pool_submit(pool, &slow, sleep_400_ms), ==, 0);
+    for (int i = 0; i < 5000 && !covey_future_is_ready(slow); i++) {
+        check_int(covey_pool_submit(pool, &future, touch, COVEY_ARGUMENT(argument)), ==, 0);
+        check_int(covey_future_free(future), ==, 0);
+        if (i % 50 == 0) { /* a backlog that is worked off, but never empty */
+            check_int(covey_pool_submit(pool, &future, touch, COVEY_ARGUMENT(argument)), ==, 0);
+            check_int(covey_future_get(future, NULL, COVEY_FOREVER), ==, 0);
+            check_int(covey_future_free(future), ==, 0);
+            check_int(covey_stats(&stats), ==, 0);
+            most = stats.blocks > most ? stats.blocks : most;
+        }
+    }
+    check_int(most, <, 500);
+    check_int(covey_pool_free(pool), ==, 0);
+}
+
+static int call_exec(const void *argument, void *result)
+{
+    (void)argument;
+    (void)result;
+    (void)execlp("sleep", "sleep", "30", NULL);
+    return 1;
+}
+
+TEST(a_task_that_calls_exec_has_lost_its_worker)
+{
+    covey_pool *pool = open_pool(1, COVEY_FORK);
+    covey_future *future;
+    double start = test_now_s();
+    int n = 3;
+
+    check_int(covey_pool_submit(pool, &future, call_exec), ==, 0);
+    check_int(covey_future_get(future, NULL, COVEY_FOREVER), ==, COVEY_EDIED);
+    check_int(covey_pool_map(pool, square, &n, &n, 1), ==, 0);
+    check(test_now_s() - start < 10);
+    check_int(covey_pool_free(pool), ==, 0);
+}
+
+TEST(a_future_is_freed_once)
+{
+    covey_pool *pool = open_pool(1, COVEY_FORK);
+    covey_future *slow;
+
+    check_int(covey_pool_submit(pool, &slow, sleep_400_ms), ==, 0);
+    check_int(covey_future_free(slow), ==, 0);
+    check_fails(covey_future_free(slow), COVEY_EINVAL, "was freed");
+    check_fails(covey_future_get(slow, NULL, 0), COVEY_EINVAL, "was freed");
+    check_int(covey_pool_free(pool), ==, 0);
+}
+
+TEST(killing_idle_workers_does_not_break_a_pool, .deadline_s = 60)
+{
+    covey_pool *pool = open_pool(4, COVEY_FORK);
+    covey_process *workers[4];
+    covey_future *slow;
+    double end = test_now_s() + 5;
+    int kills = 0;
+    int n = 3;
+
+    check_int(covey_pool_map(pool, square, &n, &n, 1), ==, 0);
+    while (kills < 16 && test_now_s() < end) {
+        check_int(covey_active_children(workers, 4), <=, 4);
+        test_sleep_ms(120); /* it has lived for a while */
+        check_int(covey_process_kill(workers[kills % 4]), ==, 0);
+        kills++;
+        check_int(covey_pool_submit(pool, &slow, sleep_400_ms, .timeout_s = 5), ==, 0);
+        check_int(covey_future_free(slow), ==, 0);
+    }
+    n = 3;
+    check_int(covey_pool_map(pool, square, &n, &n, 1), ==, 0);
+    check_int(n, ==, 9);
+    check_int(covey_pool_free(pool), ==, 0);
+}
+
+TEST(a_deadline_that_cannot_be_set_fails_the_task)
+{
+    struct rlimit none = {0, 0};
+    covey_future *future;
+    covey_pool *pool;
+
+    check_int(setrlimit(RLIMIT_SIGPENDING, &none), ==, 0);
+    pool = open_pool(1, COVEY_FORK);
+    check_int(covey_pool_submit(pool, &future, sleep_400_ms, .timeout_s = 0.1), ==, 0);
+    check_fails(covey_future_get(future, NULL, COVEY_FOREVER), COVEY_ELIMIT, "could not be run");
+    check_int(covey_pool_free(pool), ==, 0);
+}
+
 TEST(several_threads_may_use_one_pool, .deadline_s = 120)
 {
     covey_pool *pool = open_pool(2, COVEY_FORK);

@@ -341,6 +341,127 @@ static pid_t start_producer(covey_queue *q, int id, int first)
     return pid;
 }
 
+static void put_in_a_child(covey_queue *q, size_t size, int *done)
+{
+    static char item[4000];
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        check_int(covey_queue_put(q, item, size, COVEY_FOREVER), ==, 0);
+        (void)__atomic_fetch_add(done, 1, __ATOMIC_SEQ_CST);
+        _exit(0);
+    }
+    check(pid > 0);
+}
+
+static void reap_children(int n)
+{
+    int status;
+
+    while (n-- > 0) {
+        check(waitpid(-1, &status, 0) > 0);
+        check_int(status, ==, 0);
+    }
+}
+
+TEST(a_large_item_makes_room_for_several_small_ones)
+{
+    int *done = covey_calloc(1, sizeof *done);
+    static char item[4000];
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .bytes = 8192), ==, 0);
+    check_int(covey_queue_put(q, item, 4000, 0), ==, 0);
+    check_int(covey_queue_put(q, item, 4000, 0), ==, 0);
+    for (int i = 0; i < 3; i++)
+        put_in_a_child(q, 1000, done);
+    test_sleep_ms(200);
+    check_int(*done, ==, 0);
+    check_int(covey_queue_get(q, item, sizeof item, NULL, 0), ==, 0);
+    reap_children(3);
+    check_int(*done, ==, 3);
+    check_int(covey_queue_free(q), ==, 0);
+    check_int(covey_free(done), ==, 0);
+}
+
+TEST(a_large_item_that_does_not_fit_keeps_no_small_one_waiting)
+{
+    int *done = covey_calloc(1, sizeof *done);
+    static char item[4000];
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .bytes = 8192), ==, 0);
+    for (int i = 0; i < 7; i++)
+        check_int(covey_queue_put(q, item, 1000, 0), ==, 0);
+    check_int(covey_queue_put(q, item, 900, 0), ==, 0);
+    put_in_a_child(q, 4000, done);
+    test_sleep_ms(100);
+    put_in_a_child(q, 4000, done);
+    test_sleep_ms(100);
+    put_in_a_child(q, 900, done);
+    test_sleep_ms(100);
+    check_int(covey_queue_get(q, item, sizeof item, NULL, 0), ==, 0);
+    reap_children(1); /* the small one */
+    check_int(*done, ==, 1);
+    while (covey_queue_get(q, item, sizeof item, NULL, 0.5) == 0) {
+    }
+    reap_children(2);
+    check_int(covey_queue_free(q), ==, 0);
+    check_int(covey_free(done), ==, 0);
+}
+
+TEST(who_has_no_room_for_the_item_wakes_another)
+{
+    covey_queue *q;
+    char item[100] = {0};
+
+    check_int(covey_queue_open(&q), ==, 0);
+    for (int small = 1; small >= 0; small--) { /* the first to sleep is the first to be woken */
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            check_int(covey_queue_get(q, item, small ? 1 : sizeof item, NULL, COVEY_FOREVER), ==,
+                small ? COVEY_ETOOBIG : 0);
+            _exit(0);
+        }
+        test_sleep_ms(100);
+    }
+    check_int(covey_queue_put(q, item, sizeof item, 0), ==, 0);
+    reap_children(2);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(timeouts_hold_though_a_member_is_stopped_in_the_middle, .deadline_s = 60)
+{
+    static char item[3000];
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .bytes = 8192), ==, 0);
+    for (int round = 0; round < 30; round++) {
+        double start;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            for (;;) {
+                check_int(covey_queue_put(q, item, sizeof item, COVEY_FOREVER), ==, 0);
+                check_int(covey_queue_get(q, item, sizeof item, NULL, COVEY_FOREVER), ==, 0);
+            }
+        }
+        test_sleep_ms(5 + round % 7);
+        check_int(kill(pid, SIGSTOP), ==, 0);
+        test_sleep_ms(1);
+        start = test_now_s();
+        (void)covey_queue_put(q, item, 1, 0.1);
+        (void)covey_queue_get(q, item, sizeof item, NULL, 0.1);
+        check(test_now_s() - start < 5);
+        check_int(kill(pid, SIGKILL), ==, 0);
+        test_reap(pid, SIGKILL);
+        while (covey_queue_get(q, item, sizeof item, NULL, 0) == 0) {
+        }
+    }
+    check_int(covey_queue_free(q), ==, 0);
+}
+
 TEST(killed_producers_break_nothing, .deadline_s = 120)
 {
     covey_queue *q;

@@ -8,6 +8,10 @@
  * A process that is killed while it uses the queue takes nothing with it but an item that it had
  * not finished putting; an item that it was about to get stays. Nobody else is held up.
  *
+ * A process that is *stopped* (SIGSTOP, a debugger) in the middle of putting holds up the others who
+ * put, and one in the middle of getting those who get, until it goes on or is killed. Timeouts of
+ * put and get hold even then, if they are longer than 50 ms; shorter ones, and 0, become 50 ms.
+ *
  * All functions may be called by any thread of any member, at the same time.
  */
 #ifndef COVEY_QUEUE_H

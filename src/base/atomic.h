@@ -5,7 +5,9 @@
  * Words are plain fixed-width integers and every access to a shared one goes through these names,
  * so that the memory order stands where the access is. The names say what the *other* side may
  * conclude: whoever sees a value stored with _release sees all that was written before it, if it
- * loads with _acquire. Exchanges and compare-exchanges are full barriers.
+ * loads with _acquire. Of all operations of sequential order (_seq, exchanges, compare-exchanges,
+ * fetch_...) there is one order for all; but an exchange is no barrier to a relaxed load behind it:
+ * "store here, then look there" needs the order on both.
  */
 #ifndef CV_ATOMIC_H
 #define CV_ATOMIC_H
@@ -26,7 +28,7 @@
 #define cv_add_relaxed(p, v)   ((void)__atomic_fetch_add((p), (v), __ATOMIC_RELAXED))
 #define cv_fence()             __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
-/* Full barrier; on failure *expected holds what was there. */
+/* On failure *expected holds what was there. */
 #define cv_cas(p, expected, desired)                                                               \
     __atomic_compare_exchange_n(                                                                   \
         (p), (expected), (desired), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)

@@ -161,11 +161,23 @@ static void mend_put(covey_queue *q)
     }
 }
 
+/* 0, COVEY_ETIMEDOUT or COVEY_EINTR, as cv_lock_enter(). */
+static int enter_put_until(covey_queue *q, uint64_t deadline_ns)
+{
+    int r;
+
+    cv_alarm_set(&q->bell.alarm);
+    r = cv_lock_enter(&q->put.lock, &q->bell.alarm, deadline_ns);
+    if (r == COVEY_EOWNERDEAD) {
+        mend_put(q);
+        r = 0;
+    }
+    return r;
+}
+
 static void enter_put(covey_queue *q)
 {
-    cv_alarm_set(&q->bell.alarm);
-    if (cv_lock_enter(&q->put.lock, &q->bell.alarm) == COVEY_EOWNERDEAD)
-        mend_put(q);
+    (void)enter_put_until(q, CV_FOREVER);
 }
 
 static bool is_closed(covey_queue *q)
@@ -243,8 +255,14 @@ static int wait_for_room(covey_queue *q, struct cv_wait *wait, uint64_t head, ui
     return cv_wait_sleep(wait, &q->bell.alarm, words, 3, NULL, 0);
 }
 
+/*
+ * One wake comes with each item that is taken, but what that leaves may be room for several small
+ * items, or not enough for the one that the woken producer has. So who was woken wakes the next one,
+ * when it has put its item or when it finds that something was taken and there is still no room.
+ */
 static int put(covey_queue *q, const void *item, size_t size, struct cv_wait *wait)
 {
+    uint64_t head_before = 0;
     int r = 0;
 
     for (;;) {
@@ -252,22 +270,27 @@ static int put(covey_queue *q, const void *item, size_t size, struct cv_wait *wa
         bool done = false;
         uint64_t head;
         uint64_t tail;
+        int entered = enter_put_until(q, wait->deadline_ns);
 
-        enter_put(q);
+        if (entered != 0)
+            return entered;
         head = cv_load_acquire(&q->get.head);
         tail = q->put.tail;
         closed = is_closed(q);
         if (!closed)
             done = append(q, item, size);
-        cv_lock_exit(&q->put.lock); /* a full barrier between the commit and the bell */
-        if (done) {
+        cv_lock_exit(&q->put.lock); /* between the commit and the bell */
+        if (done)
             cv_bell_ring(&q->bell.items, 1);
+        if (wait->alarm && (done || head != head_before))
+            cv_bell_ring(&q->bell.room, 1);
+        if (done)
             return 0;
-        }
         if (closed)
             return COVEY_ECLOSED;
         if (r < 0)
             return r;
+        head_before = head;
         r = wait_for_room(q, wait, head, tail);
     }
 }
@@ -336,13 +359,16 @@ static int get(covey_queue *q, struct taking *t, struct cv_wait *wait)
                 return r;
             r = wait_for_item(q, wait, words);
         } else {
-            int taken;
+            int taken = cv_lock_enter(&q->get.lock, &q->bell.alarm, wait->deadline_ns);
 
-            (void)cv_lock_enter(&q->get.lock, &q->bell.alarm); /* a death leaves nothing to mend */
+            if (taken != 0 && taken != COVEY_EOWNERDEAD) /* a death leaves nothing to mend */
+                return taken;
             taken = take(q, t);
-            cv_lock_exit(&q->get.lock); /* a full barrier between the commit and the bell */
+            cv_lock_exit(&q->get.lock); /* between the commit and the bell */
             if (taken == 0)
                 cv_bell_ring(&q->bell.room, 1);
+            if (taken == COVEY_ETOOBIG) /* the wake was for somebody with more room */
+                cv_bell_ring(&q->bell.items, 1);
             if (taken != COVEY_EEMPTY)
                 return taken;
         }

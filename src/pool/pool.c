@@ -12,8 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define EARLY_NS (100 * (uint64_t)CV_NS_PER_MS)
+
 enum {
-    DEATHS_IDLE_PER_WORKER = 3
+    DEATHS_EARLY_PER_WORKER = 3, /* in a row; then no more are started */
+    ABANDONED_LOOKS = 4,
 };
 
 int cv_pool_check(const covey_pool *pool)
@@ -167,6 +170,7 @@ struct covey_future *cv_pool_new_entry(covey_pool *pool)
     entry->outcome = (struct covey_outcome){0};
     entry->outcomes = NULL;
     entry->has_block = 0;
+    entry->is_abandoned = 0;
     return entry;
 }
 
@@ -256,22 +260,28 @@ static bool is_done(const struct covey_future *entry)
 
 void cv_pool_free_entry(struct covey_future *entry)
 {
-    if (is_done(entry))
+    if (is_done(entry)) {
         free_done_entry(entry);
-    else
+    } else {
+        entry->is_abandoned = 1;
         (void)cv_pointers_add(&entry->pool->private->abandoned, entry);
+    }
 }
 
 void cv_pool_free_abandoned(covey_pool *pool)
 {
-    struct cv_pointers *p = &pool->private->abandoned;
+    struct cv_pool_own *own = pool->private;
+    struct cv_pointers *p = &own->abandoned;
 
-    /* Mostly in order: so only the oldest is looked at, or the youngest. */
-    while (p->count > 0 && is_done(p->list[p->count - 1]))
-        free_done_entry(p->list[--p->count]);
-    while (p->count > 0 && is_done(p->list[0])) {
-        free_done_entry(p->list[0]);
-        p->list[0] = p->list[--p->count];
+    /* More of them in a call than are added between two, so they do not pile up. */
+    for (int i = 0; i < ABANDONED_LOOKS && p->count > 0; i++) {
+        size_t at = own->abandoned_next < p->count ? own->abandoned_next : 0;
+
+        own->abandoned_next = at + 1;
+        if (is_done(p->list[at])) {
+            free_done_entry(p->list[at]);
+            p->list[at] = p->list[--p->count];
+        }
     }
 }
 
@@ -285,10 +295,12 @@ static int start_worker(covey_pool *pool, uint32_t i)
     char name[COVEY_NAME_MAX + 1];
     int r;
 
-    (void)snprintf(name, sizeof name, "%.50s-%u", own->name, i);
+    (void)snprintf(name, sizeof name, "%.55s-%u", own->name, i);
     cv_store_relaxed(&w->current, NULL);
     cv_store_relaxed(&w->started_ns, 0);
     cv_store_relaxed(&w->claims, 0);
+    cv_store_relaxed(&w->looked, 0);
+    own->begun_ns[i] = cv_clock_now();
     cv_store_relaxed(&w->incarnation, argument.incarnation);
     r = covey_process_start(&own->process[i], cv_worker_main, COVEY_ARGUMENT(argument),
         .name = name, .method = own->method, .daemon = true);
@@ -356,14 +368,21 @@ static void break_pool(covey_pool *pool, int code, const char *why)
     (void)snprintf(own->message, sizeof own->message, "%.200s", why);
 }
 
-static void count_idle_death(covey_pool *pool, uint32_t i, pid_t pid, int exit_code)
+/*
+ * A worker that dies before it has looked for tasks, or at once after that, is perhaps one that can
+ * never live: so there is an end to replacing such ones.
+ */
+static void count_early_death(covey_pool *pool, uint32_t i, pid_t pid, int exit_code)
 {
     struct cv_pool_own *own = pool->private;
+    const struct cv_worker *w = &pool->worker[i];
+    bool early = !cv_load_relaxed(&w->claims) &&
+                 (!cv_load_relaxed(&w->looked) || cv_clock_now() - own->begun_ns[i] < EARLY_NS);
     char how[64];
     char why[160];
 
-    own->deaths_idle = cv_load_relaxed(&pool->worker[i].claims) ? 0 : own->deaths_idle + 1;
-    if (own->deaths_idle < DEATHS_IDLE_PER_WORKER * pool->workers)
+    own->deaths_early = early ? own->deaths_early + 1 : 0;
+    if (own->deaths_early < DEATHS_EARLY_PER_WORKER * pool->workers)
         return;
     describe_end(how, sizeof how, pid, exit_code);
     (void)snprintf(why, sizeof why, "workers die before they take a task, the last one %s", how);
@@ -378,13 +397,15 @@ static void replace_worker(covey_pool *pool, uint32_t i)
     pid_t pid = (pid_t)p->pid;
     int exit_code = 0;
 
-    (void)covey_process_join(p, COVEY_FOREVER); /* it is dead; this takes the zombie */
+    /* It is dead, or another program by exec; this takes the zombie. */
+    (void)covey_process_kill(p);
+    (void)covey_process_join(p, COVEY_FOREVER);
     (void)covey_process_exit_code(p, &exit_code);
     if (p->failure)
         break_pool(pool, p->failure, p->message);
     fail_lost_task(pool, i, pid, exit_code);
     if (phase == CV_POOL_OPEN)
-        count_idle_death(pool, i, pid, exit_code);
+        count_early_death(pool, i, pid, exit_code);
     (void)covey_process_close(p);
     own->process[i] = NULL;
     if (phase == CV_POOL_TERMINATED || own->broken || (phase == CV_POOL_CLOSED && !has_ready(pool)))
@@ -428,6 +449,13 @@ static unsigned living(covey_pool *pool, uint64_t *tags)
     return n;
 }
 
+bool cv_pool_has_workers(covey_pool *pool)
+{
+    uint64_t tags[CV_WORKERS_MAX];
+
+    return living(pool, tags) > 0;
+}
+
 /* Looks after the workers before a sleep; the code of what is broken, or 0. */
 static int tend_and_list(covey_pool *pool, uint64_t *tags, unsigned *n)
 {
@@ -462,7 +490,7 @@ int cv_pool_await(struct covey_future *entry, struct cv_wait *wait)
         if (cv_wait_spin(wait, word.word, (uint32_t)state))
             continue;
         broken = tend_and_list(entry->pool, tags, &n);
-        if (broken != 0 && !is_done(entry))
+        if (broken != 0 && n == 0 && !is_done(entry))
             return broken;
         if (wait->deadline_ns != 0 && !(state & CV_ENTRY_SLEEPER) &&
             !cv_cas64(&entry->state, state, state | CV_ENTRY_SLEEPER))
@@ -497,6 +525,7 @@ static void free_own(struct cv_pool_own *own)
     free(own->abandoned.list);
     free(own->blocks.list);
     free(own->process);
+    free(own->begun_ns);
     free(own);
 }
 
@@ -504,9 +533,15 @@ static struct cv_pool_own *make_own(const struct covey_pool_options *o)
 {
     struct cv_pool_own *own = calloc(1, sizeof *own);
 
-    if (own)
+    if (own) {
         own->process = calloc(o->workers, sizeof(covey_process *));
-    if (!own || !own->process) {
+        own->begun_ns = calloc(o->workers, sizeof *own->begun_ns);
+    }
+    if (!own || !own->process || !own->begun_ns) {
+        if (own) {
+            free(own->process);
+            free(own->begun_ns);
+        }
         free(own);
         (void)cv_fail(COVEY_ENOMEM, "no memory for a pool of %u workers", o->workers);
         return NULL;

@@ -100,7 +100,8 @@ struct covey_future {
     struct covey_outcome *outcomes; /* of the items, in the arena; NULL: not wanted */
     struct covey_outcome outcome;   /* of the first item that failed, */
     uint32_t failed;                /* which is this one; only if outcome.code is not 0 */
-    uint32_t has_block;             /* 1: @block is to be freed with the entry */
+    uint16_t has_block;             /* 1: @block is to be freed with the entry */
+    uint16_t is_abandoned;          /* 1: the future was freed before it was DONE; the owner's */
     union {
         char *block;                 /* result and argument, if they do not fit here: */
         char bytes[CV_INLINE_BYTES]; /* result and argument */
@@ -124,7 +125,8 @@ struct cv_worker {
     uint32_t claims;      /* entries that this incarnation has taken; written by the worker */
     struct covey_future *current; /* the entry that it has taken, or was about to; by the worker */
     uint64_t started_ns;          /* when the item that is running was begun, if it has a timeout */
-    uint64_t unused[4];
+    uint64_t looked;              /* 1: it has come as far as looking for tasks; by the worker */
+    uint64_t unused[3];
 };
 
 _Static_assert(sizeof(struct cv_worker) == CV_LINE, "each worker has its own cache line");
@@ -214,8 +216,10 @@ struct cv_pool_own {
     struct cv_pointers blocks;    /* to be freed with the pool: old directories, orphaned arrays */
     covey_process **process; /* of each worker; NULL: it has ended, and there will be no other */
     uint32_t tended;         /* which worker to look at next */
-    unsigned deaths_idle;    /* workers that died one after the other without having taken a task */
-    int broken;              /* the code of what keeps workers from being started, or 0 */
+    uint64_t *begun_ns;      /* when each worker was started */
+    unsigned deaths_early;   /* workers that died one after the other soon after their start */
+    size_t abandoned_next;   /* which of the abandoned to look at next */
+    int broken; /* the code of what keeps workers from being started, or 0; those that live go on */
     char message[CV_MESSAGE_BYTES];
 };
 
@@ -224,6 +228,9 @@ void cv_pool_tend(covey_pool *pool);
 
 /* The same for one worker, a different one each time. */
 void cv_pool_tend_next(covey_pool *pool);
+
+/* For the owner, with the lock held: does any worker live, or may it yet? */
+bool cv_pool_has_workers(covey_pool *pool);
 
 /* For the owner: 0, or COVEY_EINVAL, COVEY_ENOTOWNER. */
 int cv_pool_check(const covey_pool *pool);

@@ -31,7 +31,7 @@ static void unlock(covey_pool *pool)
 /* With the lock held: may tasks be submitted? */
 static int check_open(covey_pool *pool)
 {
-    if (pool->private->broken)
+    if (pool->private->broken && !cv_pool_has_workers(pool))
         return cv_fail(pool->private->broken, "the pool is broken: %s", pool->private->message);
     return pool->give.phase == CV_POOL_OPEN ? 0 : cv_fail(COVEY_ECLOSED, "the pool is closed");
 }
@@ -146,7 +146,7 @@ static int check(struct covey_future *f)
     if (r != 0)
         return r;
     phase = cv_entry_phase(cv_load_acquire(&f->state));
-    if (phase == CV_ENTRY_EMPTY || phase == CV_ENTRY_FREED)
+    if (phase == CV_ENTRY_EMPTY || phase == CV_ENTRY_FREED || f->is_abandoned)
         return cv_fail(COVEY_EINVAL, "future %p was freed", (void *)f);
     return 0;
 }
@@ -169,7 +169,8 @@ static int fail_with(const struct covey_outcome *outcome, const char *what)
                    : cv_fail(COVEY_EDIED, "%s died with its worker (pid %d), which exited with %d",
                          what, (int)outcome->pid, outcome->exit_code);
     default:
-        return outcome->code ? cv_fail(outcome->code, "%s cannot be called in the worker", what)
+        return outcome->code ? cv_fail(outcome->code, "%s could not be run by a worker (%s)", what,
+                                   covey_strerror(outcome->code))
                              : 0;
     }
 }

@@ -72,7 +72,11 @@ static void run_item(struct cv_worker *w, struct covey_future *entry, covey_task
     cv_store_seq(&entry->progress, i);
     if (entry->timeout_ns) {
         cv_store_seq(&w->started_ns, cv_clock_now());
-        (void)cv_timer_kill_after(entry->timeout_ns);
+        outcome.code = cv_timer_kill_after(entry->timeout_ns);
+        if (outcome.code != 0) { /* better not at all than without its deadline */
+            cv_entry_note(entry, i, &outcome);
+            return;
+        }
     }
     outcome.value =
         task(entry->argument ? entry->argument + (size_t)i * entry->argument_size : NULL,
@@ -123,6 +127,7 @@ int cv_worker_main(void *argument)
     covey_pool *pool = me->pool;
     struct cv_wait wait = {.deadline_ns = CV_FOREVER};
 
+    cv_store_release(&pool->worker[me->index].looked, 1);
     for (;;) {
         uint32_t published = cv_load_acquire(&pool->give.published);
         bool closed = cv_load_acquire(&pool->give.phase) != CV_POOL_OPEN;

@@ -8,14 +8,6 @@ enum {
     MAGIC = 0x6b636f6c
 }; /* "lock" */
 
-static int fail_owner_dead(uint64_t owner)
-{
-    pid_t pid = cv_member_pid(owner);
-
-    (void)cv_member_bury(owner);
-    return cv_fail(COVEY_EOWNERDEAD, "the process that held the lock (pid %d) has died", (int)pid);
-}
-
 int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
 {
     uint64_t mine = cv_self->tag;
@@ -29,7 +21,8 @@ int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
         if (!owner || cv_member_is_past(owner)) {
             if (!cv_cas64(word, now, mine | (now & CV_LOCK_SLEEPERS)))
                 continue;
-            return owner ? fail_owner_dead(owner) : 0;
+            wait->dead_owner = owner;
+            return owner ? COVEY_EOWNERDEAD : 0;
         }
         if (r < 0) /* only now, for the wake of the lock's release may have been for this thread */
             return r;
@@ -43,14 +36,15 @@ int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
     }
 }
 
-int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm)
+int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm, uint64_t deadline_ns)
 {
-    struct cv_wait wait = {.deadline_ns = CV_FOREVER};
+    uint64_t patience_ns = cv_clock_now() + CV_LOCK_PATIENCE_NS;
+    struct cv_wait wait = {.deadline_ns = deadline_ns > patience_ns ? deadline_ns : patience_ns};
     int r;
 
     do {
         r = cv_lock_take_slowly(word, alarm, &wait);
-    } while (r == COVEY_EINTR);
+    } while (r == COVEY_EINTR && deadline_ns == CV_FOREVER);
     wait.alarm = NULL; /* it stays pending for the operation that this lock is part of */
     cv_wait_end(&wait);
     return r;
@@ -87,6 +81,7 @@ int covey_lock_init(covey_lock *lock)
 int covey_lock_acquire(covey_lock *lock, double timeout_s)
 {
     struct cv_wait wait;
+    pid_t pid;
     int r = check(lock);
 
     if (r != 0)
@@ -98,6 +93,11 @@ int covey_lock_acquire(covey_lock *lock, double timeout_s)
         return r;
     r = cv_lock_take_slowly(&lock->word_, &lock->alarm_, &wait);
     cv_wait_end(&wait);
+    if (r == COVEY_EOWNERDEAD) {
+        pid = cv_member_pid(wait.dead_owner);
+        (void)cv_member_bury(wait.dead_owner);
+        return cv_fail(r, "the process that held the lock (pid %d) has died", (int)pid);
+    }
     if (r == COVEY_ETIMEDOUT)
         return cv_fail(r, "the lock is held by pid %d",
             (int)cv_member_pid(cv_load_relaxed(&lock->word_) & ~CV_LOCK_SLEEPERS));

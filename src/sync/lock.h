@@ -27,6 +27,10 @@
 
 #define CV_LOCK_SLEEPERS (UINT64_C(1) << 31)
 
+enum {
+    CV_LOCK_PATIENCE_NS = 50 * CV_NS_PER_MS
+};
+
 /* The half of the word with tag and flag; all supported machines are little-endian. */
 static inline uint32_t *cv_lock_low(uint64_t *word)
 {
@@ -43,13 +47,15 @@ static inline bool cv_lock_try(uint64_t *word)
 
 /*
  * For locks inside of covey's objects, whose operations have the object's alarm pending all the
- * time. Waits as long as it takes, for holders are quick or dead: 0 or COVEY_EOWNERDEAD.
+ * time. Holders are quick, or dead, or stopped in the middle: so it waits until @deadline_ns, and
+ * for CV_LOCK_PATIENCE_NS at least. 0 or COVEY_EOWNERDEAD: entered; COVEY_ETIMEDOUT; COVEY_EINTR,
+ * but not with CV_FOREVER.
  */
-int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm);
+int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm, uint64_t deadline_ns);
 
-static inline int cv_lock_enter(uint64_t *word, uint32_t *alarm)
+static inline int cv_lock_enter(uint64_t *word, uint32_t *alarm, uint64_t deadline_ns)
 {
-    return cv_lock_try(word) ? 0 : cv_lock_enter_slowly(word, alarm);
+    return cv_lock_try(word) ? 0 : cv_lock_enter_slowly(word, alarm, deadline_ns);
 }
 
 static inline void cv_lock_exit(uint64_t *word)

@@ -92,6 +92,15 @@ static bool watch_lives(struct watched *w, const uint64_t *tags, unsigned n_tags
     return true;
 }
 
+static bool any_is_dead(const uint64_t *tags, unsigned n_tags)
+{
+    for (unsigned i = 0; i < n_tags; i++) {
+        if (cv_member_is_dead(tags[i], 0))
+            return true;
+    }
+    return false;
+}
+
 int cv_wait_interrupted(void)
 {
     if (interrupt_hook.call && interrupt_hook.call(interrupt_hook.context) != 0)
@@ -108,7 +117,7 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_w
     unsigned woken = 0;
 
     if (wait->deadline_ns == 0)
-        return COVEY_ETIMEDOUT;
+        return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
     cv_alarm_set(alarm);
     wait->alarm = alarm;
     memcpy(w.watch, words, n_words * sizeof *words);
@@ -123,10 +132,8 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_w
     }
     for (unsigned i = 0; i < w.n_lives; i++)
         cv_member_unwatch(&w.lives[i]);
-    for (unsigned i = 0; i < n_tags; i++) {
-        if (cv_member_is_dead(tags[i], 0))
-            return CV_WAIT_DEATH;
-    }
+    if (any_is_dead(tags, n_tags))
+        return CV_WAIT_DEATH;
     if (result == CV_FUTEX_EINTR)
         return cv_wait_interrupted();
     return result == CV_FUTEX_TIMEDOUT && until == wait->deadline_ns ? COVEY_ETIMEDOUT

@@ -52,8 +52,9 @@ enum {
 
 struct cv_wait {
     uint64_t deadline_ns;
-    uint64_t since_ns; /* when it began to wait, 0: not yet */
-    uint32_t *alarm;   /* pending since this wait slept; NULL: it has not */
+    uint64_t since_ns;   /* when it began to wait, 0: not yet */
+    uint32_t *alarm;     /* pending since this wait slept; NULL: it has not */
+    uint64_t dead_owner; /* of the lock that was taken over, with COVEY_EOWNERDEAD */
 };
 
 enum {
@@ -100,10 +101,10 @@ static inline void cv_bell_arm(uint32_t *bell)
 
 void cv_bell_ring_armed(uint32_t *bell, int sleepers);
 
-/* After a commit that was a full barrier (an exchange, or a store and cv_fence()). */
+/* After a commit by an exchange or a store of sequential order, before which nothing may be seen. */
 static inline void cv_bell_ring(uint32_t *bell, int sleepers)
 {
-    if (cv_load_relaxed(bell) == CV_BELL_ARMED)
+    if (cv_load_seq(bell) == CV_BELL_ARMED)
         cv_bell_ring_armed(bell, sleepers);
 }
 
