@@ -531,8 +531,8 @@ static int watch_a_sibling(void *argument)
     int code = 0;
 
     check_int(covey_process_is_alive(pair->watched), ==, 1);
-    check_fails(covey_process_fd(pair->watched), COVEY_ENOTOWNER, "not started by this one");
-    check_fails(covey_process_close(pair->watched), COVEY_ENOTOWNER, "not started by this one");
+    check_fails(covey_process_fd(pair->watched), COVEY_ENOTOWNER, "not started by this process");
+    check_fails(covey_process_close(pair->watched), COVEY_ENOTOWNER, "not started by this process");
     check_int(covey_process_join(pair->watched, 0.05), ==, COVEY_ETIMEDOUT);
     check_int(covey_process_kill(pair->watched), ==, 0);
     check_int(covey_process_join(pair->watched, COVEY_FOREVER), ==, 0);

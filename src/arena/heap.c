@@ -852,6 +852,20 @@ void *covey_calloc(size_t count, size_t size)
     return block ? memset(block, 0, count * size) : NULL;
 }
 
+/* The owner of a block that users may free and give away; 0 with a message if it is none. */
+static uint32_t user_owner(const void *block, size_t *size)
+{
+    uint32_t owner = cv_heap_owner(block, size);
+
+    if (!owner || owner == (uint32_t)CV_OWNER_INTERNAL)
+        (void)cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
+    else if (owner == (uint32_t)CV_OWNER_OBJECT)
+        (void)cv_fail(COVEY_EINVAL, "%p is a covey object: its own function frees it", block);
+    else
+        return owner;
+    return 0;
+}
+
 void *covey_realloc(void *block, size_t size)
 {
     size_t before;
@@ -862,11 +876,9 @@ void *covey_realloc(void *block, size_t size)
         return covey_alloc(size);
     if (cv_enter() != 0)
         return NULL;
-    owner = cv_heap_owner(block, &before);
-    if (!owner) {
-        (void)cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
+    owner = user_owner(block, &before);
+    if (!owner)
         return NULL;
-    }
     if (size <= before && size >= before / 2)
         return block;
     moved = cv_heap_alloc(size, 1, my_tag()); /* this process's own, should it die in between */
@@ -885,7 +897,9 @@ int covey_free(void *block)
     if (!block)
         return 0;
     r = cv_enter();
-    return r != 0 ? r : cv_heap_free(block);
+    if (r != 0)
+        return r;
+    return user_owner(block, NULL) ? cv_heap_free(block) : COVEY_EINVAL;
 }
 
 size_t covey_usable_size(const void *block)
@@ -905,9 +919,9 @@ static int change_owner(void *block, uint32_t to)
     if (r != 0)
         return r;
     do {
-        from = cv_heap_owner(block, NULL);
-        if (!from || from == (uint32_t)CV_OWNER_INTERNAL)
-            return cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
+        from = user_owner(block, NULL);
+        if (!from)
+            return COVEY_EINVAL;
     } while (!cv_heap_give(block, from, to));
     return 0;
 }

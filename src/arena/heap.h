@@ -67,6 +67,7 @@ enum {
 enum {
     CV_OWNER_FAMILY = INT32_MIN + 1,   /* freed by somebody who knows it */
     CV_OWNER_INTERNAL = INT32_MIN + 2, /* lives as long as the family; not counted */
+    CV_OWNER_OBJECT = INT32_MIN + 3,   /* a covey object, freed by its own function */
 };
 
 struct cv_page_note {

@@ -421,7 +421,7 @@ int covey_queue_open_with(const struct covey_queue_options *options)
     if (r != 0)
         return r;
     o.bytes = ring_bytes(o.bytes ? o.bytes : BYTES_DEFAULT);
-    q = cv_heap_alloc(sizeof *q + o.bytes, LINE, (uint32_t)CV_OWNER_FAMILY);
+    q = cv_heap_alloc(sizeof *q + o.bytes, LINE, (uint32_t)CV_OWNER_OBJECT);
     if (!q)
         return covey_error_code();
     memset(q, 0, sizeof *q + CELL_HEAD);

@@ -4,6 +4,7 @@
 #include "base/error.h"
 
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,6 +26,14 @@ int cv_descriptor_take(struct cv_descriptor *d, int fd)
     }
     *d = (struct cv_descriptor){moved, 0, (uint64_t)status.st_dev, (uint64_t)status.st_ino};
     return 0;
+}
+
+int cv_descriptor_readable(struct cv_descriptor *d)
+{
+    int fd = eventfd(1, EFD_CLOEXEC);
+
+    *d = CV_NO_DESCRIPTOR;
+    return fd < 0 ? cv_fail_errno("no descriptor") : cv_descriptor_take(d, fd);
 }
 
 bool cv_descriptor_is_ours(const struct cv_descriptor *d)

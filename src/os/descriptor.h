@@ -26,6 +26,9 @@ struct cv_descriptor {
  * @fd closed. */
 int cv_descriptor_take(struct cv_descriptor *descriptor, int fd);
 
+/* One that is always readable, for what has happened already. */
+int cv_descriptor_readable(struct cv_descriptor *descriptor);
+
 /* Is it open, and still the same file? */
 bool cv_descriptor_is_ours(const struct cv_descriptor *descriptor);
 

@@ -5,10 +5,12 @@
 
 #include <dlfcn.h>
 #include <elf.h>
+#include <inttypes.h>
 #include <link.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct search {
     uintptr_t address; /* 0: by path */
@@ -30,7 +32,7 @@ static bool contains(const struct dl_phdr_info *info, uintptr_t address)
 }
 
 /* Notes are name and description, each padded to 4 bytes, behind three words of sizes and type. */
-static void read_build_id(const struct dl_phdr_info *info, unsigned char *id)
+static bool read_build_id(const struct dl_phdr_info *info, unsigned char *id)
 {
     memset(id, 0, CV_BUILD_ID_MAX);
     for (int i = 0; i < info->dlpi_phnum; i++) {
@@ -51,11 +53,60 @@ static void read_build_id(const struct dl_phdr_info *info, unsigned char *id)
             content = name + (n.n_namesz + 3) / 4 * 4;
             if (n.n_type == NT_GNU_BUILD_ID && n.n_namesz == 4 && memcmp(name, "GNU", 4) == 0) {
                 memcpy(id, content, n.n_descsz < CV_BUILD_ID_MAX ? n.n_descsz : CV_BUILD_ID_MAX);
-                return;
+                return true;
             }
             note = content + (n.n_descsz + 3) / 4 * 4;
         }
     }
+    return false;
+}
+
+/* The inode of the file that is mapped at @address; 0 if it has been deleted, or is not known. */
+static uint64_t mapped_inode(uintptr_t address)
+{
+    char line[CV_MODULE_PATH_MAX + 128];
+    uint64_t inode = 0;
+    FILE *file = fopen("/proc/self/maps", "re");
+
+    if (!file)
+        return 0;
+    while (fgets(line, sizeof line, file)) {
+        uintptr_t start;
+        uintptr_t end;
+        uint64_t n;
+
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " %*s %*s %*s %" SCNu64, &start, &end, &n) != 3 ||
+            address < start || address >= end)
+            continue;
+        if (!strstr(line, " (deleted)\n"))
+            inode = n;
+        break;
+    }
+    (void)fclose(file);
+    return inode;
+}
+
+/* Inode, time and size: a file that has replaced it has others. */
+static void identify_file(const char *path, uintptr_t address, unsigned char *id)
+{
+    struct stat status;
+    struct {
+        uint64_t inode;
+        uint64_t changed_ns;
+        uint32_t size;
+    } what;
+
+    if (stat(*path ? path : "/proc/self/exe", &status) != 0 ||
+        (*path && mapped_inode(address) != (uint64_t)status.st_ino)) {
+        memset(id, 0xff, CV_BUILD_ID_MAX); /* the file that is loaded is there no more */
+        return;
+    }
+    memset(&what, 0, sizeof what);
+    what.inode = (uint64_t)status.st_ino;
+    what.changed_ns =
+        (uint64_t)status.st_mtim.tv_sec * 1000000000 + (uint64_t)status.st_mtim.tv_nsec;
+    what.size = (uint32_t)status.st_size;
+    memcpy(id, &what, CV_BUILD_ID_MAX);
 }
 
 static int look(struct dl_phdr_info *info, size_t size, void *context)
@@ -70,7 +121,8 @@ static int look(struct dl_phdr_info *info, size_t size, void *context)
         return 0;
     s->found->base = info->dlpi_addr;
     s->found->main = is_main;
-    read_build_id(info, s->found->id);
+    if (!read_build_id(info, s->found->id))
+        identify_file(path, info->dlpi_addr + info->dlpi_phdr[0].p_vaddr, s->found->id);
     return (size_t)snprintf(s->found->path, sizeof s->found->path, "%s", path) <
            sizeof s->found->path;
 }
@@ -80,6 +132,12 @@ bool cv_module_at(uintptr_t address, struct cv_module *module)
     struct search s = {address, NULL, module, true};
 
     return dl_iterate_phdr(look, &s) != 0;
+}
+
+void cv_module_keep(const struct cv_module *module)
+{
+    if (!module->main)
+        (void)dlopen(module->path, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
 int cv_module_load(const char *path, struct cv_module *module)

@@ -304,8 +304,10 @@ static int start_worker(covey_pool *pool, uint32_t i)
     cv_store_relaxed(&w->incarnation, argument.incarnation);
     r = covey_process_start(&own->process[i], cv_worker_main, COVEY_ARGUMENT(argument),
         .name = name, .method = own->method, .daemon = true);
-    if (r == 0)
+    if (r == 0) {
+        own->process[i]->is_worker = 1;
         cv_store_release(&w->tag, own->process[i]->tag);
+    }
     return r;
 }
 
@@ -350,6 +352,14 @@ static bool has_ready(covey_pool *pool)
             return true;
     }
     return false;
+}
+
+/* A worker that has been joined. */
+static void give_back(covey_pool *pool, uint32_t i)
+{
+    pool->private->process[i]->is_worker = 0;
+    (void)covey_process_close(pool->private->process[i]);
+    pool->private->process[i] = NULL;
 }
 
 static void describe_end(char *text, size_t size, pid_t pid, int exit_code)
@@ -406,8 +416,7 @@ static void replace_worker(covey_pool *pool, uint32_t i)
     fail_lost_task(pool, i, pid, exit_code);
     if (phase == CV_POOL_OPEN)
         count_early_death(pool, i, pid, exit_code);
-    (void)covey_process_close(p);
-    own->process[i] = NULL;
+    give_back(pool, i);
     if (phase == CV_POOL_TERMINATED || own->broken || (phase == CV_POOL_CLOSED && !has_ready(pool)))
         return;
     if (start_worker(pool, i) != 0)
@@ -592,8 +601,7 @@ static void end_workers(covey_pool *pool)
             continue;
         while (covey_process_join(own->process[i], COVEY_FOREVER) == COVEY_EINTR) {
         }
-        (void)covey_process_close(own->process[i]);
-        own->process[i] = NULL;
+        give_back(pool, i);
     }
 }
 

@@ -115,8 +115,9 @@ int covey_pool_submit_with(const struct covey_submit_options *options)
         return r;
     if (!o.future || !o.task)
         return cv_fail(COVEY_EINVAL, "%s is NULL", o.task ? "future" : "task");
-    if (!o.argument && o.argument_size)
-        return cv_fail(COVEY_EINVAL, "argument is NULL, with a size of %zu bytes", o.argument_size);
+    if (!o.argument != !o.argument_size)
+        return cv_fail(COVEY_EINVAL, "argument is %s, with a size of %zu bytes",
+            o.argument ? "given" : "NULL", o.argument_size);
     if (o.argument_size > ITEM_MAX || o.result_size > ITEM_MAX)
         return cv_fail(COVEY_ETOOBIG, "an argument of %zu bytes and a result of %zu: at most %u",
             o.argument_size, o.result_size, ITEM_MAX);
@@ -192,7 +193,9 @@ int covey_future_get(covey_future *future, void *result, double timeout_s)
         return r;
     if (future->outcome.code != 0)
         return fail_with(&future->outcome, "the task");
-    if (result && future->result_size)
+    if (result && !future->result_size)
+        return cv_fail(COVEY_EINVAL, "the task was submitted without a result_size");
+    if (result)
         memcpy(result, future->result, future->result_size);
     return 0;
 }

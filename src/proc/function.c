@@ -19,8 +19,28 @@ struct entry {
 };
 
 /* Where the modules are in this process, by their place in the list, with bit 0 set; 0: not looked
- * up yet. The same in the children of a fork. */
+ * up yet. The same in the children of a fork. What is here stays loaded. */
 static uintptr_t bases[CV_ROOT_COUNT];
+static uint64_t bases_family; /* whose list: the family's inode */
+
+static void forget_other_families(void)
+{
+    uint64_t now = cv_arena.memory.file.inode;
+
+    if (cv_load_acquire(&bases_family) == now)
+        return;
+    for (unsigned i = 0; i < CV_ROOT_COUNT; i++)
+        cv_store_relaxed(&bases[i], 0);
+    cv_store_release(&bases_family, now);
+}
+
+static void remember(unsigned place, const struct cv_module *module)
+{
+    if (cv_load_relaxed(&bases[place]) != (module->base | 1)) {
+        cv_module_keep(module);
+        cv_store_relaxed(&bases[place], module->base | 1);
+    }
+}
 
 static struct entry *entry_at(unsigned i)
 {
@@ -85,10 +105,11 @@ int cv_function_export(cv_any_function *function, uint64_t *number)
             "function %p is in no loadable module: only what the program or a shared library "
             "contains can be called in another process",
             (void *)address);
+    forget_other_families();
     r = list_module(&module, &place);
     if (r != 0)
         return r;
-    cv_store_relaxed(&bases[place], module.base | 1);
+    remember(place, &module);
     *number = (uint64_t)(place + 1) << OFFSET_BITS | (address - module.base);
     return 0;
 }
@@ -105,6 +126,7 @@ int cv_function_import(uint64_t number, cv_any_function **function)
     if (!e)
         return cv_fail(
             COVEY_ECORRUPT, "no function has the number %#llx", (unsigned long long)number);
+    forget_other_families();
     base = cv_load_relaxed(&bases[place]);
     if (!base) {
         r = cv_module_load(e->path, &module);
@@ -114,7 +136,7 @@ int cv_function_import(uint64_t number, cv_any_function **function)
             return cv_fail(COVEY_EINVAL, "%s is another file here than where it was named",
                 *e->path ? e->path : "the program");
         base = module.base;
-        cv_store_relaxed(&bases[place], base | 1);
+        remember(place, &module);
     }
     *function = (cv_any_function *)((base & ~(uintptr_t)1) + offset);
     return 0;

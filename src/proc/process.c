@@ -21,6 +21,7 @@ enum {
     MAGIC = 0x636f7270, /* "proc" */
     LOST_PIDFD_SLICE_NS = 5 * CV_NS_PER_MS,
     DAEMON_PATIENCE_NS = 100 * CV_NS_PER_MS,
+    REAPER_PATIENCE_NS = 500 * CV_NS_PER_MS,
 };
 
 /* What a process knows *********************************************************************** */
@@ -257,6 +258,7 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
     uint64_t reaper = is_mine(p) ? cv_load_acquire(&p->reaper) : 0;
     uint32_t running = cv_process_running(p->tag);
     struct cv_futex_watch words[] = {{&p->bell, CV_BELL_ARMED}, {&p->ended, running}};
+    bool patient = false;
     bool dead = false;
     int r = 0;
 
@@ -276,6 +278,9 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
             break;
         if (!dead)
             lives[n++] = p->tag;
+        else if (!patient && wait.deadline_ns < cv_clock_now() + REAPER_PATIENCE_NS)
+            wait.deadline_ns = cv_clock_now() + REAPER_PATIENCE_NS; /* any moment now */
+        patient = dead;
         if (reaper)
             lives[n++] = reaper;
         cv_bell_arm(&p->bell);
@@ -401,12 +406,14 @@ int covey_process_join(covey_process *process, double timeout_s)
         r = cv_clock_deadline(timeout_s, &deadline_ns);
     if (r != 0)
         return r;
+    if (process->tag == cv_self->tag)
+        return cv_fail(COVEY_EINVAL, "a process cannot wait for its own end");
     if (!cv_process_has_ended(process))
         r = is_my_child(process) ? wait_for_child(process, deadline_ns)
                                  : wait_for_other(process, deadline_ns);
     if (r == COVEY_ETIMEDOUT)
-        return cv_fail(r, "process %s (pid %d) has not ended within %g s", process->name,
-            (int)process->pid, timeout_s);
+        return cv_fail(r, "%s (pid %d) has not ended within %g s", process->name, (int)process->pid,
+            timeout_s);
     if (r == 0 && cv_load_acquire(&process->failure))
         return cv_fail(
             process->failure, "process %s could not start: %s", process->name, process->message);
@@ -434,7 +441,9 @@ int covey_process_exit_code(covey_process *process, int *code)
     if (!code)
         return cv_fail(COVEY_EINVAL, "code is NULL");
     if (alive)
-        return cv_fail(COVEY_ESTATE, "process %s is running", process->name);
+        return cv_fail(COVEY_ESTATE, "%s is running", process->name);
+    if (is_mine(process) && !is_my_child(process))
+        (void)wait_for_other(process, 0); /* until the fork server has said how */
     ended = cv_load_acquire(&process->ended);
     switch (ended & 0xff) {
     case CV_ENDED:
@@ -513,7 +522,7 @@ static int check_mine(const covey_process *process)
     int r = check(process);
 
     if (r == 0 && !is_mine(process))
-        return cv_fail(COVEY_ENOTOWNER, "process %s was not started by this one", process->name);
+        return cv_fail(COVEY_ENOTOWNER, "%s was not started by this process", process->name);
     return r;
 }
 
@@ -526,9 +535,12 @@ int covey_process_fd(covey_process *process)
     if (pidfd_of(process) >= 0)
         return process->pidfd.fd;
     r = cv_pid_open((pid_t)process->pid, &process->pidfd);
-    if (r == 0 && !is_my_child(process) && covey_process_is_alive(process) != 1) {
-        cv_descriptor_close(&process->pidfd); /* perhaps another process has that pid now */
-        r = cv_fail(COVEY_EDIED, "process %s has ended", process->name);
+    if (r != 0 && r != COVEY_EDIED)
+        return r;
+    /* Perhaps another process has that pid by now. */
+    if (r == COVEY_EDIED || (!is_my_child(process) && covey_process_is_alive(process) != 1)) {
+        cv_descriptor_close(&process->pidfd);
+        r = cv_descriptor_readable(&process->pidfd);
     }
     return r == 0 ? process->pidfd.fd : r;
 }
@@ -543,9 +555,11 @@ int covey_process_close(covey_process *process)
     r = check_mine(process);
     if (r != 0)
         return r;
+    if (process->is_worker)
+        return cv_fail(COVEY_ESTATE, "%s is a pool's worker", process->name);
     alive = covey_process_is_alive(process);
     if (alive)
-        return alive < 0 ? alive : cv_fail(COVEY_ESTATE, "process %s is running", process->name);
+        return alive < 0 ? alive : cv_fail(COVEY_ESTATE, "%s is running", process->name);
     cv_descriptor_close(&process->pidfd);
     cv_store_release(&process->magic, 0);
     cv_member_forget(process->tag);
@@ -630,6 +644,6 @@ covey_process *covey_process_find(pid_t pid)
     else if (f.found && cv_load_acquire(&f.found->detached))
         f.found = NULL; /* another thread is just taking it away */
     if (!f.found)
-        (void)cv_fail(COVEY_EINVAL, "pid %d is not a running child of this process", (int)pid);
+        (void)cv_fail(COVEY_EINVAL, "pid %d is not a child of this process", (int)pid);
     return f.found;
 }

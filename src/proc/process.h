@@ -75,8 +75,9 @@ struct covey_process {
     uint32_t own_exit;          /* CV_RETURNED | code */
     uint32_t detached;
     uint8_t daemon;
-    uint8_t method; /* enum covey_method */
-    uint8_t unused[2];
+    uint8_t method;    /* enum covey_method */
+    uint8_t is_worker; /* 1: of a pool of its parent's, which alone gives it back */
+    uint8_t unused;
     char name[COVEY_NAME_MAX + 1];
     char message[CV_MESSAGE_BYTES]; /* to @failure */
 };

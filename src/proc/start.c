@@ -387,9 +387,9 @@ static int check_options(struct covey_process_options *o)
 {
     if (!o->function)
         return cv_fail(COVEY_EINVAL, "function is NULL");
-    if (!o->argument && o->argument_size)
-        return cv_fail(
-            COVEY_EINVAL, "argument is NULL, with a size of %zu bytes", o->argument_size);
+    if (!o->argument != !o->argument_size)
+        return cv_fail(COVEY_EINVAL, "argument is %s, with a size of %zu bytes",
+            o->argument ? "given" : "NULL", o->argument_size);
     if (o->argument_size > ARGUMENT_MAX)
         return cv_fail(
             COVEY_ETOOBIG, "an argument of %zu bytes: at most %zu", o->argument_size, ARGUMENT_MAX);

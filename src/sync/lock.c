@@ -86,7 +86,7 @@ int covey_lock_acquire(covey_lock *lock, double timeout_s)
 
     if (r != 0)
         return r;
-    if (cv_lock_try(&lock->word_))
+    if (timeout_s == timeout_s && cv_lock_try(&lock->word_))
         return 0;
     r = cv_wait_begin(&wait, timeout_s);
     if (r != 0)
