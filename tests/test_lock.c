@@ -176,6 +176,27 @@ TEST(the_death_of_a_holder_is_reported_once)
     end(s);
 }
 
+TEST(a_dead_holder_is_named_though_its_slot_is_used_again)
+{
+    struct shared *s = make();
+    pid_t holder = start_holder(s);
+    char name[32];
+
+    (void)snprintf(name, sizeof name, "(pid %d)", (int)holder);
+    check_int(kill(holder, SIGKILL), ==, 0);
+    test_reap(holder, SIGKILL);
+    for (int i = 0; i < 100; i++) { /* comes by all slots */
+        pid_t pid = fork();
+
+        if (pid == 0)
+            _exit(covey_stats(&(struct covey_stats){.size = sizeof(struct covey_stats)}) != 0);
+        test_reap(pid, 0);
+    }
+    check_fails(covey_lock_acquire(&s->lock, COVEY_FOREVER), COVEY_EOWNERDEAD, name);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    end(s);
+}
+
 TEST(a_try_finds_out_that_the_holder_is_dead)
 {
     struct shared *s = make();

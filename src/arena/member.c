@@ -167,6 +167,7 @@ static void come_to_life(uint64_t tag)
     cv_store_relaxed(&m->told, (uint32_t)cv_thread_hold(m->life, CV_LIVES));
     cv_store_seq(&m->state, state_make(generation_of(state), CV_ALIVE, getpid()));
     cv_self->slot = m;
+    cv_self->mark = cv_tag_mark(tag, getpid());
     cv_store_release(&cv_self->tag, tag);
 }
 
@@ -339,6 +340,14 @@ bool cv_member_is_past(uint64_t tag)
     uint64_t state = cv_load_acquire(&cv_member_of(tag)->state);
 
     return generation_of(state) != cv_tag_generation(tag) || phase_of(state) >= CV_DEAD;
+}
+
+uint64_t cv_member_marked(uint64_t mark)
+{
+    uint32_t slot = cv_tag_slot(mark);
+    uint64_t tag = tag_of(slot, cv_load_acquire(&cv_arena.members[slot].state));
+
+    return ((cv_tag_mark(tag, 0) ^ mark) & ~(UINT64_C(0x3fffff) << 32)) == 0 ? tag : 0;
 }
 
 bool cv_member_short_is_past(uint32_t short_tag)

@@ -91,6 +91,9 @@ _Static_assert(sizeof(struct cv_member) == 2048, "two slots fill a page");
  * and the high half is the rest of the generation. The short tag alone names a process where all
  * that carries it is swept when that process dies: it comes back only after 65,536 more generations
  * of its slot.
+ *
+ * A mark is a tag for words that are not swept: the short tag, above it the pid (22 bits), and bits
+ * 16-25 of the generation.
  */
 static inline uint64_t cv_tag_make(uint32_t slot, uint64_t generation)
 {
@@ -113,9 +116,18 @@ static inline uint32_t cv_tag_short(uint64_t tag)
     return (uint32_t)tag;
 }
 
+static inline uint64_t cv_tag_mark(uint64_t tag, pid_t pid)
+{
+    return (tag >> 32 & 0x3ff) << 54 | (uint64_t)pid << 32 | (uint32_t)tag;
+}
+
+/* The tag that @mark was made of, if that process's slot is still its own; else 0. */
+uint64_t cv_member_marked(uint64_t mark);
+
 /* What a process knows of itself; wiped in every child of a fork. */
 struct cv_self {
-    uint64_t tag; /* 0: not a member yet */
+    uint64_t tag;  /* 0: not a member yet */
+    uint64_t mark; /* the tag as locks have it (sync/lock.h) */
     struct cv_member *slot;
     uint32_t joining;
     uint32_t opens; /* calls of covey_open() not yet undone */

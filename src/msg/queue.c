@@ -517,9 +517,10 @@ int covey_queue_free(covey_queue *queue)
 /* A producer that died between its commit and count left count one behind. */
 static void mend_count(covey_queue *q)
 {
-    uint64_t owner = cv_load_acquire(&q->put.lock) & ~CV_LOCK_SLEEPERS;
+    uint64_t holder = cv_load_acquire(&q->put.lock) & ~CV_LOCK_SLEEPERS;
+    uint64_t owner = holder ? cv_member_marked(holder) : 0;
 
-    if (!owner || !cv_member_is_dead(owner, 0))
+    if (!holder || (owner && !cv_member_is_dead(owner, 0)))
         return;
     enter_put(q);
     cv_lock_exit(&q->put.lock);

@@ -10,19 +10,20 @@ enum {
 
 int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
 {
-    uint64_t mine = cv_self->tag;
+    uint64_t mine = cv_self->mark;
     int r = CV_WAIT_AGAIN;
 
     for (;;) {
         uint64_t now = cv_load_acquire(word);
-        uint64_t owner = now & ~CV_LOCK_SLEEPERS;
+        uint64_t holder = now & ~CV_LOCK_SLEEPERS;
+        uint64_t owner = holder ? cv_member_marked(holder) : 0;
         struct cv_futex_watch watch = {cv_lock_low(word), (uint32_t)(now | CV_LOCK_SLEEPERS)};
 
         if (!owner || cv_member_is_past(owner)) {
             if (!cv_cas64(word, now, mine | (now & CV_LOCK_SLEEPERS)))
                 continue;
-            wait->dead_owner = owner;
-            return owner ? COVEY_EOWNERDEAD : 0;
+            wait->dead_owner = holder;
+            return holder ? COVEY_EOWNERDEAD : 0;
         }
         if (r < 0) /* only now, for the wake of the lock's release may have been for this thread */
             return r;
@@ -81,7 +82,7 @@ int covey_lock_init(covey_lock *lock)
 int covey_lock_acquire(covey_lock *lock, double timeout_s)
 {
     struct cv_wait wait;
-    pid_t pid;
+    uint64_t owner;
     int r = check(lock);
 
     if (r != 0)
@@ -94,13 +95,15 @@ int covey_lock_acquire(covey_lock *lock, double timeout_s)
     r = cv_lock_take_slowly(&lock->word_, &lock->alarm_, &wait);
     cv_wait_end(&wait);
     if (r == COVEY_EOWNERDEAD) {
-        pid = cv_member_pid(wait.dead_owner);
-        (void)cv_member_bury(wait.dead_owner);
-        return cv_fail(r, "the process that held the lock (pid %d) has died", (int)pid);
+        owner = cv_member_marked(wait.dead_owner);
+        if (owner)
+            (void)cv_member_bury(owner);
+        return cv_fail(r, "the process that held the lock (pid %d) has died",
+            (int)cv_lock_pid(wait.dead_owner));
     }
     if (r == COVEY_ETIMEDOUT)
-        return cv_fail(r, "the lock is held by pid %d",
-            (int)cv_member_pid(cv_load_relaxed(&lock->word_) & ~CV_LOCK_SLEEPERS));
+        return cv_fail(
+            r, "the lock is held by pid %d", (int)cv_lock_pid(cv_load_relaxed(&lock->word_)));
     return r;
 }
 

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The robust lock: a word, taken by one compare-exchange with the taker's tag.
+ * The robust lock: a word, taken by one compare-exchange with the taker's mark.
  *
- *   0          free
- *   tag        held by that process
- *   tag|FLAG   held, and somebody may be sleeping
+ *   0           free
+ *   mark        held by that process
+ *   mark|FLAG   held, and somebody may be sleeping
+ *
+ * The mark is a process's short tag, its pid (so that it can be named when its slot is another's),
+ * and ten more bits of its generation: 26 in all, so the mark of a dead process means a living one
+ * only if its slot has been used exactly 2^26 times since, and nobody has tried the lock meanwhile.
  *
  * Anybody writes it, by compare-exchange or exchange only; the commit of taking and of releasing
- * is that one operation. A kill leaves the tag of a dead process: whoever finds it takes the lock
- * over, tag for tag, and is told so by COVEY_EOWNERDEAD; what the lock guards is then his to mend.
+ * is that one operation. A kill leaves the mark of a dead process: whoever finds it takes the lock
+ * over, mark for mark, and is told so by COVEY_EOWNERDEAD; what the lock guards is then his to mend.
  *
  * The sleeper sets the flag, and sleeps on the word and on the holder's life. The releaser wakes
  * one sleeper if the flag was set; that one takes the lock with the flag set again, for there may
@@ -42,7 +46,12 @@ int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait);
 
 static inline bool cv_lock_try(uint64_t *word)
 {
-    return cv_cas64(word, 0, cv_self->tag);
+    return cv_cas64(word, 0, cv_self->mark);
+}
+
+static inline pid_t cv_lock_pid(uint64_t word)
+{
+    return (pid_t)(word >> 32 & 0x3fffff);
 }
 
 /*

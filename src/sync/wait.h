@@ -54,7 +54,7 @@ struct cv_wait {
     uint64_t deadline_ns;
     uint64_t since_ns;   /* when it began to wait, 0: not yet */
     uint32_t *alarm;     /* pending since this wait slept; NULL: it has not */
-    uint64_t dead_owner; /* of the lock that was taken over, with COVEY_EOWNERDEAD */
+    uint64_t dead_owner; /* the mark of who held the lock that was taken over (COVEY_EOWNERDEAD) */
 };
 
 enum {
