@@ -52,7 +52,13 @@ def page(path, title, section, version, name, parts):
 
 
 def prototypes(code):
-    return [" ".join(d.split()) for d in DECLARATION.findall(code)]
+    return [" ".join(d.split()).replace("( ", "(") for d in DECLARATION.findall(code)]
+
+
+def macros_of(source):
+    """How the macros are called: a comment above each says it."""
+    return {name: call for call, name in
+            re.findall(r"^/\* (\w+\(.*\)) \*/\n#define (covey_\w+)\(", source, re.M)}
 
 
 def verbatim(text):
@@ -81,14 +87,15 @@ def explain(text):
     return arguments, body(rest) if rest else []
 
 
-def function_page(directory, version, header, types, text, code):
+def function_page(directory, version, header, types, macros, text, code):
     summary, _, rest = text.partition("\n")
     match = re.match(r"(covey_\w+)\(\) - (.*)", summary)
     if not match:
         return None
     name, short = match.groups()
     arguments, description = explain(rest)
-    synopsis = [".nf", f"#include <covey/{header}.h>", ""] + [escape(p) for p in prototypes(code)] + [".fi"]
+    calls = [f"int {macros[name]};"] if name in macros else []
+    synopsis = [".nf", f"#include <covey/{header}.h>", ""] + [escape(p) for p in calls + prototypes(code)] + [".fi"]
     used = [line for type_name, _, _, definition in types
             if any(re.search(rf"\b{type_name}\b", p) for p in prototypes(code)) for line in verbatim(definition)]
     page(directory / "man3" / f"{name}.3", name.upper(), 3, version, f"{name} - {short}",
@@ -101,10 +108,12 @@ def function_page(directory, version, header, types, text, code):
 
 def header_pages(directory, version, path):
     header = Path(path).stem
-    comments = COMMENT.findall(Path(path).read_text())
+    source = Path(path).read_text()
+    comments = COMMENT.findall(source)
+    macros = macros_of(source)
     overview = plain(comments[0][0])
     types = list(types_of(comments[1:]))
-    functions = [f for f in (function_page(directory, version, header, types, plain(c), code)
+    functions = [f for f in (function_page(directory, version, header, types, macros, plain(c), code)
                              for c, code in comments[1:]) if f]
     first, _, rest = overview.partition("\n")
     short = first.partition(" - ")[2]

@@ -11,8 +11,9 @@
  * Nothing of a family has a name in any file system or namespace. When its last member ends, in
  * whatever way, the kernel frees all of it.
  *
- * All functions here are safe to call from any thread, except where they say otherwise; none may be
- * called from a signal handler, nor in the child of vfork().
+ * All of covey's functions are safe to call from any thread, at the same time, except where they say
+ * otherwise; none may be called from a signal handler, nor in the child of vfork(), and a thread
+ * must not be cancelled (pthread_cancel) while it is in one.
  */
 #ifndef COVEY_FAMILY_H
 #define COVEY_FAMILY_H
@@ -34,7 +35,8 @@ extern "C" {
 /** struct covey_options - how to open the family; zero means the default */
 struct covey_options {
     size_t size;       /* sizeof(struct covey_options) */
-    size_t memory_max; /* bytes that the arena can ever hold; default: four times the RAM */
+    size_t memory_max; /* this much can be allocated, if the machine has it, and a few MiB more;
+                          default: four times the RAM */
 };
 
 /**
@@ -47,21 +49,25 @@ struct covey_options {
  *
  * The address space for the arena is reserved, no memory is used: an empty family takes a few
  * pages. Where the address space is limited (ulimit -v) the arena becomes smaller, a quarter of the
- * limit at most.
+ * limit at most. A program that locks its memory should do so before (mlockall(MCL_CURRENT) later
+ * would make the whole arena exist), or with MCL_ONFAULT. Core dumps do not contain the arena.
  *
- * Returns 0; COVEY_EINVAL for a memory_max that is too small to hold anything; COVEY_ENOMEM when
- * there is no room in the address space; COVEY_ELIMIT without a free descriptor; COVEY_ESYS when
- * the kernel does not allow a memfd.
+ * Returns 0; COVEY_EINVAL for a memory_max that is less than 1 MiB or more than half of all
+ * addresses; COVEY_ENOMEM when there is no room in the address space; COVEY_ELIMIT without a free
+ * descriptor; COVEY_ESYS when the kernel does not allow a memfd.
  */
 COVEY_API int covey_open_with(const struct covey_options *options);
 
 /**
  * covey_close() - leave the family
  *
- * Undoes one covey_open(). The last of them, or the first where there was none, gives back what
- * this process holds and unmaps the arena: every covey pointer of this process is then invalid,
- * and no other thread may be using one. The other members go on. There is no need to call this
- * before the process ends.
+ * Undoes one covey_open(); becoming a member in any other way (by using covey, by being started)
+ * counts as one, too. So a library that opens and closes does not take the family from a program
+ * that was a member before; one that uses covey only after such a library has opened it should call
+ * covey_open() itself. The last one gives back what this process holds and unmaps the arena: every
+ * covey pointer of this process is then invalid, and no other thread may be using one. The other
+ * members go on, also those that this process has started. There is no need to call this before the
+ * process ends.
  *
  * Called by another thread than the one whose call joined the family, it unmaps nothing: this
  * process stays a member, in name only, until it ends.
@@ -96,7 +102,7 @@ struct covey_stats {
     size_t
         bytes_claimed; /* of memory that the kernel has given to the heap, free blocks included */
     size_t bytes_max;  /* that the heap can hold at most */
-    size_t members;    /* live processes */
+    size_t members;    /* live processes, fork servers included */
 };
 
 /**
@@ -105,12 +111,12 @@ struct covey_stats {
  *
  * Finds and buries dead members first. Walks the whole heap: for tests and monitors.
  *
- * Returns 0; COVEY_EINVAL; the codes of covey_open().
+ * Returns 0; COVEY_EINVAL when stats is NULL or its size not set; the codes of covey_open().
  */
 COVEY_API int covey_stats(struct covey_stats *stats);
 
 #ifndef __cplusplus
-/** covey_open(.memory_max = 1 << 30): covey_open_with() with the options as keyword arguments. */
+/* covey_open(.OPTION = VALUE, ...) */
 #define covey_open(...)                                                                            \
     covey_open_with(&(struct covey_options){.size = sizeof(struct covey_options), __VA_ARGS__})
 #endif

@@ -3,8 +3,24 @@
  * covey/lock.h - a lock that no death can keep
  *
  * A lock lies in the arena, alone or inside of a structure, and serves processes and threads alike.
- * When its holder dies the next one that wants it gets it, and is told. Free, it costs one atomic
- * operation to take and one to release; the kernel is called only to sleep and to wake a sleeper.
+ * When the process that holds it dies, the next one that wants it gets it, and is told. Free, it
+ * costs one atomic operation to take and one to release; the kernel is called only to sleep and to
+ * wake a sleeper.
+ *
+ *     struct account { covey_lock lock; long total; } *account = covey_calloc(1, sizeof *account);
+ *
+ *     covey_lock_init(&account->lock);
+ *     r = covey_lock_acquire(&account->lock, COVEY_FOREVER);
+ *     if (r == COVEY_EOWNERDEAD)
+ *         repair(account);
+ *     account->total++;
+ *     covey_lock_release(&account->lock);
+ *
+ * A lock belongs to a process: a thread that ends without releasing keeps it locked as long as its
+ * process lives, and the child of a fork holds nothing of its parent's.
+ *
+ * All functions may be called by any thread of any member, at the same time, except where they say
+ * otherwise.
  */
 #ifndef COVEY_LOCK_H
 #define COVEY_LOCK_H
@@ -38,9 +54,10 @@ COVEY_API int covey_lock_init(covey_lock *lock);
  *
  * Not recursive: a thread that holds the lock and takes it again waits for itself.
  *
- * Returns 0; COVEY_EOWNERDEAD when the lock is taken too, but its last holder has died: what it
- * guards may be half changed, and the message names the pid (said once; the next one gets 0);
- * COVEY_ETIMEDOUT; COVEY_EINTR; COVEY_EINVAL when @lock is not a lock or the timeout not a number.
+ * Returns 0; COVEY_EOWNERDEAD when the lock is taken as well, and to be released as ever, but its
+ * last holder has died: what it guards may be half changed, and the message names the pid (said
+ * once; the next one gets 0); COVEY_ETIMEDOUT; COVEY_EINTR; COVEY_EINVAL when @lock is not a lock or
+ * the timeout not a number.
  */
 COVEY_API int covey_lock_acquire(covey_lock *lock, double timeout_s);
 

@@ -7,6 +7,10 @@
  * takes its own task with it: that one fails, with the pid and the signal or exit code; the worker
  * is replaced, and all other tasks are done.
  *
+ * The owner looks after the workers in its calls: in submit, map, join, in getting a future and
+ * asking whether it is ready. A pool whose owner makes none of these for a while may have fewer
+ * workers, or none, until it does; deadlines hold meanwhile.
+ *
  * Workers are daemons of the owner: they end with it, however it ends.
  */
 #ifndef COVEY_POOL_H
@@ -25,7 +29,7 @@ typedef struct covey_future covey_future;
  * covey_task - what a worker runs
  * @argument: a copy of the argument, or the item of the array that is mapped
  * @result: where the result goes; zero before, unless it lies in the caller's own array in the
- * arena
+ *          arena; NULL when there is none (no result_size, no results)
  *
  * The function must lie in the program or in a shared library that the workers can load, whatever
  * the start method.
@@ -47,7 +51,7 @@ struct covey_pool_options {
     size_t size;       /* sizeof(struct covey_pool_options) */
     covey_pool **pool; /* out: the new pool */
     unsigned workers;  /* how many; default: covey_cpu_count(); at most 1024 */
-    const char *name;  /* workers are called NAME-0, NAME-1, ...; default: "pool" */
+    const char *name;  /* workers are called NAME-0, NAME-1, ...; up to 55 bytes; default: "pool" */
     enum covey_method method;
 };
 
@@ -59,8 +63,8 @@ struct covey_submit_options {
     covey_task *task;
     const void *argument; /* copied, */
     size_t argument_size; /* this many bytes */
-    size_t result_size;   /* bytes of the result */
-    double timeout_s;     /* the worker is killed when the task has run so long; default: never */
+    size_t result_size;   /* bytes of the result; argument and result are less than 4 GiB each */
+    double timeout_s;     /* the worker is killed when the task has run so long; 0: never */
 };
 
 /** struct covey_map_options - tasks over an array; zero means the default */
@@ -98,7 +102,8 @@ COVEY_API int covey_pool_open_with(const struct covey_pool_options *options);
  * Does not wait. The queue of tasks grows as long as there is memory.
  *
  * Returns 0 with the future in *future, to be given to covey_future_free() one day; COVEY_ECLOSED;
- * COVEY_ENOTOWNER; COVEY_EINVAL; COVEY_ENOMEM.
+ * COVEY_ENOTOWNER; COVEY_EINVAL, also for a negative timeout; COVEY_ETOOBIG; COVEY_ENOMEM; when no
+ * worker is left and none can be started, what keeps it from that (COVEY_EDIED, COVEY_ELIMIT, ...).
  */
 COVEY_API int covey_pool_submit_with(const struct covey_submit_options *options);
 
@@ -112,7 +117,7 @@ COVEY_API int covey_pool_submit_with(const struct covey_submit_options *options)
  * fail, the others are done nevertheless; what the failed ones left in results is not defined.
  *
  * Returns 0 if all succeeded, else the code of the failed item with the lowest index, which the
- * message names; COVEY_ECLOSED; COVEY_ENOTOWNER; COVEY_EINVAL; COVEY_ENOMEM; COVEY_EINTR (see
+ * message names; the codes of covey_pool_submit() when the items cannot be done; COVEY_EINTR (see
  * covey_on_interrupt()), after which tasks that have begun may still write to results and read
  * arguments if these lie in the arena, until the pool is freed.
  */
@@ -127,7 +132,8 @@ COVEY_API int covey_pool_map_with(const struct covey_map_options *options);
  * May be called again, and by several threads.
  *
  * Returns 0; the task's failure: COVEY_ETASK, COVEY_EDIED, COVEY_EDEADLINE, COVEY_ECLOSED (the pool
- * was terminated); COVEY_ETIMEDOUT; COVEY_EINTR; COVEY_ENOTOWNER; COVEY_EINVAL.
+ * was terminated); COVEY_ETIMEDOUT; COVEY_EINTR; COVEY_ENOTOWNER; COVEY_EINVAL, also for a result
+ * that the task has not (result_size 0).
  */
 COVEY_API int covey_future_get(covey_future *future, void *result, double timeout_s);
 
@@ -186,19 +192,24 @@ COVEY_API int covey_pool_free(covey_pool *pool);
 COVEY_API int covey_pool_workers(covey_pool *pool);
 
 #ifndef __cplusplus
+/* covey_pool_open(&pool, .OPTION = VALUE, ...) */
 #define covey_pool_open(...)                                                                       \
     covey_pool_open_with(&(struct covey_pool_options){                                             \
         .size = sizeof(struct covey_pool_options), .pool = __VA_ARGS__})
 
+/* covey_pool_submit(pool, &future, task, COVEY_ARGUMENT(variable), .OPTION = VALUE, ...) */
 #define covey_pool_submit(...)                                                                     \
     covey_pool_submit_with(&(struct covey_submit_options){                                         \
         .size = sizeof(struct covey_submit_options), .pool = __VA_ARGS__})
 
-/* covey_pool_map(pool, task, arguments, results, count, ...) */
+/* The size of what @p points to; 1 for NULL. */
+#define COVEY_SIZE_AT_(p) (sizeof *_Generic((p), void * : (char *)0, default : (p)))
+
+/* covey_pool_map(pool, task, arguments, results, count, .OPTION = VALUE, ...) */
 #define covey_pool_map(pool_, task_, arguments_, results_, ...)                                    \
     covey_pool_map_with(&(struct covey_map_options){.size = sizeof(struct covey_map_options),      \
-        .argument_size = sizeof *(arguments_),                                                     \
-        .result_size = sizeof *(results_),                                                         \
+        .argument_size = COVEY_SIZE_AT_(arguments_),                                               \
+        .result_size = COVEY_SIZE_AT_(results_),                                                   \
         .pool = (pool_),                                                                           \
         .task = (task_),                                                                           \
         .arguments = (arguments_),                                                                 \

@@ -11,14 +11,18 @@
  *   spawn       A fresh image of this program. Nothing is inherited but the environment, the
  *               working directory and descriptors without close-on-exec; safe with threads.
  *   forkserver  A fork of a clean helper process, itself a fresh image of the program with one
- *               thread, which is started when it is first needed: as safe as spawn, nearly as fast
- *               as fork, and independent of how much memory this process uses.
+ *               thread, which is started when it is first needed: as safe as spawn, faster than
+ *               fork, and independent of how much memory this process uses. Environment, working
+ *               directory, umask and descriptors without close-on-exec are those that this process
+ *               had when the helper was started; what it opens or changes later is not seen.
  *
  * spawn and forkserver need covey_main() at the top of main(), and a function that lies in the
  * program or in a shared library.
  *
- * A covey_process pointer belongs to the process that started it. Others in the family may use it
- * too, while it is not closed, for what does not say otherwise.
+ * A covey_process pointer belongs to the process that started it. Other members may use it as well,
+ * until it is closed, except where a function says that only the starter may.
+ *
+ * When a process ends, its daemons end with it; its other children go on, and nothing waits for them.
  */
 #ifndef COVEY_PROCESS_H
 #define COVEY_PROCESS_H
@@ -57,10 +61,10 @@ struct covey_process_options {
     covey_process **process;  /* out: the process; NULL: detached, nobody will join it */
     covey_function *function; /* what it runs */
     const void *argument;     /* copied to it, */
-    size_t argument_size;     /* this many bytes, up to 1 GiB */
+    size_t argument_size;     /* this many bytes, up to 1 GiB; see COVEY_ARGUMENT() */
     const char *name;         /* up to COVEY_NAME_MAX bytes; default: "process-PID" */
     enum covey_method method;
-    bool daemon; /* it is killed when this process ends, in whatever way; see below */
+    bool daemon; /* it is killed when this process ends, in whatever way */
 };
 
 /**
@@ -86,8 +90,9 @@ COVEY_API void covey_main(int argc, char **argv);
  * calls exit().
  *
  * A daemon gets SIGKILL when the process that started it ends, even if that is killed itself; so do
- * the daemon's own daemons. (Started with fork from the first thread of a process, it ends with
- * that thread, should that one end alone by pthread_exit().)
+ * the daemon's own daemons. (Started with fork or spawn from the first thread of a process, it ends
+ * with that thread, should that one end alone by pthread_exit(). Started otherwise, it is no daemon
+ * any more when it has called exec.)
  *
  * Waits for nothing with fork and spawn; with forkserver until the server has forked.
  *
@@ -109,8 +114,8 @@ COVEY_API int covey_process_start_with(const struct covey_process_options *optio
  * @process: the process
  * @timeout_s: how long at most, in seconds; 0 or less: only look; COVEY_FOREVER
  *
- * In the process that started it this also takes away the zombie. May be called again, and by
- * several threads.
+ * In the process that started it this also takes away the zombie, and the exit code is known
+ * afterwards. May be called again, and by several threads.
  *
  * Returns 0 when it has ended; COVEY_ETIMEDOUT; COVEY_EINTR (see covey_on_interrupt());
  * COVEY_EINVAL; what kept a spawned process from running its function, when something did.
@@ -160,7 +165,8 @@ COVEY_API int covey_process_is_daemon(covey_process *process);
  * For poll() and its kind; it stays covey's, until the process is closed: do not read or close it.
  * Only in the process that started it.
  *
- * Returns the descriptor; COVEY_ENOTOWNER; COVEY_ELIMIT without a free one; COVEY_EINVAL.
+ * Returns the descriptor; COVEY_ENOTOWNER; COVEY_ELIMIT without a free one; COVEY_EINVAL;
+ * COVEY_ESYS.
  */
 COVEY_API int covey_process_fd(covey_process *process);
 
@@ -168,7 +174,8 @@ COVEY_API int covey_process_fd(covey_process *process);
  * covey_process_close() - give a process that has ended back
  * @process: the process, which must not be used any more; NULL does nothing
  *
- * Returns 0; COVEY_ESTATE while it runs; COVEY_ENOTOWNER; COVEY_EINVAL.
+ * Returns 0; COVEY_ESTATE while it runs, or when it is the worker of a pool; COVEY_ENOTOWNER;
+ * COVEY_EINVAL.
  */
 COVEY_API int covey_process_close(covey_process *process);
 
@@ -183,8 +190,8 @@ COVEY_API covey_process *covey_process_parent(void);
  * @children: filled with up to @room of them; may be NULL when @room is 0
  * @room: how many fit
  *
- * Joins those that have ended. Returns how many live, which may be more than @room, or a negative
- * code. Detached processes are not counted.
+ * Joins those that have ended. The workers of pools are among them, detached processes are not.
+ * Returns how many live, which may be more than @room, or a negative code.
  */
 COVEY_API int covey_active_children(covey_process **children, size_t room);
 
@@ -200,9 +207,10 @@ COVEY_API enum covey_method covey_start_method(void);
  * Returns twice: 0 in the child, the child's pid in the parent. Memory is copied, not shared; what
  * lies in the arena is shared. The child goes on from here, and ends as any process does.
  *
- * The parent may wait for the child by any means (waitpid(), covey_process_find() and join), or not
- * at all: children that have ended are taken away whenever this process starts another one, calls
- * covey_active_children() or ends, so they do not pile up as zombies.
+ * The parent need not wait for the child: those that have ended are taken away whenever this process
+ * starts another one, calls covey_active_children() or ends, so they do not pile up as zombies. A
+ * parent that wants to know how a child ends calls covey_process_find() before that, and joins it;
+ * or waits by waitpid() before it starts another one.
  *
  * Returns a negative code in the parent when it fails: COVEY_ELIMIT, COVEY_ENOMEM, COVEY_ESYS.
  */
@@ -221,12 +229,14 @@ COVEY_API covey_process *covey_process_find(pid_t pid);
 
 #ifndef __cplusplus
 /**
- * An argument by its name, for covey_process_start() and covey_pool_submit(): a struct, a number or
- * an array, of which all is copied; or a pointer into the arena, which is copied itself.
+ * An argument for covey_process_start() and covey_pool_submit(): a variable or a compound literal
+ * such as (int){5}, of which all is copied. A pointer into the arena is copied itself: the function
+ * finds it as *(struct tree **)argument.
  */
 #define COVEY_ARGUMENT(...)                                                                        \
     .argument = &(__VA_ARGS__), .argument_size = sizeof(__typeof__(__VA_ARGS__))
 
+/* covey_process_start(&process, function, COVEY_ARGUMENT(variable), .OPTION = VALUE, ...) */
 #define covey_process_start(...)                                                                   \
     covey_process_start_with(&(struct covey_process_options){                                      \
         .size = sizeof(struct covey_process_options), .process = __VA_ARGS__})

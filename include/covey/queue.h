@@ -29,8 +29,9 @@ typedef struct covey_queue covey_queue;
 struct covey_queue_options {
     size_t size;         /* sizeof(struct covey_queue_options) */
     covey_queue **queue; /* out: the new queue */
-    size_t bytes; /* memory for items that wait, rounded up to a power of two; default 64 KiB.
-                     An item takes its size + 8, rounded up to 8, and at most half of it. */
+    size_t bytes; /* memory for items that wait, rounded up to a power of two of 128 at least and
+                     1 TiB at most; default 64 KiB. An item takes its size + 8, rounded up to 8,
+                     and can have half of it less 16: see covey_queue_item_max(). */
     size_t items; /* how many items may wait at most; default: as many as fit */
 };
 
@@ -65,7 +66,8 @@ COVEY_API int covey_queue_put(covey_queue *queue, const void *item, size_t size,
  * @timeout_s: how long to wait at most, in seconds; 0 or less: not at all; COVEY_FOREVER
  *
  * Returns 0; COVEY_EEMPTY when there was none in time; COVEY_ECLOSED when there is none and never
- * will be; COVEY_ETOOBIG when @room is too small: *size says what is needed, and the item stays;
+ * will be; COVEY_ETOOBIG when @room is too small: *size says what is needed, and the item stays
+ * (another consumer may take it before the next call);
  * COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL.
  */
 COVEY_API int covey_queue_get(
@@ -99,7 +101,10 @@ COVEY_API long covey_queue_size(covey_queue *queue);
 /** covey_queue_is_empty() - 1 if no item waits, 0 if one does; COVEY_EINVAL */
 COVEY_API int covey_queue_is_empty(covey_queue *queue);
 
-/** covey_queue_is_full() - 1 if an item of @size bytes would have to wait, 0 if not; COVEY_EINVAL
+/**
+ * covey_queue_is_full() - 1 if an item of @size bytes would have to wait, 0 if not
+ *
+ * COVEY_ETOOBIG for an item that never fits; COVEY_EINVAL.
  */
 COVEY_API int covey_queue_is_full(covey_queue *queue, size_t size);
 
@@ -110,6 +115,7 @@ COVEY_API int covey_queue_is_closed(covey_queue *queue);
 COVEY_API size_t covey_queue_item_max(covey_queue *queue);
 
 #ifndef __cplusplus
+/* covey_queue_open(&queue, .OPTION = VALUE, ...) */
 #define covey_queue_open(...)                                                                      \
     covey_queue_open_with(&(struct covey_queue_options){                                           \
         .size = sizeof(struct covey_queue_options), .queue = __VA_ARGS__})

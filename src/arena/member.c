@@ -65,9 +65,11 @@ static uint64_t with_phase(uint64_t state, enum cv_phase phase)
     return state_make(generation_of(state), phase, who_of(state));
 }
 
+/* 0, which a record that is just being given up has for a tag, names nobody: no slot in use has
+ * generation 0. */
 struct cv_member *cv_member_of(uint64_t tag)
 {
-    return &cv_arena.members[cv_tag_slot(tag)];
+    return &cv_arena.members[tag ? cv_tag_slot(tag) : 0];
 }
 
 static uint64_t tag_of(uint32_t slot, uint64_t state)

@@ -128,7 +128,8 @@ int cv_process_prepare(const struct covey_process_options *options, covey_proces
     cv_store_relaxed(&p->tag, tag);
     cv_store_relaxed(&p->parent, cv_self->tag);
     cv_store_relaxed(&p->daemon, (uint8_t)options->daemon);
-    cv_store_relaxed(&p->detached, options->process ? CV_ATTACHED : CV_DETACHED);
+    cv_store_relaxed(
+        &p->detached, cv_process_handle(tag, options->process ? CV_ATTACHED : CV_DETACHED));
     cv_store_relaxed(&p->ended, cv_process_running(tag));
     p->pidfd = CV_NO_DESCRIPTOR;
     p->bell = CV_BELL_QUIET;
@@ -157,7 +158,7 @@ void cv_process_set_started(covey_process *p, pid_t pid)
     cv_process_name(p, pid);
     cv_store_release(&p->reaper, cv_self->tag);
     cv_store_release(&p->started, 1);
-    if (cv_load_relaxed(&p->detached))
+    if (cv_process_is_detached(p))
         __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
 }
 
@@ -297,13 +298,21 @@ static bool served_has_ended(covey_process *p)
            (cv_member_is_dead(p->tag, 0) && cv_member_is_dead(cv_load_acquire(&p->reaper), 0));
 }
 
+/* Changes what handle the process of @tag has; false if another thread has done so before. */
+static bool change_handle(covey_process *p, uint64_t tag, uint32_t from, uint32_t to)
+{
+    return cv_cas32(&p->detached, cv_process_handle(tag, from), cv_process_handle(tag, to));
+}
+
 static void reap_detached(covey_process *p)
 {
+    uint64_t tag = cv_load_acquire(&p->tag);
+
     if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || !cv_load_acquire(&p->started) ||
-        !cv_cas32(&p->detached, CV_DETACHED, CV_TAKING))
+        !change_handle(p, tag, CV_DETACHED, CV_TAKING))
         return;
     if (!(is_my_child(p) ? look_at_child(p) : served_has_ended(p))) {
-        cv_store_release(&p->detached, CV_DETACHED);
+        (void)change_handle(p, tag, CV_TAKING, CV_DETACHED);
         return;
     }
     cv_descriptor_close(&p->pidfd);
@@ -592,7 +601,7 @@ static bool visit_child(uint64_t tag, enum cv_phase phase, void *context)
     struct children *c = context;
 
     (void)phase;
-    if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || cv_load_relaxed(&p->detached) ||
+    if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || cv_process_is_detached(p) ||
         !cv_load_acquire(&p->started) || covey_process_is_alive(p) != 1)
         return true;
     if ((size_t)c->count < c->room)
@@ -617,6 +626,7 @@ int covey_active_children(covey_process **children, size_t room)
 
 struct find {
     pid_t pid;
+    uint64_t tag;
     covey_process *found;
 };
 
@@ -629,19 +639,20 @@ static bool visit_to_find(uint64_t tag, enum cv_phase phase, void *context)
     if (cv_load_acquire(&p->magic) == MAGIC && is_mine(p) && cv_load_acquire(&p->started) &&
         (pid_t)p->pid == f->pid && !cv_process_has_ended(p))
         f->found = p;
+    f->tag = tag;
     return !f->found;
 }
 
 covey_process *covey_process_find(pid_t pid)
 {
-    struct find f = {pid, NULL};
+    struct find f = {.pid = pid};
 
     if (cv_enter() != 0)
         return NULL;
     cv_member_each(visit_to_find, &f);
-    if (f.found && cv_cas32(&f.found->detached, CV_DETACHED, CV_ATTACHED))
+    if (f.found && change_handle(f.found, f.tag, CV_DETACHED, CV_ATTACHED))
         __atomic_fetch_sub(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
-    else if (f.found && cv_load_acquire(&f.found->detached))
+    else if (f.found && cv_process_is_detached(f.found))
         f.found = NULL; /* another thread is just taking it away */
     if (!f.found)
         (void)cv_fail(COVEY_EINVAL, "pid %d is not a child of this process", (int)pid);

@@ -14,7 +14,8 @@
  *                           requester died, and the slot is another's) changes nothing either.
  *   detached                the parent's threads: whoever exchanges DETACHED for TAKING is the one to
  *                           take the ended child away. Nobody else gives up a record that its
- *                           parent has written.
+ *                           parent has written. This word, too, has some of the tag in it, for
+ *                           threads that come too late.
  *
  * Who looks for his children walks over all records, also those that are just being written: magic,
  * tag, parent, daemon and detached are therefore read and written atomically, and what follows from
@@ -52,12 +53,17 @@ static inline uint32_t cv_process_running(uint64_t tag)
     return CV_RUNNING | (uint32_t)(cv_tag_generation(tag) & 0xff) << 8;
 }
 
-/* @detached */
+/* @detached: one of these; above it 24 bits of the generation. */
 enum {
     CV_ATTACHED, /* a handle was given out */
     CV_DETACHED,
     CV_TAKING,
 };
+
+static inline uint32_t cv_process_handle(uint64_t tag, uint32_t kind)
+{
+    return kind | (uint32_t)(cv_tag_generation(tag) & 0xffffff) << 8;
+}
 
 struct covey_process {
     uint32_t magic;
@@ -109,6 +115,11 @@ void cv_process_name(covey_process *process, pid_t pid);
 
 /* There will be no such child after all. */
 void cv_process_cancel(covey_process *process);
+
+static inline bool cv_process_is_detached(covey_process *process)
+{
+    return (cv_load_acquire(&process->detached) & 0xff) != CV_ATTACHED;
+}
 
 static inline bool cv_process_has_ended(covey_process *process)
 {

@@ -181,7 +181,7 @@ int cv_server_start(covey_process *p)
     if (p->failure)
         return cv_fail(p->failure, "%s", p->message);
     cv_store_release(&p->started, 1);
-    if (cv_load_relaxed(&p->detached)) {
+    if (cv_process_is_detached(p)) {
         __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
         return 0;
     }
