@@ -96,6 +96,16 @@ void test_deny(long system_call, int error)
         test_skip("system calls cannot be denied here: %s", strerror(errno));
 }
 
+void test_deny_processes(int error)
+{
+    test_deny(SYS_clone, error);
+    test_deny(SYS_clone3, error);
+#ifdef SYS_fork
+    test_deny(SYS_fork, error);
+    test_deny(SYS_vfork, error);
+#endif
+}
+
 bool test_is_old_kernel(void)
 {
     return old_kernel || (syscall(SYS_futex_waitv, NULL, 0, 0, NULL, 0) == -1 && errno == ENOSYS);

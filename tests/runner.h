@@ -118,6 +118,9 @@ __attribute__((noreturn, format(printf, 1, 2))) void test_skip(const char *forma
 /* From now on the system call fails with @error, here and in all descendants. */
 void test_deny(long system_call, int error);
 
+/* The same for all that make a process. */
+void test_deny_processes(int error);
+
 /* Is there no futex_waitv, by --old-kernel or really? */
 bool test_is_old_kernel(void);
 

@@ -11,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -812,21 +811,11 @@ TEST(misuse_of_a_pool_is_named)
     check_int(covey_pool_free(NULL), ==, 0);
 }
 
-static void deny_new_processes(void)
-{
-    test_deny(SYS_clone, EAGAIN);
-    test_deny(SYS_clone3, EAGAIN);
-#ifdef SYS_fork
-    test_deny(SYS_fork, EAGAIN);
-    test_deny(SYS_vfork, EAGAIN);
-#endif
-}
-
 TEST_METHODS(without_processes_no_pool_opens_and_nothing_is_left, 30)
 {
     covey_pool *pool = NULL;
 
-    deny_new_processes();
+    test_deny_processes(EAGAIN);
     check_fails(covey_pool_open(&pool, .workers = 3, .method = method), COVEY_ELIMIT, "cannot");
     check(pool == NULL);
 }
@@ -840,7 +829,7 @@ TEST(a_worker_that_cannot_be_replaced_is_an_error)
     check_int(covey_pool_map(pool, square, &n, &n, 1), ==, 0);
     check_int(n, ==, 9);
     check_int(covey_active_children(&worker, 1), ==, 1);
-    deny_new_processes();
+    test_deny_processes(EAGAIN);
     check_int(covey_process_kill(worker), ==, 0);
     check_fails(covey_pool_map(pool, square, &n, &n, 1), COVEY_ELIMIT, "cannot fork");
     check_int(n, ==, 9);

@@ -1122,22 +1122,12 @@ TEST(no_descriptor_left_is_an_error_and_leaves_nothing)
     check_int(covey_close(), ==, 0);
 }
 
-static void deny_new_processes(int error)
-{
-    test_deny(SYS_clone, error);
-    test_deny(SYS_clone3, error);
-#ifdef SYS_fork
-    test_deny(SYS_fork, error);
-    test_deny(SYS_vfork, error);
-#endif
-}
-
 TEST_METHODS(no_process_left_is_an_error_and_leaves_nothing, 30)
 {
     covey_process *p;
     int how = 0;
 
-    deny_new_processes(EAGAIN);
+    test_deny_processes(EAGAIN);
     check_fails(covey_process_start(&p, end_with, COVEY_ARGUMENT(how), .method = method),
         COVEY_ELIMIT, "cannot");
     check_int(covey_active_children(NULL, 0), ==, 0);
@@ -1148,7 +1138,7 @@ TEST_METHODS(no_memory_for_a_process_is_an_error_and_leaves_nothing, 30)
     covey_process *p;
     int how = 0;
 
-    deny_new_processes(ENOMEM);
+    test_deny_processes(ENOMEM);
     check_fails(covey_process_start(&p, end_with, COVEY_ARGUMENT(how), .method = method),
         COVEY_ENOMEM, "cannot");
     check_int(covey_active_children(NULL, 0), ==, 0);
