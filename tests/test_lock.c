@@ -67,7 +67,7 @@ TEST(misuse_of_a_lock_is_named)
 
     check_fails(covey_lock_init(&outside), COVEY_EINVAL, "not in the family's arena");
     check_fails(covey_lock_init(NULL), COVEY_EINVAL, "not in the family's arena");
-    check_fails(covey_lock_acquire(NULL, 1), COVEY_EINVAL, "not a lock");
+    check_fails(covey_lock_acquire(NULL, 1), COVEY_EINVAL, "lock is NULL");
     check_fails(
         covey_lock_acquire((covey_lock *)(void *)&s->counter, 1), COVEY_EINVAL, "not a lock");
     check_fails(covey_lock_release(&s->lock), COVEY_ENOTHELD, "not held");

@@ -782,7 +782,7 @@ TEST(misuse_of_a_pool_is_named)
     check_fails(covey_pool_open(&pool, .workers = 100000), COVEY_EINVAL, "100000");
     check_fails(covey_pool_open(&pool, .name = long_name), COVEY_EINVAL, "xxx");
     check_fails(covey_pool_open(&pool, .method = (enum covey_method)7), COVEY_EINVAL, "7 is not");
-    check_fails(covey_pool_close(NULL), COVEY_EINVAL, "not a pool");
+    check_fails(covey_pool_close(NULL), COVEY_EINVAL, "pool is NULL");
     check_fails(covey_pool_close((covey_pool *)(void *)&n), COVEY_EINVAL, "not a pool");
     pool = open_pool(0, COVEY_FORK);
     check_int(covey_pool_workers(pool), ==, covey_cpu_count());
@@ -799,7 +799,7 @@ TEST(misuse_of_a_pool_is_named)
     check_fails(covey_pool_map(pool, NULL, &n, &n, 1), COVEY_EINVAL, "task is NULL");
     check_fails(
         covey_pool_map(pool, square, (int *)NULL, &n, 1), COVEY_EINVAL, "arguments is NULL");
-    check_fails(covey_future_get(NULL, &n, 0), COVEY_EINVAL, "not a future");
+    check_fails(covey_future_get(NULL, &n, 0), COVEY_EINVAL, "future is NULL");
     check_fails(
         covey_future_get((covey_future *)(void *)pool, &n, 0), COVEY_EINVAL, "not a future");
     check_int(covey_future_free(NULL), ==, 0);

@@ -1077,7 +1077,7 @@ TEST(misuse_of_processes_is_named)
     check_fails(covey_process_start(&p, end_with, .method = (enum covey_method)9), COVEY_EINVAL,
         "9 is not");
     check_fails(covey_set_start_method((enum covey_method)9), COVEY_EINVAL, "9 is not");
-    check_fails(covey_process_join(NULL, 0), COVEY_EINVAL, "not a process");
+    check_fails(covey_process_join(NULL, 0), COVEY_EINVAL, "process is NULL");
     check_fails(covey_process_pid((covey_process *)(void *)&x), COVEY_EINVAL, "not a process");
     check(covey_process_name(NULL) == NULL);
     check_int(covey_process_close(NULL), ==, 0);

@@ -147,7 +147,7 @@ TEST(misuse_of_a_queue_is_named)
     check_fails(covey_queue_open(NULL), COVEY_EINVAL, "queue is NULL");
     check_fails(covey_queue_open(&q, .bytes = SIZE_MAX), COVEY_EINVAL, "bytes is");
     check_fails(covey_queue_open(&q, .bytes = (size_t)1 << 40), COVEY_ENOMEM, "");
-    check_fails(covey_queue_put(NULL, item, 1, 0), COVEY_EINVAL, "not a queue");
+    check_fails(covey_queue_put(NULL, item, 1, 0), COVEY_EINVAL, "queue is NULL");
     check_fails(covey_queue_get((covey_queue *)(void *)item, item, 1, NULL, 0), COVEY_EINVAL,
         "not a queue");
     check_int(covey_queue_open(&q), ==, 0);

@@ -273,8 +273,8 @@ static uint32_t search_run(uint32_t from, uint32_t n, size_t alignment)
             return page;
         page = aligned_page(taken ? beyond(page + taken - 1) : page + 1, alignment);
     }
-    (void)cv_fail(
-        COVEY_ENOMEM, "the arena of %zu pages has no %u free ones in a row", (size_t)h->pages, n);
+    (void)cv_fail(COVEY_ENOMEM, "no room for %zu bytes in a row: the arena (memory_max) has %zu",
+        (size_t)n * CV_PAGE_BYTES, (size_t)h->pages * CV_PAGE_BYTES);
     return NO_PAGE;
 }
 

@@ -58,6 +58,13 @@ int cv_fail_errno(const char *format, ...)
     return last_code;
 }
 
+int cv_fail_object(const void *p, const char *kind)
+{
+    if (!p)
+        return cv_fail(COVEY_EINVAL, "%s is NULL", kind);
+    return cv_fail(COVEY_EINVAL, "%p is not a %s of this family, or was freed", p, kind);
+}
+
 const char *covey_error(void)
 {
     return last_message;

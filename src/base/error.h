@@ -8,6 +8,8 @@
 /* Both return @code (or the code that fits errno), so that a failure reads `return cv_fail(...)`.
  */
 int cv_fail(int code, const char *format, ...) __attribute__((cold, format(printf, 2, 3)));
+/* COVEY_EINVAL for @p, which should be a @kind ("queue"). */
+int cv_fail_object(const void *p, const char *kind) __attribute__((cold));
 int cv_fail_errno(const char *format, ...) __attribute__((cold, format(printf, 1, 2)));
 
 #endif

@@ -384,7 +384,7 @@ static int check(const covey_queue *q)
     if (r != 0)
         return r;
     if (!cv_arena_has(q, sizeof *q, LINE) || cv_load_relaxed(&q->magic) != MAGIC)
-        return cv_fail(COVEY_EINVAL, "%p is not a queue of this family", (const void *)q);
+        return cv_fail_object(q, "queue");
     return 0;
 }
 

@@ -27,7 +27,7 @@ int cv_pool_check(const covey_pool *pool)
         return r;
     if (!cv_arena_has(pool, sizeof *pool, CV_LINE) ||
         cv_load_acquire(&pool->magic) != CV_POOL_MAGIC)
-        return cv_fail(COVEY_EINVAL, "%p is not a pool of this family", (const void *)pool);
+        return cv_fail_object(pool, "pool");
     if (pool->owner != cv_self->tag)
         return cv_fail(COVEY_ENOTOWNER, "the pool is of pid %d, which alone may use it",
             (int)cv_member_pid(pool->owner));

@@ -142,7 +142,7 @@ static int check(struct covey_future *f)
     if (r != 0)
         return r;
     if (!cv_arena_has(f, sizeof *f, CV_LINE) || cv_pool_check(f->pool) == COVEY_EINVAL)
-        return cv_fail(COVEY_EINVAL, "%p is not a future of this family", (void *)f);
+        return cv_fail_object(f, "future");
     r = cv_pool_check(f->pool);
     if (r != 0)
         return r;

@@ -98,7 +98,7 @@ static int check(const covey_process *p)
         return r;
     if (!p || (p != &cv_process_own()->parent && !is_record(p)) ||
         cv_load_acquire(&p->magic) != MAGIC)
-        return cv_fail(COVEY_EINVAL, "%p is not a process of this family", (const void *)p);
+        return cv_fail_object(p, "process");
     return 0;
 }
 

@@ -60,7 +60,7 @@ static int check(const covey_lock *lock)
     if (r != 0)
         return r;
     if (!cv_arena_has(lock, sizeof *lock, 8) || cv_load_relaxed(&lock->magic_) != MAGIC)
-        return cv_fail(COVEY_EINVAL, "%p is not a lock of this family", (const void *)lock);
+        return cv_fail_object(lock, "lock");
     return 0;
 }
 
@@ -70,9 +70,12 @@ int covey_lock_init(covey_lock *lock)
 
     if (r != 0)
         return r;
-    if (!cv_arena_has(lock, sizeof *lock, 8))
-        return cv_fail(
-            COVEY_EINVAL, "%p is not in the family's arena, or not aligned to 8", (void *)lock);
+    if (!cv_arena_has(lock, sizeof *lock, 1))
+        return cv_fail(COVEY_EINVAL,
+            "%p is not in the family's arena, where covey_alloc() has memory for a lock",
+            (void *)lock);
+    if ((uintptr_t)lock % 8)
+        return cv_fail(COVEY_EINVAL, "%p is not aligned to 8 bytes", (void *)lock);
     lock->alarm_ = 0;
     cv_store_relaxed(&lock->word_, 0);
     cv_store_release(&lock->magic_, MAGIC);
