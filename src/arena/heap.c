@@ -772,6 +772,43 @@ bool cv_heap_sweep(uint64_t tag)
     return true;
 }
 
+static size_t existing(uint32_t page, size_t offset, size_t size)
+{
+    size_t end = (size_t)cv_load_acquire(&note_of(page)->pages_claimed) * UNIT_BYTES;
+
+    return end > offset + size ? size : end > offset ? end - offset : 0;
+}
+
+static void visit_slab(uint32_t page, uint32_t sclass,
+    void (*visit)(char *block, size_t size, void *context), void *context)
+{
+    size_t size = class_size(sclass);
+
+    for (uint32_t i = 0; i < blocks_in_slab(sclass); i++) {
+        if (cv_load_acquire(&tags_of(page)[i]))
+            visit(start_of(page) + i * size, existing(page, i * size, size), context);
+    }
+}
+
+void cv_heap_each(void (*visit)(char *block, size_t size, void *context), void *context)
+{
+    uint32_t ready = cv_load_acquire(&heap()->ready);
+
+    for (uint32_t page = 0; page < ready; page++) {
+        uint64_t word = cv_load_acquire(word_of(page));
+
+        if (kind_of(word) == SLAB || kind_of(word) == SHUT) {
+            visit_slab(page, n_of(word), visit, context);
+        } else if (kind_of(word) == RUN) {
+            size_t size = 0;
+
+            for (uint32_t i = 0; i < n_of(word); i++)
+                size += existing(page + i, 0, CV_PAGE_BYTES);
+            visit(start_of(page), size, context);
+        }
+    }
+}
+
 void cv_heap_count(struct cv_heap_use *use)
 {
     uint32_t ready = cv_load_acquire(&heap()->ready);
@@ -859,7 +896,7 @@ static uint32_t user_owner(const void *block, size_t *size)
 
     if (!owner || owner == (uint32_t)CV_OWNER_INTERNAL)
         (void)cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
-    else if (owner == (uint32_t)CV_OWNER_OBJECT)
+    else if (owner == (uint32_t)CV_OWNER_OBJECT || owner == (uint32_t)CV_OWNER_CELLS)
         (void)cv_fail(COVEY_EINVAL, "%p is a covey object: its own function frees it", block);
     else
         return owner;

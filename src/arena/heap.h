@@ -68,6 +68,7 @@ enum {
     CV_OWNER_FAMILY = INT32_MIN + 1,   /* freed by somebody who knows it */
     CV_OWNER_INTERNAL = INT32_MIN + 2, /* lives as long as the family; not counted */
     CV_OWNER_OBJECT = INT32_MIN + 3,   /* a covey object, freed by its own function */
+    CV_OWNER_CELLS = INT32_MIN + 4,    /* part of one (sync/share.h) */
 };
 
 struct cv_page_note {
@@ -123,6 +124,9 @@ struct cv_heap_use {
     size_t bytes;
     size_t claimed;
 };
+
+/* Calls @visit for each block in use, with as much of it as exists. */
+void cv_heap_each(void (*visit)(char *block, size_t size, void *context), void *context);
 
 void cv_heap_count(struct cv_heap_use *use);
 void cv_heap_trim(void);

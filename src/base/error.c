@@ -116,6 +116,10 @@ const char *covey_strerror(int code)
         return "COVEY_EDEADLINE: the task ran past its deadline";
     case COVEY_ECORRUPT:
         return "COVEY_ECORRUPT: the arena is corrupt";
+    case COVEY_EDEADLK:
+        return "COVEY_EDEADLK: to wait would be for ever";
+    case COVEY_EBROKEN:
+        return "COVEY_EBROKEN: the barrier is broken";
     default:
         return "unknown code";
     }

@@ -33,7 +33,7 @@
  * Producers keep @head_seen and @taken_seen, what they last saw of the other end, and look again
  * only when these say that there is no room.
  */
-#include "arena/family.h"
+#include "arena/object.h"
 #include "base/error.h"
 #include "base/options.h"
 #include "sync/lock.h"
@@ -45,7 +45,6 @@
 #include <string.h>
 
 enum {
-    MAGIC = 0x75657571, /* "queu" */
     CELL_HEAD = 8,
     BYTES_DEFAULT = 64 * 1024,
     BYTES_MIN = 128,
@@ -61,9 +60,8 @@ enum {
 #define KIND_END  UINT32_C(0x20000000)
 
 struct covey_queue {
+    uint64_t signature; /* arena/object.h */
     /* Written once, when the queue is made. */
-    uint32_t magic;
-    uint32_t unused;
     uint64_t bytes; /* a power of two */
     uint64_t items_max;
 
@@ -379,13 +377,7 @@ static int get(covey_queue *q, struct taking *t, struct cv_wait *wait)
 
 static int check(const covey_queue *q)
 {
-    int r = cv_enter();
-
-    if (r != 0)
-        return r;
-    if (!cv_arena_has(q, sizeof *q, LINE) || cv_load_relaxed(&q->magic) != MAGIC)
-        return cv_fail_object(q, "queue");
-    return 0;
+    return cv_object_check(q, CV_QUEUE);
 }
 
 static int check_size(const covey_queue *q, size_t size)
@@ -427,7 +419,7 @@ int covey_queue_open_with(const struct covey_queue_options *options)
     memset(q, 0, sizeof *q + CELL_HEAD);
     q->bytes = o.bytes;
     q->items_max = o.items ? o.items : UINT64_MAX;
-    cv_store_release(&q->magic, MAGIC);
+    cv_object_begin(q, CV_QUEUE);
     *o.queue = q;
     return 0;
 }
@@ -438,7 +430,7 @@ int covey_queue_put(covey_queue *queue, const void *item, size_t size, double ti
     int r = check(queue);
 
     if (r == 0)
-        r = cv_wait_begin(&wait, timeout_s);
+        r = cv_wait_begin(&wait, timeout_s, queue, CV_QUEUE);
     if (r != 0)
         return r;
     if (!item && size)
@@ -462,7 +454,7 @@ int covey_queue_get(covey_queue *queue, void *item, size_t room, size_t *size, d
     int r = check(queue);
 
     if (r == 0)
-        r = cv_wait_begin(&wait, timeout_s);
+        r = cv_wait_begin(&wait, timeout_s, queue, CV_QUEUE);
     if (r != 0)
         return r;
     if (!item && room)
@@ -510,7 +502,7 @@ int covey_queue_free(covey_queue *queue)
     r = check(queue);
     if (r != 0)
         return r;
-    cv_store_release(&queue->magic, 0);
+    cv_object_end(queue);
     return cv_heap_free(queue);
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
@@ -49,4 +50,21 @@ void cv_descriptor_close(struct cv_descriptor *d)
     if (cv_descriptor_is_ours(d))
         (void)close(d->fd);
     *d = CV_NO_DESCRIPTOR;
+}
+
+bool cv_descriptor_write(int fd, const void *bytes, size_t size)
+{
+    const char *p = bytes;
+
+    while (size > 0) {
+        ssize_t n = write(fd, p, size);
+
+        if (n < 0 && errno != EINTR)
+            return false;
+        if (n > 0) {
+            p += n;
+            size -= (size_t)n;
+        }
+    }
+    return true;
 }

@@ -11,6 +11,7 @@
 #define CV_DESCRIPTOR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct cv_descriptor {
@@ -31,6 +32,9 @@ int cv_descriptor_readable(struct cv_descriptor *descriptor);
 
 /* Is it open, and still the same file? */
 bool cv_descriptor_is_ours(const struct cv_descriptor *descriptor);
+
+/* Writes all of it to any descriptor; false with errno. */
+bool cv_descriptor_write(int fd, const void *bytes, size_t size);
 
 /* Closes it, if it is ours, and makes it none. */
 void cv_descriptor_close(struct cv_descriptor *descriptor);

@@ -3,7 +3,9 @@
 
 #include "base/error.h"
 #include "os/clock.h"
+#include "os/thread.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -257,4 +259,45 @@ bool cv_pid_exit_info(int pidfd, int *status)
         return false;
     *status = info.exit_code;
     return true;
+}
+
+/* Names of threads are read as the kernel has them, with a line feed. */
+static bool is_helper(pid_t pid, uint32_t tid)
+{
+    char path[64];
+    char name[32] = "";
+    int fd;
+    ssize_t n;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/task/%u/comm", (int)pid, tid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    n = read(fd, name, sizeof name - 1);
+    (void)close(fd);
+    return n > 0 && strcmp(name, CV_THREAD_NAME "\n") == 0;
+}
+
+unsigned cv_pid_threads(pid_t pid, uint32_t *tids, unsigned max)
+{
+    char path[32];
+    struct dirent *entry;
+    unsigned n = 0;
+    DIR *tasks;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    tasks = opendir(path);
+    if (!tasks)
+        return 0;
+    while ((entry = readdir(tasks))) {
+        uint32_t tid = (uint32_t)strtoul(entry->d_name, NULL, 10); /* 0: "." and ".." */
+
+        if (tid == 0 || is_helper(pid, tid))
+            continue;
+        if (n < max)
+            tids[n] = tid;
+        n++;
+    }
+    (void)closedir(tasks);
+    return n;
 }

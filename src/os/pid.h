@@ -37,6 +37,10 @@ bool cv_pid_lives(
  */
 int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status);
 
+/* The ids of its threads, covey's own (os/thread.h) left out: up to @max of them. How many there are;
+ * 0: unknown. */
+unsigned cv_pid_threads(pid_t pid, uint32_t *tids, unsigned max);
+
 /* How a process ended that somebody else has reaped; Linux 6.15 and later. */
 bool cv_pid_exit_info(int pidfd, int *status);
 

@@ -10,6 +10,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -51,6 +52,16 @@ static int start(int (*run)(void *), void *argument)
     return covey_error_code();
 }
 
+pid_t cv_thread_id(void)
+{
+    return (pid_t)syscall(SYS_gettid);
+}
+
+NOT_INSTRUMENTED static void name_myself(void)
+{
+    (void)syscall(SYS_prctl, PR_SET_NAME, CV_THREAD_NAME, 0, 0, 0);
+}
+
 /* The keeper ********************************************************************************* */
 
 struct keeper {
@@ -66,6 +77,7 @@ NOT_INSTRUMENTED static int keep(void *argument)
 {
     struct keeper *k = argument;
 
+    name_myself();
     cv_robust_hold_raw(k->held, k->n);
     __atomic_store_n(&k->ready, 1, __ATOMIC_SEQ_CST);
     for (;;)
@@ -121,6 +133,7 @@ NOT_INSTRUMENTED static int wait_and_end(void *argument)
     struct timespec slice = {0, FALLBACK_SLICE_NS};
 
     (void)argument;
+    name_myself();
     /* If the program closes the descriptor, the call that is under way does not mind; but one that
      * the kernel restarts (after SIGSTOP and SIGCONT) would. Then the process is asked for. */
     do {

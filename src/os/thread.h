@@ -16,6 +16,11 @@
 
 #include <sys/types.h>
 
+#define CV_THREAD_NAME "covey:helper" /* of these threads, to the kernel */
+
+/* The calling thread's number, which no other thread of the system has. */
+pid_t cv_thread_id(void);
+
 /*
  * Holds the words as cv_robust_hold() does. When this thread ends before its process, they pass
  * to a thread made for that; in between they are 0 for a moment.

@@ -704,7 +704,7 @@ int covey_pool_join(covey_pool *pool, double timeout_s)
     int r = cv_pool_check(pool);
 
     if (r == 0)
-        r = cv_wait_begin(&wait, timeout_s);
+        r = cv_wait_begin(&wait, timeout_s, pool, CV_POOL);
     if (r != 0)
         return r;
     if (cv_load_acquire(&pool->give.phase) == CV_POOL_OPEN)

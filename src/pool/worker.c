@@ -125,7 +125,9 @@ int cv_worker_main(void *argument)
 {
     const struct cv_worker_argument *me = argument;
     covey_pool *pool = me->pool;
-    struct cv_wait wait = {.deadline_ns = CV_FOREVER};
+    const struct cv_wait idle = {
+        .deadline_ns = CV_FOREVER, .object = cv_waiter_object(pool, CV_POOL)};
+    struct cv_wait wait = idle;
 
     cv_store_release(&pool->worker[me->index].looked, 1);
     for (;;) {
@@ -135,7 +137,7 @@ int cv_worker_main(void *argument)
 
         if (entry) {
             cv_wait_end(&wait); /* a wake that this worker has taken is used now */
-            wait = (struct cv_wait){.deadline_ns = CV_FOREVER};
+            wait = idle;
             run(pool, &pool->worker[me->index], entry);
         } else if (closed) {
             return 0;

@@ -227,14 +227,18 @@ static bool look_at_child(covey_process *p)
 
 static int wait_for_child(covey_process *p, uint64_t deadline_ns)
 {
-    while (!cv_process_has_ended(p) && !look_at_child(p)) {
+    struct cv_wait wait = {.object = cv_waiter_object(p, CV_PROCESS)};
+    int r = 0;
+
+    while (r == 0 && !cv_process_has_ended(p) && !look_at_child(p)) {
         uint64_t now = cv_clock_now();
         int pidfd = pidfd_of(p);
-        int r;
 
-        if (deadline_ns <= now)
-            return COVEY_ETIMEDOUT;
-        if (pidfd >= 0) {
+        if (deadline_ns <= now) {
+            r = COVEY_ETIMEDOUT;
+        } else if ((r = cv_wait_show(&wait)) != 0) {
+            /* it waits for this process */
+        } else if (pidfd >= 0) {
             r = cv_pid_wait(pidfd, deadline_ns);
         } else { /* no descriptor was left when it was started, or the program has closed it */
             cv_clock_sleep(
@@ -242,11 +246,12 @@ static int wait_for_child(covey_process *p, uint64_t deadline_ns)
             r = 0;
         }
         if (r == COVEY_EINTR)
-            r = cv_wait_interrupted();
-        if (r < 0 && r != COVEY_ETIMEDOUT)
-            return r;
+            r = cv_wait_interrupted(NULL);
+        else if (r == COVEY_ETIMEDOUT && cv_clock_now() < deadline_ns)
+            r = 0;
     }
-    return 0;
+    cv_wait_end(&wait);
+    return cv_process_has_ended(p) ? 0 : r;
 }
 
 /*
@@ -255,7 +260,7 @@ static int wait_for_child(covey_process *p, uint64_t deadline_ns)
  */
 static int wait_for_other(covey_process *p, uint64_t deadline_ns)
 {
-    struct cv_wait wait = {.deadline_ns = deadline_ns};
+    struct cv_wait wait = {.deadline_ns = deadline_ns, .object = cv_waiter_object(p, CV_PROCESS)};
     uint64_t reaper = is_mine(p) ? cv_load_acquire(&p->reaper) : 0;
     uint32_t running = cv_process_running(p->tag);
     struct cv_futex_watch words[] = {{&p->bell, CV_BELL_ARMED}, {&p->ended, running}};
@@ -401,7 +406,7 @@ static bool sweep(uint64_t tag)
 
 __attribute__((constructor)) static void register_sweep(void)
 {
-    cv_member_add_sweep(sweep);
+    cv_member_set_sweep(CV_SWEEP_PROCESSES, sweep);
 }
 
 /* Public ************************************************************************************* */

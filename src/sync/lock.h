@@ -22,7 +22,7 @@
 #ifndef CV_LOCK_H
 #define CV_LOCK_H
 
-#include "arena/member.h"
+#include "arena/object.h"
 #include "base/atomic.h"
 #include "os/futex.h"
 #include "sync/wait.h"
@@ -49,11 +49,6 @@ static inline bool cv_lock_try(uint64_t *word)
     return cv_cas64(word, 0, cv_self->mark);
 }
 
-static inline pid_t cv_lock_pid(uint64_t word)
-{
-    return (pid_t)(word >> 32 & 0x3fffff);
-}
-
 /*
  * For locks inside of covey's objects, whose operations have the object's alarm pending all the
  * time. Holders are quick, or dead, or stopped in the middle: so it waits until @deadline_ns, and
@@ -72,5 +67,26 @@ static inline void cv_lock_exit(uint64_t *word)
     if (cv_exchange(word, 0) & CV_LOCK_SLEEPERS)
         (void)cv_futex_wake(cv_lock_low(word), 1);
 }
+
+/*
+ * The lock that users have (covey_lock, and the covey_rlock made of it) has with the word the id of
+ * the holding thread (sync/waiter.h): stored after the word was taken, 0 before it is given up. A
+ * dead holder's is overwritten by the next. The thread itself never sees it wrong; others may for a
+ * moment, or find it 0. It is how an rlock knows its holder again; the plain lock, which has no need
+ * of it, has it only where deadlocks are looked for. The count is the rlock's, and its holder's.
+ */
+int cv_lock_init(covey_lock *lock, enum cv_kind kind);
+int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s);
+int cv_lock_release(covey_lock *lock);
+int cv_lock_destroy(covey_lock *lock, enum cv_kind kind);
+
+/* Within a wait; without a message. */
+int cv_lock_acquire_until(covey_lock *lock, enum cv_kind kind, struct cv_wait *wait);
+
+/* The alarm is pending. False when it was not held. */
+bool cv_lock_let_go(covey_lock *lock);
+
+/* COVEY_EOWNERDEAD, with its message, for the holder whose lock was taken over in this wait. */
+int cv_lock_report_death(const struct cv_wait *wait);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "os/cpu.h"
+#include "sync/deadlock.h"
 
 #include <covey/family.h>
 
@@ -31,9 +32,9 @@ void covey_on_interrupt(int (*hook)(void *context), void *context)
     interrupt_hook.context = context;
 }
 
-int cv_wait_begin(struct cv_wait *wait, double timeout_s)
+int cv_wait_begin(struct cv_wait *wait, double timeout_s, const void *object, enum cv_kind kind)
 {
-    *wait = (struct cv_wait){0};
+    *wait = (struct cv_wait){.object = cv_waiter_object(object, kind)};
     return cv_clock_deadline(timeout_s, &wait->deadline_ns);
 }
 
@@ -101,11 +102,27 @@ static bool any_is_dead(const uint64_t *tags, unsigned n_tags)
     return false;
 }
 
-int cv_wait_interrupted(void)
+int cv_wait_interrupted(uint32_t *alarm)
 {
-    if (interrupt_hook.call && interrupt_hook.call(interrupt_hook.context) != 0)
-        return cv_fail(COVEY_EINTR, "interrupted by a signal");
-    return 0;
+    bool give_up = interrupt_hook.call && interrupt_hook.call(interrupt_hook.context) != 0;
+
+    if (alarm)
+        cv_alarm_set(alarm); /* the hook may have used other objects */
+    return give_up ? cv_fail(COVEY_EINTR, "interrupted by a signal") : 0;
+}
+
+/* Without a record it waits unseen. */
+int cv_wait_show(struct cv_wait *wait)
+{
+    if (wait->shown || !wait->object)
+        return 0;
+    if (!wait->waiter)
+        wait->waiter = cv_waiter_take();
+    if (!wait->waiter)
+        return 0;
+    wait->shown = true;
+    cv_waiter_show(wait->waiter, wait->object);
+    return cv_self->detects ? cv_deadlock_check(wait->waiter) : 0;
 }
 
 int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_watch *words,
@@ -118,6 +135,8 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_w
 
     if (wait->deadline_ns == 0)
         return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
+    if (cv_wait_show(wait) != 0)
+        return COVEY_EDEADLK;
     cv_alarm_set(alarm);
     wait->alarm = alarm;
     memcpy(w.watch, words, n_words * sizeof *words);
@@ -135,7 +154,7 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_w
     if (any_is_dead(tags, n_tags))
         return CV_WAIT_DEATH;
     if (result == CV_FUTEX_EINTR)
-        return cv_wait_interrupted();
+        return cv_wait_interrupted(alarm);
     return result == CV_FUTEX_TIMEDOUT && until == wait->deadline_ns ? COVEY_ETIMEDOUT
                                                                      : CV_WAIT_AGAIN;
 }
@@ -154,6 +173,10 @@ static void learn(const struct cv_wait *wait)
 
 void cv_wait_end(struct cv_wait *wait)
 {
+    if (wait->shown)
+        cv_waiter_hide(wait->waiter);
+    if (wait->waiter)
+        cv_waiter_drop(wait->waiter);
     if (wait->alarm)
         cv_alarm_clear();
     if (wait->since_ns)

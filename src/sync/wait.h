@@ -39,6 +39,7 @@
 #include "os/clock.h"
 #include "os/futex.h"
 #include "os/robust.h"
+#include "sync/waiter.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -55,6 +56,9 @@ struct cv_wait {
     uint64_t since_ns;   /* when it began to wait, 0: not yet */
     uint32_t *alarm;     /* pending since this wait slept; NULL: it has not */
     uint64_t dead_owner; /* the mark of who held the lock that was taken over (COVEY_EOWNERDEAD) */
+    uint64_t object;     /* what for, as others see it (sync/waiter.h); 0: they do not */
+    struct cv_waiter *waiter; /* this thread's record, when it has slept or come to a place */
+    bool shown;
 };
 
 enum {
@@ -62,8 +66,8 @@ enum {
     CV_WAIT_DEATH = 1, /* one of the lives is over */
 };
 
-/* COVEY_EINVAL for a timeout that is not a number. */
-int cv_wait_begin(struct cv_wait *wait, double timeout_s);
+/* For @object; COVEY_EINVAL for a timeout that is not a number. */
+int cv_wait_begin(struct cv_wait *wait, double timeout_s, const void *object, enum cv_kind kind);
 
 /* Spins until *word is not @seen: true. False when it is time to sleep, or there is no time. */
 bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen);
@@ -73,13 +77,16 @@ bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen);
  * a lock word with its flag set. @tags: processes whose lives to watch. The alarm stays pending
  * until cv_wait_end().
  *
- * CV_WAIT_AGAIN, CV_WAIT_DEATH, COVEY_ETIMEDOUT (without a message) or COVEY_EINTR.
+ * CV_WAIT_AGAIN, CV_WAIT_DEATH, COVEY_ETIMEDOUT (without a message), COVEY_EINTR, or COVEY_EDEADLK.
  */
 int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_watch *words,
     unsigned n_words, const uint64_t *tags, unsigned n_tags);
 
+/* Lets others see what this thread waits for, if it does not sleep by the above; COVEY_EDEADLK. */
+int cv_wait_show(struct cv_wait *wait);
+
 /* A signal handler has run in this thread: 0 to go on waiting, or COVEY_EINTR. */
-int cv_wait_interrupted(void);
+int cv_wait_interrupted(uint32_t *alarm);
 
 /* What was waited for has been taken, or will not be. Not needed if nothing was waited for. */
 void cv_wait_end(struct cv_wait *wait);
