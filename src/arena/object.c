@@ -44,8 +44,8 @@ int cv_object_check_slowly(const void *p, enum cv_kind kind)
         return r;
     if (!cv_arena_has(p, sizeof(uint64_t), CV_OBJECT_ALIGNMENT) || !(other = cv_object_kind(p)))
         return cv_fail_object(p, cv_object_name(kind));
-    return cv_fail(
-        COVEY_EINVAL, "%p is a %s, not a %s", p, cv_object_name(other), cv_object_name(kind));
+    return cv_fail(COVEY_EINVAL, "%p is %s %s, not %s %s", p, cv_article(cv_object_name(other)),
+        cv_object_name(other), cv_article(cv_object_name(kind)), cv_object_name(kind));
 }
 
 int cv_object_place(const void *p, size_t size, enum cv_kind kind)
@@ -56,8 +56,8 @@ int cv_object_place(const void *p, size_t size, enum cv_kind kind)
         return r;
     if (!cv_arena_has(p, size, 1))
         return cv_fail(COVEY_EINVAL,
-            "%p is not in the family's arena, where covey_alloc() has memory for a %s", p,
-            cv_object_name(kind));
+            "%p is not in the family's arena, where covey_alloc() has memory for %s %s", p,
+            cv_article(cv_object_name(kind)), cv_object_name(kind));
     if ((uintptr_t)p % CV_OBJECT_ALIGNMENT)
         return cv_fail(COVEY_EINVAL, "%p is not aligned to %d bytes", p, CV_OBJECT_ALIGNMENT);
     return 0;

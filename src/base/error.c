@@ -58,11 +58,17 @@ int cv_fail_errno(const char *format, ...)
     return last_code;
 }
 
+const char *cv_article(const char *noun)
+{
+    return strchr("aeio", noun[0]) || noun[0] == 'r' ? "an" : "a"; /* an rlock */
+}
+
 int cv_fail_object(const void *p, const char *kind)
 {
     if (!p)
         return cv_fail(COVEY_EINVAL, "%s is NULL", kind);
-    return cv_fail(COVEY_EINVAL, "%p is not a %s of this family, or was freed", p, kind);
+    return cv_fail(
+        COVEY_EINVAL, "%p is not %s %s of this family, or was freed", p, cv_article(kind), kind);
 }
 
 const char *covey_error(void)

@@ -136,8 +136,10 @@ static void *copy_argument(covey_process *p, const void *argument, size_t size)
 /* Unless the function has left the family. */
 static void note_exit(covey_process *p, uint64_t tag, int code)
 {
-    if (cv_self->tag == tag)
-        cv_store_release(&p->own_exit, CV_RETURNED | (unsigned)(code & 0xff));
+    if (cv_self->tag != tag)
+        return;
+    cv_store_release(&p->own_exit, CV_RETURNED | (unsigned)(code & 0xff));
+    cv_member_end_orderly();
 }
 
 /* Of a child that shares its image with the process that has forked it. */
