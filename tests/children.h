@@ -74,14 +74,9 @@ static inline void child_join(covey_process *p, int expected)
 /* Sleeps until the process's first thread sleeps in the kernel, as far as one can see. */
 static inline void child_await_sleep(pid_t pid)
 {
-    long before = -1;
-
-    for (int quiet = 0; quiet < 5;) {
-        long now = test_status_of(pid, "voluntary_ctxt_switches");
-
-        quiet = now == before && now > 0 ? quiet + 1 : 0;
-        before = now;
-        test_sleep_ms(4);
+    for (int asleep = 0; asleep < 6;) {
+        asleep = test_state_of(pid) == 'S' ? asleep + 1 : 0;
+        test_sleep_ms(2);
     }
 }
 

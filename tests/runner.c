@@ -111,6 +111,11 @@ bool test_is_old_kernel(void)
     return old_kernel || (syscall(SYS_futex_waitv, NULL, 0, 0, NULL, 0) == -1 && errno == ENOSYS);
 }
 
+void test_ignore_deadlocks(void)
+{
+    check_int(covey_open(.deadlocks = COVEY_DEADLOCKS_IGNORE), ==, 0);
+}
+
 void test_reap(int pid, int status)
 {
     int left = -1;
@@ -148,6 +153,22 @@ void test_wait_for(bool (*condition)(void *), void *context, double seconds)
             test_fail(__FILE__, __LINE__, "what was waited for did not happen in %g s", seconds);
         test_sleep_ms(1);
     }
+}
+
+char test_state_of(int pid)
+{
+    char path[64];
+    char state = 0;
+    FILE *file;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    file = fopen(path, "re");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+        state = 0;
+    (void)fclose(file);
+    return state;
 }
 
 long test_status_of(int pid, const char *field)

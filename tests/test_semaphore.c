@@ -46,9 +46,11 @@ static long value(struct shared *s)
 
 TEST(permits_are_counted)
 {
-    struct shared *s = make(2, COVEY_SEMAPHORE);
+    struct shared *s;
     double start;
 
+    test_ignore_deadlocks();
+    s = make(2, COVEY_SEMAPHORE);
     check_int(value(s), ==, 2);
     check_int(acquire(s), ==, 0);
     check_int(acquire(s), ==, 0);

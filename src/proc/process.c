@@ -245,6 +245,7 @@ static int wait_for_child(covey_process *p, uint64_t deadline_ns)
                 deadline_ns - now < LOST_PIDFD_SLICE_NS ? deadline_ns - now : LOST_PIDFD_SLICE_NS);
             r = 0;
         }
+        cv_wait_hide(&wait);
         if (r == COVEY_EINTR)
             r = cv_wait_interrupted(NULL);
         else if (r == COVEY_ETIMEDOUT && cv_clock_now() < deadline_ns)

@@ -218,9 +218,6 @@ static int take_lock_again(covey_condition *c, enum cv_kind kind, struct cv_wait
 {
     int r;
 
-    if (wait->shown)
-        cv_waiter_hide(wait->waiter);
-    wait->shown = false;
     wait->since_ns = 0;
     wait->deadline_ns = CV_FOREVER;
     wait->object = cv_waiter_object(lock_of(c), kind);

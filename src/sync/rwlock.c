@@ -25,21 +25,22 @@ static void ring_all(covey_rwlock *l)
 
 static int sleep_as_reader(covey_rwlock *l, struct cv_wait *wait, uint64_t seen, uint64_t gate)
 {
-    struct cv_futex_watch words[] = {{&l->bell_, CV_BELL_ARMED},
-        {cv_share_low(cv_rwlock_share(l)), (uint32_t)seen},
-        {cv_lock_low(&l->gate_), (uint32_t)gate}};
-    const struct cv_futex_watch *word = &words[gate ? 2 : 1];
+    uint32_t *low = cv_share_low(cv_rwlock_share(l));
+    struct cv_futex_watch words[] = {{&l->bell_, CV_BELL_ARMED}, {low, (uint32_t)seen}};
     uint64_t tags[2];
     unsigned n;
 
-    if (cv_wait_spin(wait, word->word, word->seen))
+    if (gate ? cv_wait_spin(wait, cv_lock_low(&l->gate_), (uint32_t)gate)
+             : cv_wait_spin(wait, low, (uint32_t)seen))
         return CV_WAIT_AGAIN;
     n = cv_share_free(seen) == 0 ? cv_share_holders(cv_rwlock_share(l), tags, 1) : 0;
     tags[n] = cv_rwlock_gate(l);
     if (tags[n])
         n++;
     cv_bell_arm(&l->bell_);
-    return cv_wait_sleep(wait, &l->alarm_, words, 3, tags, n);
+    if (cv_load_seq(&l->gate_) != gate)
+        return CV_WAIT_AGAIN;
+    return cv_wait_sleep(wait, &l->alarm_, words, 2, tags, n);
 }
 
 static int acquire_read(covey_rwlock *l, struct cv_wait *wait)

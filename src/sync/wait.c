@@ -114,15 +114,23 @@ int cv_wait_interrupted(uint32_t *alarm)
 /* Without a record it waits unseen. */
 int cv_wait_show(struct cv_wait *wait)
 {
-    if (wait->shown || !wait->object)
+    if (!wait->object)
         return 0;
     if (!wait->waiter)
         wait->waiter = cv_waiter_take();
     if (!wait->waiter)
         return 0;
-    wait->shown = true;
     cv_waiter_show(wait->waiter, wait->object);
-    return cv_self->detects ? cv_deadlock_check(wait->waiter) : 0;
+    if (!cv_self->detects || cv_deadlock_check(wait->waiter) == 0)
+        return 0;
+    cv_wait_hide(wait);
+    return COVEY_EDEADLK;
+}
+
+void cv_wait_hide(struct cv_wait *wait)
+{
+    if (wait->waiter)
+        cv_waiter_hide(wait->waiter);
 }
 
 int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_watch *words,
@@ -151,6 +159,7 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_w
     }
     for (unsigned i = 0; i < w.n_lives; i++)
         cv_member_unwatch(&w.lives[i]);
+    cv_wait_hide(wait);
     if (any_is_dead(tags, n_tags))
         return CV_WAIT_DEATH;
     if (result == CV_FUTEX_EINTR)
@@ -173,8 +182,6 @@ static void learn(const struct cv_wait *wait)
 
 void cv_wait_end(struct cv_wait *wait)
 {
-    if (wait->shown)
-        cv_waiter_hide(wait->waiter);
     if (wait->waiter)
         cv_waiter_drop(wait->waiter);
     if (wait->alarm)

@@ -58,7 +58,6 @@ struct cv_wait {
     uint64_t dead_owner; /* the mark of who held the lock that was taken over (COVEY_EOWNERDEAD) */
     uint64_t object;     /* what for, as others see it (sync/waiter.h); 0: they do not */
     struct cv_waiter *waiter; /* this thread's record, when it has slept or come to a place */
-    bool shown;
 };
 
 enum {
@@ -82,8 +81,12 @@ bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen);
 int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_watch *words,
     unsigned n_words, const uint64_t *tags, unsigned n_tags);
 
-/* Lets others see what this thread waits for, if it does not sleep by the above; COVEY_EDEADLK. */
+/*
+ * Lets others see what this thread waits for, while it sleeps and only then: whoever is seen to wait
+ * has not got it yet. Done by the above; COVEY_EDEADLK.
+ */
 int cv_wait_show(struct cv_wait *wait);
+void cv_wait_hide(struct cv_wait *wait);
 
 /* A signal handler has run in this thread: 0 to go on waiting, or COVEY_EINTR. */
 int cv_wait_interrupted(uint32_t *alarm);

@@ -99,6 +99,7 @@ static struct cv_waiter *claim(void)
     }
     cv_store_relaxed(&w->object, 0);
     cv_store_relaxed(&w->place, 0);
+    cv_store_relaxed(&w->since_ns, 0);
     cv_store_release(&w->tid, cv_waiter_tid(cv_waiter_me()));
     return w;
 }
@@ -122,6 +123,7 @@ struct cv_waiter *cv_waiter_take(void)
 void cv_waiter_drop(struct cv_waiter *w)
 {
     cv_store_relaxed(&w->place, 0);
+    cv_store_relaxed(&w->since_ns, 0);
     if (w == cv_thread.record)
         cv_thread.busy = false;
     else
@@ -133,7 +135,8 @@ void cv_waiter_drop(struct cv_waiter *w)
 void cv_waiter_show(struct cv_waiter *w, uint64_t object)
 {
     cv_store_relaxed(&w->number, 0);
-    cv_store_relaxed(&w->since_ns, cv_clock_now());
+    if (cv_load_relaxed(&w->since_ns) == 0)
+        cv_store_relaxed(&w->since_ns, cv_clock_now());
     cv_store_seq(&w->object, object);
     cv_store_seq(&w->number, cv_waiter_turn());
 }

@@ -14,7 +14,7 @@
  *   object   what it sleeps for, an address with its kind above; 0: it does not sleep
  *   number   of this wait: 0 when the object is stored, and then the next of the family's numbers.
  *            So of several waits the highest number is that of who looked last
- *   since_ns when it began, on the monotonic clock
+ *   since_ns when it first slept for it, on the monotonic clock; 0: not yet
  *   place    the condition that it has come to; 0: none. It stays while the thread sleeps
  *            for the condition's lock
  *   turn     one of the family's numbers: who has come to the place before whom
