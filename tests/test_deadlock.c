@@ -16,6 +16,7 @@ struct shared {
     covey_semaphore semaphore;
     covey_event event;
     covey_process *process;
+    int seats;
     int step;
     int deadlocks;
     int results[LOCKS];
@@ -58,20 +59,16 @@ TEST(a_lock_that_its_thread_waits_for_is_a_deadlock)
     check_int(covey_free(s), ==, 0);
 }
 
-static int which(struct shared *s)
+/* A philosopher takes a lock, waits until all have one, and wants the next one's. */
+static int dine(struct shared *s)
 {
-    return word_add(&s->step, 1) - 1;
-}
-
-/* Philosopher @me takes a lock, waits until all have one, and wants the next one's. */
-static int dine(struct shared *s, int me, int philosophers)
-{
-    int next = (me + 1) % philosophers;
+    int me = word_add(&s->seats, 1) % LOCKS;
+    int next = (me + 1) % LOCKS;
     int r;
 
     check_int(covey_lock_acquire(&s->lock[me], COVEY_FOREVER), ==, 0);
     word_add(&s->step, 1);
-    word_await(&s->step, 2 * philosophers);
+    word_await(&s->step, LOCKS);
     r = covey_lock_acquire(&s->lock[next], COVEY_FOREVER);
     if (r == 0)
         check_int(covey_lock_release(&s->lock[next]), ==, 0);
@@ -85,7 +82,7 @@ static int dine_as_child(void *argument)
 {
     struct shared *s = *(struct shared **)argument;
 
-    if (dine(s, which(s), LOCKS) == COVEY_EDEADLK)
+    if (dine(s) == COVEY_EDEADLK)
         word_add(&s->deadlocks, 1);
     return 0;
 }
@@ -112,7 +109,7 @@ static void *dine_in_thread(void *context)
 {
     struct shared *s = context;
 
-    if (dine(s, which(s), LOCKS) == COVEY_EDEADLK)
+    if (dine(s) == COVEY_EDEADLK)
         word_add(&s->deadlocks, 1);
     return NULL;
 }

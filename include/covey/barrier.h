@@ -28,13 +28,13 @@
 extern "C" {
 #endif
 
-/** covey_barrier - 136 bytes of the arena; all of it is covey's */
+/** covey_barrier - 144 bytes of the arena; all of it is covey's */
 typedef struct covey_barrier {
     uint64_t signature_;
     uint64_t word_;
     uint64_t why_;
-    uint32_t alarm_;
-    uint32_t bell_;
+    uint32_t alarm_[2];
+    uint32_t bell_[2];
     uint32_t parties_;
     uint32_t unused_;
     uint64_t cells_[12];
@@ -42,7 +42,7 @@ typedef struct covey_barrier {
 
 /**
  * covey_barrier_init() - make a barrier
- * @barrier: 136 bytes in the arena, aligned to 8
+ * @barrier: 144 bytes in the arena, aligned to 8
  * @parties: how many wait for each other, 1 to 16,383; of 1,023 processes at most
  *
  * Nobody may be using the memory as a barrier. Returns 0; COVEY_EINVAL when @barrier does not lie in

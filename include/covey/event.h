@@ -18,17 +18,17 @@
 extern "C" {
 #endif
 
-/** covey_event - 24 bytes of the arena; all of it is covey's */
+/** covey_event - 32 bytes of the arena; all of it is covey's */
 typedef struct covey_event {
     uint64_t signature_;
     uint64_t word_;
-    uint32_t alarm_;
-    uint32_t bell_;
+    uint32_t alarm_[2];
+    uint32_t bell_[2];
 } covey_event;
 
 /**
  * covey_event_init() - make an event, which is not set
- * @event: 24 bytes in the arena, aligned to 8
+ * @event: 32 bytes in the arena, aligned to 8
  *
  * Nobody may be using the memory as an event. Returns 0; COVEY_EINVAL when @event does not lie in the
  * arena or is not aligned; the codes of covey_open_with().

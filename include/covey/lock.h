@@ -31,18 +31,19 @@
 extern "C" {
 #endif
 
-/** covey_lock - 32 bytes of the arena; all of it is covey's */
+/** covey_lock - 40 bytes of the arena; all of it is covey's */
 typedef struct covey_lock {
     uint64_t signature_;
     uint64_t word_;
     uint64_t holder_;
-    uint32_t alarm_;
+    uint32_t alarm_[2];
     uint32_t count_;
+    uint32_t unused_;
 } covey_lock;
 
 /**
  * covey_lock_init() - make a lock
- * @lock: 32 bytes in the arena, aligned to 8
+ * @lock: 40 bytes in the arena, aligned to 8
  *
  * Nobody may be using the memory as a lock. Returns 0; COVEY_EINVAL when @lock does not lie in the
  * arena or is not aligned; the codes of covey_open_with().

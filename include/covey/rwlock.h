@@ -25,18 +25,18 @@
 extern "C" {
 #endif
 
-/** covey_rwlock - 128 bytes of the arena; all of it is covey's */
+/** covey_rwlock - 136 bytes of the arena; all of it is covey's */
 typedef struct covey_rwlock {
     uint64_t signature_;
     uint64_t gate_;
-    uint32_t alarm_;
-    uint32_t bell_;
+    uint32_t alarm_[2];
+    uint32_t bell_[2];
     uint64_t share_[13];
 } covey_rwlock;
 
 /**
  * covey_rwlock_init() - make a reader/writer lock
- * @lock: 128 bytes in the arena, aligned to 8
+ * @lock: 136 bytes in the arena, aligned to 8
  *
  * Nobody may be using the memory as a lock. Returns 0; COVEY_EINVAL when @lock does not lie in the
  * arena or is not aligned; the codes of covey_open_with().

@@ -39,11 +39,11 @@ enum covey_semaphore_kind {
     COVEY_EVENTS,
 };
 
-/** covey_semaphore - 128 bytes of the arena; all of it is covey's */
+/** covey_semaphore - 136 bytes of the arena; all of it is covey's */
 typedef struct covey_semaphore {
     uint64_t signature_;
-    uint32_t alarm_;
-    uint32_t bell_;
+    uint32_t alarm_[2];
+    uint32_t bell_[2];
     uint32_t kind_;
     uint32_t unused_;
     uint64_t share_[13];
@@ -51,7 +51,7 @@ typedef struct covey_semaphore {
 
 /**
  * covey_semaphore_init() - make a semaphore
- * @semaphore: 128 bytes in the arena, aligned to 8
+ * @semaphore: 136 bytes in the arena, aligned to 8
  * @value: how many permits are free at first
  * @kind: see above
  *

@@ -79,9 +79,9 @@ struct covey_queue {
     } get __attribute__((aligned(LINE)));
 
     struct {
-        uint32_t alarm; /* always 0 */
-        uint32_t items; /* bell of the consumers */
-        uint32_t room;  /* bell of the producers */
+        uint32_t alarm[2];
+        uint32_t items[2]; /* of the consumers */
+        uint32_t room[2];  /* of the producers */
     } bell __attribute__((aligned(LINE)));
 
     unsigned char ring[] __attribute__((aligned(LINE)));
@@ -164,8 +164,8 @@ static int enter_put_until(covey_queue *q, uint64_t deadline_ns)
 {
     int r;
 
-    cv_alarm_set(&q->bell.alarm);
-    r = cv_lock_enter(&q->put.lock, &q->bell.alarm, deadline_ns);
+    cv_alarm_set(q->bell.alarm);
+    r = cv_lock_enter(&q->put.lock, q->bell.alarm, deadline_ns);
     if (r == COVEY_EOWNERDEAD) {
         mend_put(q);
         r = 0;
@@ -242,15 +242,15 @@ static bool append(covey_queue *q, const void *item, size_t size)
 static int wait_for_room(covey_queue *q, struct cv_wait *wait, uint64_t head, uint64_t tail)
 {
     struct cv_futex_watch words[] = {
-        {&q->bell.room, CV_BELL_ARMED},
+        cv_bell_armed(q->bell.room),
         {low_half(&q->get.head), (uint32_t)head},
         {low_half(cell_at(q, tail)), 0},
     };
 
     if (cv_wait_spin(wait, low_half(&q->get.head), (uint32_t)head))
         return CV_WAIT_AGAIN;
-    cv_bell_arm(&q->bell.room);
-    return cv_wait_sleep(wait, &q->bell.alarm, words, 3, NULL, 0);
+    cv_bell_arm(q->bell.room);
+    return cv_wait_sleep(wait, q->bell.alarm, cv_bell_gong(q->bell.room), words, 3, NULL, 0);
 }
 
 /*
@@ -279,9 +279,9 @@ static int put(covey_queue *q, const void *item, size_t size, struct cv_wait *wa
             done = append(q, item, size);
         cv_lock_exit(&q->put.lock); /* between the commit and the bell */
         if (done)
-            cv_bell_ring(&q->bell.items, 1);
+            cv_bell_ring(q->bell.items, 1);
         if (wait->alarm && (done || head != head_before))
-            cv_bell_ring(&q->bell.room, 1);
+            cv_bell_ring(q->bell.room, 1);
         if (done)
             return 0;
         if (closed)
@@ -341,9 +341,9 @@ static int wait_for_item(covey_queue *q, struct cv_wait *wait, struct cv_futex_w
 {
     if (cv_wait_spin(wait, words[1].word, 0))
         return CV_WAIT_AGAIN;
-    words[0] = (struct cv_futex_watch){&q->bell.items, CV_BELL_ARMED};
-    cv_bell_arm(&q->bell.items);
-    return cv_wait_sleep(wait, &q->bell.alarm, words, 3, NULL, 0);
+    words[0] = cv_bell_armed(q->bell.items);
+    cv_bell_arm(q->bell.items);
+    return cv_wait_sleep(wait, q->bell.alarm, cv_bell_gong(q->bell.items), words, 3, NULL, 0);
 }
 
 static int get(covey_queue *q, struct taking *t, struct cv_wait *wait)
@@ -357,16 +357,16 @@ static int get(covey_queue *q, struct taking *t, struct cv_wait *wait)
                 return r;
             r = wait_for_item(q, wait, words);
         } else {
-            int taken = cv_lock_enter(&q->get.lock, &q->bell.alarm, wait->deadline_ns);
+            int taken = cv_lock_enter(&q->get.lock, q->bell.alarm, wait->deadline_ns);
 
             if (taken != 0 && taken != COVEY_EOWNERDEAD) /* a death leaves nothing to mend */
                 return taken;
             taken = take(q, t);
             cv_lock_exit(&q->get.lock); /* between the commit and the bell */
             if (taken == 0)
-                cv_bell_ring(&q->bell.room, 1);
+                cv_bell_ring(q->bell.room, 1);
             if (taken == COVEY_ETOOBIG) /* the wake was for somebody with more room */
-                cv_bell_ring(&q->bell.items, 1);
+                cv_bell_ring(q->bell.items, 1);
             if (taken != COVEY_EEMPTY)
                 return taken;
         }
@@ -459,7 +459,7 @@ int covey_queue_get(covey_queue *queue, void *item, size_t room, size_t *size, d
         return r;
     if (!item && room)
         return cv_fail(COVEY_EINVAL, "item is NULL, with room for %zu bytes", room);
-    cv_alarm_set(&queue->bell.alarm);
+    cv_alarm_set(queue->bell.alarm);
     r = get(queue, &t, &wait);
     cv_wait_end(&wait);
     cv_alarm_clear();
@@ -487,8 +487,8 @@ int covey_queue_close(covey_queue *queue)
     if (!is_closed(queue))
         cv_store_release(cell_at(queue, queue->put.tail), head_make(KIND_END, 0, queue->put.count));
     cv_lock_exit(&queue->put.lock);
-    cv_bell_ring(&queue->bell.items, INT_MAX);
-    cv_bell_ring(&queue->bell.room, INT_MAX);
+    cv_bell_ring(queue->bell.items, INT_MAX);
+    cv_bell_ring(queue->bell.room, INT_MAX);
     cv_alarm_clear();
     return 0;
 }

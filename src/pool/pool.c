@@ -178,12 +178,12 @@ struct covey_future *cv_pool_new_entry(covey_pool *pool)
 static void tell_workers(covey_pool *pool, int sleepers)
 {
     (void)cv_fetch_add(&pool->give.published, 1);
-    cv_bell_ring(&pool->take.work, sleepers);
+    cv_bell_ring(pool->take.work, sleepers);
 }
 
 void cv_pool_publish(covey_pool *pool, struct covey_future *entry)
 {
-    cv_alarm_set(&pool->give.alarm);
+    cv_alarm_set(pool->give.alarm);
     cv_store_release(&entry->state, CV_ENTRY_READY);
     cv_store_release(&pool->give.tail, entry->number + 1);
     tell_workers(pool, 1);
@@ -431,7 +431,7 @@ static void tend_worker(covey_pool *pool, uint32_t i)
 
 void cv_pool_tend(covey_pool *pool)
 {
-    cv_alarm_set(&pool->give.alarm);
+    cv_alarm_set(pool->give.alarm);
     for (uint32_t i = 0; i < pool->workers; i++)
         tend_worker(pool, i);
     cv_alarm_clear();
@@ -441,7 +441,7 @@ void cv_pool_tend_next(covey_pool *pool)
 {
     uint32_t i = pool->private->tended++ % pool->workers;
 
-    cv_alarm_set(&pool->give.alarm);
+    cv_alarm_set(pool->give.alarm);
     tend_worker(pool, i);
     cv_alarm_clear();
 }
@@ -489,14 +489,14 @@ int cv_pool_await(struct covey_future *entry, struct cv_wait *wait)
 
     for (;;) {
         uint64_t state = cv_load_acquire(&entry->state);
-        struct cv_futex_watch word = {cv_entry_low(entry), (uint32_t)(state | CV_ENTRY_SLEEPER)};
+        struct cv_futex_watch low = cv_word_low(&entry->state, state | CV_ENTRY_SLEEPER);
         int broken;
 
         if (cv_entry_phase(state) == CV_ENTRY_DONE)
             return 0;
         if (r < 0)
             return r;
-        if (cv_wait_spin(wait, word.word, (uint32_t)state))
+        if (cv_wait_spin(wait, low.word, (uint32_t)state))
             continue;
         broken = tend_and_list(entry->pool, tags, &n);
         if (broken != 0 && n == 0 && !is_done(entry))
@@ -504,7 +504,8 @@ int cv_pool_await(struct covey_future *entry, struct cv_wait *wait)
         if (wait->deadline_ns != 0 && !(state & CV_ENTRY_SLEEPER) &&
             !cv_cas64(&entry->state, state, state | CV_ENTRY_SLEEPER))
             continue;
-        r = cv_wait_sleep(wait, &entry->pool->give.alarm, &word, 1, tags, n);
+        r = cv_wait_sleep(
+            wait, entry->pool->give.alarm, cv_word_gong(&entry->state, state), &low, 1, tags, n);
     }
 }
 
@@ -674,7 +675,7 @@ int covey_pool_close(covey_pool *pool)
         return r;
     (void)pthread_mutex_lock(&pool->private->lock);
     if (pool->give.phase == CV_POOL_OPEN) {
-        cv_alarm_set(&pool->give.alarm);
+        cv_alarm_set(pool->give.alarm);
         cv_store_seq(&pool->give.phase, CV_POOL_CLOSED);
         tell_workers(pool, INT_MAX);
         cv_alarm_clear();
@@ -690,7 +691,7 @@ int covey_pool_terminate(covey_pool *pool)
     if (r != 0)
         return r;
     (void)pthread_mutex_lock(&pool->private->lock);
-    cv_alarm_set(&pool->give.alarm);
+    cv_alarm_set(pool->give.alarm);
     terminate(pool);
     cv_alarm_clear();
     (void)pthread_mutex_unlock(&pool->private->lock);
@@ -722,7 +723,7 @@ int covey_pool_join(covey_pool *pool, double timeout_s)
                        ? cv_fail(r, "%u workers have not ended within %g s", n, timeout_s)
                        : r;
         }
-        r = cv_wait_sleep(&wait, &pool->give.alarm, &word, 1, tags, n);
+        r = cv_wait_sleep(&wait, pool->give.alarm, word, NULL, 0, tags, n);
     }
 }
 

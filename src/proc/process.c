@@ -132,7 +132,7 @@ int cv_process_prepare(const struct covey_process_options *options, covey_proces
         &p->detached, cv_process_handle(tag, options->process ? CV_ATTACHED : CV_DETACHED));
     cv_store_relaxed(&p->ended, cv_process_running(tag));
     p->pidfd = CV_NO_DESCRIPTOR;
-    p->bell = CV_BELL_QUIET;
+    p->bell[0] = CV_BELL_QUIET;
     p->method = (uint8_t)options->method;
     if (options->name)
         memcpy(p->name, options->name, strlen(options->name) + 1);
@@ -178,9 +178,9 @@ void cv_process_set_ended(covey_process *p, uint64_t tag, uint32_t kind, int wai
     int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -WTERMSIG(wait_status);
     uint32_t running = cv_process_running(tag);
 
-    cv_alarm_set(&p->alarm);
+    cv_alarm_set(p->alarm);
     (void)cv_cas32(&p->ended, running, (uint32_t)code << 16 | running | kind);
-    cv_bell_ring(&p->bell, INT_MAX);
+    cv_bell_ring(p->bell, INT_MAX);
     cv_alarm_clear();
     bury(tag);
 }
@@ -264,7 +264,7 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
     struct cv_wait wait = {.deadline_ns = deadline_ns, .object = cv_waiter_object(p, CV_PROCESS)};
     uint64_t reaper = is_mine(p) ? cv_load_acquire(&p->reaper) : 0;
     uint32_t running = cv_process_running(p->tag);
-    struct cv_futex_watch words[] = {{&p->bell, CV_BELL_ARMED}, {&p->ended, running}};
+    struct cv_futex_watch words[] = {cv_bell_armed(p->bell), {&p->ended, running}};
     bool patient = false;
     bool dead = false;
     int r = 0;
@@ -290,8 +290,8 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
         patient = dead;
         if (reaper)
             lives[n++] = reaper;
-        cv_bell_arm(&p->bell);
-        r = cv_wait_sleep(&wait, &p->alarm, words, 2, lives, n);
+        cv_bell_arm(p->bell);
+        r = cv_wait_sleep(&wait, p->alarm, cv_bell_gong(p->bell), words, 2, lives, n);
     }
     cv_wait_end(&wait);
     return r < 0 && !cv_process_has_ended(p) && (!dead || reaper) ? r : 0;

@@ -76,9 +76,9 @@ struct covey_process {
     int32_t failure;            /* a code, when it could not be started */
     uint32_t started;           /* sleepers' word: 1 when pid or failure is there */
     uint32_t ended;             /* sleepers' word */
-    uint32_t alarm;             /* always 0 */
-    uint32_t bell;              /* of those who wait for started or ended */
-    uint32_t own_exit;          /* CV_RETURNED | code */
+    uint32_t alarm[2];
+    uint32_t bell[2];  /* of those who wait for started or ended */
+    uint32_t own_exit; /* CV_RETURNED | code */
     uint32_t detached;
     uint8_t daemon;
     uint8_t method;    /* enum covey_method */

@@ -133,15 +133,15 @@ static int request(covey_process *p, uint64_t *server)
 /* True when the server has answered; false when it has died before. */
 static bool wait_for_answer(covey_process *p, uint64_t server)
 {
-    struct cv_futex_watch words[] = {{&p->bell, CV_BELL_ARMED}, {&p->started, 0}};
+    struct cv_futex_watch words[] = {cv_bell_armed(p->bell), {&p->started, 0}};
 
     while (!cv_load_acquire(&p->started)) {
         struct cv_wait wait = {.deadline_ns = cv_clock_now() + LOOK_NS};
 
         if (!is_running(server))
             return cv_load_acquire(&p->started);
-        cv_bell_arm(&p->bell);
-        (void)cv_wait_sleep(&wait, &p->alarm, words, 2, &server, 1);
+        cv_bell_arm(p->bell);
+        (void)cv_wait_sleep(&wait, p->alarm, cv_bell_gong(p->bell), words, 2, &server, 1);
         cv_wait_end(&wait);
     }
     return true;
@@ -215,7 +215,7 @@ static void answer(uint64_t tag, pid_t pid)
 
     if (cv_load_acquire(&p->tag) != tag) /* the requester is gone, and so is the slot */
         return;
-    cv_alarm_set(&p->alarm);
+    cv_alarm_set(p->alarm);
     if (pid > 0) {
         cv_member_hand_over(tag, pid);
         cv_store_relaxed(&p->pid, (uint32_t)pid);
@@ -224,7 +224,7 @@ static void answer(uint64_t tag, pid_t pid)
         cv_store_relaxed(&p->failure, covey_error_code());
     }
     cv_store_seq(&p->started, 1);
-    cv_bell_ring(&p->bell, INT_MAX);
+    cv_bell_ring(p->bell, INT_MAX);
     cv_alarm_clear();
 }
 

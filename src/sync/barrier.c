@@ -63,11 +63,6 @@ static struct cv_cells *cells_of(covey_barrier *b)
     return (struct cv_cells *)(void *)b->cells_;
 }
 
-static uint32_t *low(covey_barrier *b)
-{
-    return (uint32_t *)(void *)&b->word_;
-}
-
 static uint32_t arrived(uint64_t w)
 {
     return w & PARTIES_MAX;
@@ -113,7 +108,7 @@ static bool is_expected(uint64_t w, uint64_t round)
 
 static void ring_all(covey_barrier *b)
 {
-    cv_bell_ring(&b->bell_, INT_MAX);
+    cv_bell_ring(b->bell_, INT_MAX);
 }
 
 /* Breaking *********************************************************************************** */
@@ -222,7 +217,7 @@ static unsigned lives_to_watch(covey_barrier *b, uint64_t w, uint32_t mine, uint
 
 static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t mine)
 {
-    struct cv_futex_watch words[] = {{&b->bell_, CV_BELL_ARMED}, {low(b), (uint32_t)w}};
+    struct cv_futex_watch words[] = {cv_bell_armed(b->bell_), cv_word_low(&b->word_, w)};
     uint64_t tags[CV_WAIT_LIVES_MAX];
     unsigned n;
 
@@ -231,8 +226,8 @@ static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t
     if (break_for_the_dead(b, w))
         return CV_WAIT_AGAIN;
     n = lives_to_watch(b, w, mine, tags);
-    cv_bell_arm(&b->bell_);
-    return cv_wait_sleep(wait, &b->alarm_, words, 2, tags, n);
+    cv_bell_arm(b->bell_);
+    return cv_wait_sleep(wait, b->alarm_, cv_bell_gong(b->bell_), words, 2, tags, n);
 }
 
 /* Waits for the end of the round: 1, COVEY_EBROKEN, or what has ended the waiting before. */
@@ -298,7 +293,7 @@ static int complete(covey_barrier *b, uint64_t w, int (*action)(void *), void *c
         return 0;
     ring_all(b); /* to be watched */
     failed = action(context);
-    cv_alarm_set(&b->alarm_);
+    cv_alarm_set(b->alarm_);
     if (failed) {
         (void)break_round(b, round_of(w), ACTION_FAILED, getpid());
         return cv_fail(COVEY_ETASK, "the barrier's action returned %d", failed);
@@ -344,7 +339,7 @@ int covey_barrier_wait_then(
         r = cv_wait_begin(&wait, timeout_s, barrier, CV_BARRIER);
     if (r != 0)
         return r;
-    cv_alarm_set(&barrier->alarm_);
+    cv_alarm_set(barrier->alarm_);
     r = wait_at(barrier, &wait, action, context, &round);
     cv_wait_end(&wait);
     cv_alarm_clear();
@@ -368,10 +363,9 @@ int covey_barrier_init(covey_barrier *barrier, unsigned parties)
         return r;
     if (parties == 0 || parties > PARTIES_MAX)
         return cv_fail(COVEY_EINVAL, "parties is %u: 1 to %d are possible", parties, PARTIES_MAX);
-    barrier->alarm_ = 0;
+    cv_wait_init(barrier->alarm_, barrier->bell_);
     barrier->parties_ = parties;
     cv_store_relaxed(&barrier->why_, 0);
-    cv_store_relaxed(&barrier->bell_, CV_BELL_ARMED);
     cv_cells_init(cells_of(barrier));
     cv_store_relaxed(&barrier->word_, word_make(0, FILLING, ROUND_FIRST, 0));
     cv_object_begin(barrier, CV_BARRIER);
@@ -394,7 +388,7 @@ int covey_barrier_abort(covey_barrier *barrier)
 
     if (r != 0)
         return r;
-    cv_alarm_set(&barrier->alarm_);
+    cv_alarm_set(barrier->alarm_);
     (void)break_round(barrier, round_of(cv_load_seq(&barrier->word_)), ABORTED, getpid());
     cv_alarm_clear();
     return 0;
@@ -407,7 +401,7 @@ int covey_barrier_reset(covey_barrier *barrier)
 
     if (r != 0)
         return r;
-    cv_alarm_set(&barrier->alarm_);
+    cv_alarm_set(barrier->alarm_);
     w = cv_load_seq(&barrier->word_);
     while (!cv_cas(&barrier->word_, &w, next_round(w, false))) {
     }

@@ -70,7 +70,7 @@ static void complete(covey_condition *c)
         if (!cv_cas(&w->signal, &signal, (signal & ~(uint32_t)PHASES) | NOTIFIED))
             continue;
         if (signal & SLEEPS)
-            (void)cv_futex_wake(&w->signal, 1);
+            (void)cv_futex_wake(&w->gong, 1);
     }
 }
 
@@ -176,8 +176,9 @@ static int sleep_at(covey_condition *c, struct cv_wait *wait, uint32_t signal)
 {
     uint32_t number = (uint32_t)cv_load_seq(&c->word_);
     uint64_t notified[CV_WAIT_LIVES_MAX];
+    struct cv_futex_watch gong = {&wait->waiter->gong, 0};
     struct cv_futex_watch words[] = {
-        {&wait->waiter->signal, signal}, {(uint32_t *)(void *)&c->word_, number}};
+        {&wait->waiter->signal, signal}, cv_word_low(&c->word_, number)};
     struct search s;
 
     complete(c);
@@ -186,7 +187,7 @@ static int sleep_at(covey_condition *c, struct cv_wait *wait, uint32_t signal)
         cv_waiter_each(cv_load_acquire(&c->came_), bury, &s.place);
         return CV_WAIT_AGAIN;
     }
-    return cv_wait_sleep(wait, &lock_of(c)->alarm_, words, 2, notified, s.n_notified);
+    return cv_wait_sleep(wait, lock_of(c)->alarm_, gong, words, 2, notified, s.n_notified);
 }
 
 /* Until it is notified, or gives up: 0, or the reason. */
@@ -237,7 +238,7 @@ static int wait_until(covey_condition *c, uint64_t deadline_ns)
 
     if (!kind || !(wait.waiter = cv_waiter_take()))
         return covey_error_code();
-    cv_alarm_set(&lock_of(c)->alarm_);
+    cv_alarm_set(lock_of(c)->alarm_);
     come(c, wait.waiter);
     (void)cv_lock_let_go(lock_of(c));
     signalled = wait_for_signal(c, &wait);
@@ -313,7 +314,7 @@ int covey_condition_notify(covey_condition *condition, long n)
         return covey_error_code();
     if (!cv_load_acquire(&condition->came_)) /* nobody ever */
         return 0;
-    cv_alarm_set(&lock_of(condition)->alarm_);
+    cv_alarm_set(lock_of(condition)->alarm_);
     while (n-- > 0 && notify_one(condition)) {
     }
     cv_alarm_clear();

@@ -59,7 +59,7 @@ static bool is_holder_stuck(struct walk *k, const struct cv_hold *hold)
 {
     uint64_t tag = cv_member_marked(hold->mark);
 
-    if (!tag || cv_member_is_past(tag))
+    if (!tag || cv_member_is_dead(tag, 0))
         return false;
     return hold->tid ? is_thread_stuck(k, tag, hold->tid) : is_process_stuck(k, tag);
 }

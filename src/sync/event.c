@@ -16,20 +16,14 @@
 #define SET  UINT64_C(1)
 #define ONCE UINT64_C(2)
 
-static uint32_t *low(covey_event *e)
-{
-    return (uint32_t *)(void *)&e->word_;
-}
-
 int covey_event_init(covey_event *event)
 {
     int r = cv_object_place(event, sizeof *event, CV_EVENT);
 
     if (r != 0)
         return r;
-    event->alarm_ = 0;
     cv_store_relaxed(&event->word_, 0);
-    cv_store_relaxed(&event->bell_, CV_BELL_ARMED);
+    cv_wait_init(event->alarm_, event->bell_);
     cv_object_begin(event, CV_EVENT);
     return 0;
 }
@@ -42,10 +36,10 @@ int covey_event_set(covey_event *event)
     if (r != 0)
         return r;
     now = cv_load_acquire(&event->word_);
-    cv_alarm_set(&event->alarm_);
+    cv_alarm_set(event->alarm_);
     while (!(now & SET) && !cv_cas(&event->word_, &now, (now + ONCE) | SET)) {
     }
-    cv_bell_ring(&event->bell_, INT_MAX); /* also when another has set it, and not yet rung */
+    cv_bell_ring(event->bell_, INT_MAX); /* also when another has set it, and not yet rung */
     cv_alarm_clear();
     return 0;
 }
@@ -72,7 +66,7 @@ int covey_event_is_set(covey_event *event)
 
 static int wait_until_set(covey_event *e, struct cv_wait *wait, uint64_t first)
 {
-    struct cv_futex_watch words[] = {{&e->bell_, CV_BELL_ARMED}, {low(e), (uint32_t)first}};
+    struct cv_futex_watch words[] = {cv_bell_armed(e->bell_), cv_word_low(&e->word_, first)};
     int r = 0;
 
     for (;;) {
@@ -82,8 +76,8 @@ static int wait_until_set(covey_event *e, struct cv_wait *wait, uint64_t first)
             return r;
         if (cv_wait_spin(wait, words[1].word, words[1].seen))
             continue;
-        cv_bell_arm(&e->bell_);
-        r = cv_wait_sleep(wait, &e->alarm_, words, 2, NULL, 0);
+        cv_bell_arm(e->bell_);
+        r = cv_wait_sleep(wait, e->alarm_, cv_bell_gong(e->bell_), words, 2, NULL, 0);
     }
 }
 

@@ -3,6 +3,13 @@
 
 #include "base/error.h"
 
+#include <string.h>
+
+static void wake_one(uint64_t *word)
+{
+    (void)cv_futex_wake(cv_word_gong(word, 0).word, 1);
+}
+
 int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
 {
     uint64_t mine = cv_self->mark;
@@ -12,24 +19,39 @@ int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
         uint64_t now = cv_load_acquire(word);
         uint64_t holder = now & ~CV_LOCK_SLEEPERS;
         uint64_t owner = holder ? cv_member_marked(holder) : 0;
-        struct cv_futex_watch watch = {cv_lock_low(word), (uint32_t)(now | CV_LOCK_SLEEPERS)};
+        bool taken = false;
+        struct cv_futex_watch low;
 
         if (!owner || cv_member_is_past(owner)) {
-            if (!cv_cas64(word, now, mine | (now & CV_LOCK_SLEEPERS)))
+            taken = cv_cas64(word, now, mine | (now & CV_LOCK_SLEEPERS));
+            if (!taken)
                 continue;
             wait->dead_owner = holder;
-            return holder ? COVEY_EOWNERDEAD : 0;
+            r = holder ? COVEY_EOWNERDEAD : 0;
         }
-        if (r < 0) /* only now, for the wake of the lock's release may have been for this thread */
+        if (taken || r < 0) {
+            if (mine & CV_LOCK_SLEEPERS) /* of those who sleep, one must watch who holds it now */
+                wake_one(word);
             return r;
-        if (cv_wait_spin(wait, watch.word, (uint32_t)now))
+        }
+        if (cv_wait_spin(wait, (uint32_t *)(void *)word, (uint32_t)now))
             continue;
         if (wait->deadline_ns != 0 && !(now & CV_LOCK_SLEEPERS) &&
             !cv_cas64(word, now, now | CV_LOCK_SLEEPERS))
             continue;
-        r = cv_wait_sleep(wait, alarm, &watch, 1, &owner, 1);
+        low = cv_word_low(word, now | CV_LOCK_SLEEPERS);
+        r = cv_wait_sleep(wait, alarm, cv_word_gong(word, now), &low, 1, &owner, 1);
         mine |= CV_LOCK_SLEEPERS; /* from now on: others may sleep, too */
     }
+}
+
+bool cv_lock_exit(uint64_t *word)
+{
+    uint64_t now = cv_exchange(word, 0);
+
+    if (now & CV_LOCK_SLEEPERS)
+        wake_one(word);
+    return now;
 }
 
 int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm, uint64_t deadline_ns)
@@ -68,7 +90,7 @@ int cv_lock_report_death(const struct cv_wait *wait)
 
 int cv_lock_acquire_until(covey_lock *lock, enum cv_kind kind, struct cv_wait *wait)
 {
-    int r = cv_lock_take_slowly(&lock->word_, &lock->alarm_, wait);
+    int r = cv_lock_take_slowly(&lock->word_, lock->alarm_, wait);
 
     if (r == 0 || r == COVEY_EOWNERDEAD)
         set_holder(lock, kind);
@@ -99,21 +121,16 @@ int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s)
 
 bool cv_lock_let_go(covey_lock *lock)
 {
-    uint64_t now;
-
     if (cv_load_relaxed(&lock->holder_))
         cv_store_relaxed(&lock->holder_, 0);
-    now = cv_exchange(&lock->word_, 0);
-    if (now & CV_LOCK_SLEEPERS)
-        (void)cv_futex_wake(cv_lock_low(&lock->word_), 1);
-    return now;
+    return cv_lock_exit(&lock->word_);
 }
 
 int cv_lock_release(covey_lock *lock)
 {
     bool held;
 
-    cv_alarm_set(&lock->alarm_);
+    cv_alarm_set(lock->alarm_);
     held = cv_lock_let_go(lock);
     cv_alarm_clear();
     return held ? 0 : cv_fail(COVEY_ENOTHELD, "lock %p is not held", (void *)lock);
@@ -127,7 +144,7 @@ int cv_lock_init(covey_lock *lock, enum cv_kind kind)
         return r;
     cv_store_relaxed(&lock->word_, 0);
     cv_store_relaxed(&lock->holder_, 0);
-    lock->alarm_ = 0;
+    memset(lock->alarm_, 0, sizeof lock->alarm_);
     lock->count_ = 0;
     cv_object_begin(lock, kind);
     return 0;

@@ -16,8 +16,10 @@
  *
  * The sleeper sets the flag, and sleeps on the word and on the holder's life. The releaser wakes
  * one sleeper if the flag was set; that one takes the lock with the flag set again, for there may
- * be others. The alarm (sync/wait.h) covers the moment between release and wake, and a woken
- * sleeper that dies before it takes the lock.
+ * be others. These watch the life of somebody who does not hold it any more: so he wakes the next one,
+ * who then watches his. The alarm (sync/wait.h) covers the moments between release, or taking, and
+ * wake, and a woken sleeper that dies before it takes the lock. One that gives up wakes the next as
+ * well: it may have been the one that watched.
  */
 #ifndef CV_LOCK_H
 #define CV_LOCK_H
@@ -34,12 +36,6 @@
 enum {
     CV_LOCK_PATIENCE_NS = 50 * CV_NS_PER_MS
 };
-
-/* The half of the word with tag and flag; all supported machines are little-endian. */
-static inline uint32_t *cv_lock_low(uint64_t *word)
-{
-    return (uint32_t *)(void *)word;
-}
 
 /* 0, COVEY_EOWNERDEAD (both: taken), COVEY_ETIMEDOUT or COVEY_EINTR. */
 int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait);
@@ -62,11 +58,8 @@ static inline int cv_lock_enter(uint64_t *word, uint32_t *alarm, uint64_t deadli
     return cv_lock_try(word) ? 0 : cv_lock_enter_slowly(word, alarm, deadline_ns);
 }
 
-static inline void cv_lock_exit(uint64_t *word)
-{
-    if (cv_exchange(word, 0) & CV_LOCK_SLEEPERS)
-        (void)cv_futex_wake(cv_lock_low(word), 1);
-}
+/* False if nobody held it. */
+bool cv_lock_exit(uint64_t *word);
 
 /*
  * The lock that users have (covey_lock, and the covey_rlock made of it) has with the word the id of

@@ -18,29 +18,38 @@ uint64_t cv_rwlock_gate(const covey_rwlock *l)
 
 static void ring_all(covey_rwlock *l)
 {
-    cv_bell_ring(&l->bell_, INT_MAX);
+    cv_bell_ring(l->bell_, INT_MAX);
+}
+
+/*
+ * This process has become a reader. A writer that has closed the gate in between, and then looked whose
+ * lives to watch, may not have seen it.
+ */
+static void tell_writer(covey_rwlock *l)
+{
+    if (cv_load_seq(&l->gate_))
+        ring_all(l);
 }
 
 /* Reading ************************************************************************************ */
 
 static int sleep_as_reader(covey_rwlock *l, struct cv_wait *wait, uint64_t seen, uint64_t gate)
 {
-    uint32_t *low = cv_share_low(cv_rwlock_share(l));
-    struct cv_futex_watch words[] = {{&l->bell_, CV_BELL_ARMED}, {low, (uint32_t)seen}};
+    struct cv_share *share = cv_rwlock_share(l);
+    struct cv_futex_watch words[] = {
+        cv_bell_armed(l->bell_), cv_word_low(&share->word, seen), cv_word_low(&l->gate_, gate)};
+    const struct cv_futex_watch *word = &words[gate ? 2 : 1];
     uint64_t tags[2];
     unsigned n;
 
-    if (gate ? cv_wait_spin(wait, cv_lock_low(&l->gate_), (uint32_t)gate)
-             : cv_wait_spin(wait, low, (uint32_t)seen))
+    if (cv_wait_spin(wait, word->word, word->seen))
         return CV_WAIT_AGAIN;
-    n = cv_share_free(seen) == 0 ? cv_share_holders(cv_rwlock_share(l), tags, 1) : 0;
+    n = cv_share_free(seen) == 0 ? cv_share_holders(share, tags, 1) : 0;
     tags[n] = cv_rwlock_gate(l);
     if (tags[n])
         n++;
-    cv_bell_arm(&l->bell_);
-    if (cv_load_seq(&l->gate_) != gate)
-        return CV_WAIT_AGAIN;
-    return cv_wait_sleep(wait, &l->alarm_, words, 2, tags, n);
+    cv_bell_arm(l->bell_);
+    return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 3, tags, n);
 }
 
 static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
@@ -58,10 +67,12 @@ static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
         }
         if (!gate)
             r = cv_share_take(cv_rwlock_share(l), 1, &wait->dead_owner, &seen);
-        if (r != CV_SHARE_NOT)
+        if (r == CV_SHARE_NOT && waited < 0)
+            r = waited;
+        if (r != CV_SHARE_NOT) {
+            tell_writer(l);
             return r;
-        if (waited < 0)
-            return waited;
+        }
         waited = sleep_as_reader(l, wait, seen, gate);
     }
 }
@@ -71,16 +82,15 @@ static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
 static int sleep_as_writer(covey_rwlock *l, struct cv_wait *wait, uint64_t seen)
 {
     struct cv_share *share = cv_rwlock_share(l);
-    struct cv_futex_watch words[] = {
-        {&l->bell_, CV_BELL_ARMED}, {cv_share_low(share), (uint32_t)seen}};
+    struct cv_futex_watch words[] = {cv_bell_armed(l->bell_), cv_word_low(&share->word, seen)};
     uint64_t tags[CV_WAIT_LIVES_MAX];
     unsigned n;
 
     if (cv_wait_spin(wait, words[1].word, words[1].seen))
         return CV_WAIT_AGAIN;
     n = cv_share_holders(share, tags, CV_WAIT_LIVES_MAX);
-    cv_bell_arm(&l->bell_);
-    return cv_wait_sleep(wait, &l->alarm_, words, 2, tags, n);
+    cv_bell_arm(l->bell_);
+    return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 2, tags, n);
 }
 
 /* This process has the gate. */
@@ -102,7 +112,7 @@ static int take_all(covey_rwlock *l, struct cv_wait *wait)
 
 static int acquire_write(covey_rwlock *l, struct cv_wait *wait)
 {
-    int r = cv_lock_take_slowly(&l->gate_, &l->alarm_, wait);
+    int r = cv_lock_take_slowly(&l->gate_, l->alarm_, wait);
 
     if (r != 0 && r != COVEY_EOWNERDEAD)
         return r;
@@ -140,14 +150,18 @@ int covey_rwlock_acquire_read(covey_rwlock *lock, double timeout_s)
 
     if (r != 0)
         return r;
+    cv_alarm_set(lock->alarm_);
     if (timeout_s == timeout_s && !cv_load_seq(&lock->gate_) &&
-        cv_share_try(cv_rwlock_share(lock), 1))
+        cv_share_try(cv_rwlock_share(lock), 1)) {
+        tell_writer(lock);
+        cv_alarm_clear();
         return 0;
+    }
     r = cv_wait_begin(&wait, timeout_s, lock, CV_RWLOCK);
-    if (r != 0)
-        return r;
-    cv_alarm_set(&lock->alarm_);
-    return finish(lock, &wait, acquire_read(lock, &wait));
+    if (r == 0)
+        return finish(lock, &wait, acquire_read(lock, &wait));
+    cv_alarm_clear();
+    return r;
 }
 
 int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s)
@@ -163,7 +177,7 @@ int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s)
     r = cv_wait_begin(&wait, timeout_s, lock, CV_RWLOCK);
     if (r != 0)
         return r;
-    cv_alarm_set(&lock->alarm_);
+    cv_alarm_set(lock->alarm_);
     return finish(lock, &wait, acquire_write(lock, &wait));
 }
 
@@ -176,7 +190,7 @@ int covey_rwlock_release(covey_rwlock *lock)
     if (r != 0)
         return r;
     share = cv_rwlock_share(lock);
-    cv_alarm_set(&lock->alarm_);
+    cv_alarm_set(lock->alarm_);
     done = cv_share_try_give(share, ALL) || cv_share_try_give(share, 1) ||
            cv_share_give(share, ALL, false) == CV_SHARE_DONE ||
            cv_share_give(share, 1, false) == CV_SHARE_DONE;
@@ -193,9 +207,8 @@ int covey_rwlock_init(covey_rwlock *lock)
 
     if (r != 0)
         return r;
-    lock->alarm_ = 0;
+    cv_wait_init(lock->alarm_, lock->bell_);
     cv_store_relaxed(&lock->gate_, 0);
-    cv_store_relaxed(&lock->bell_, CV_BELL_ARMED);
     cv_share_init(cv_rwlock_share(lock), ALL);
     cv_object_begin(lock, CV_RWLOCK);
     return 0;

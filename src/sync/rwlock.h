@@ -7,10 +7,10 @@
  * The gate is a robust lock word (sync/lock.h) of the writer that waits: until it has got the lock,
  * or given up, no new reader comes in. A dead writer's gate is opened by whoever finds it.
  *
- * Those whom a gate keeps waiting are writers, who sleep on its word; all others sleep on the bell and
- * the share's word, each watching the lives of whom it waits for. Readers look at the gate once more
- * when they have armed the bell. (They must not sleep on it: a wake there is for a writer.) The bell is
- * rung for all, when the last permit has come back and when a writer gives up.
+ * Writers sleep at the gate, for each other, and the one that has it on the bell, like all readers; each
+ * watches the lives of whom it waits for. The bell is rung for all: when the last permit has come back,
+ * when a writer gives up, and by a reader that came in while the gate was being closed, for the
+ * writer to watch it.
  */
 #ifndef CV_RWLOCK_H
 #define CV_RWLOCK_H

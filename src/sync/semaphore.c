@@ -61,20 +61,23 @@ static int take(covey_semaphore *s, uint64_t *seen)
 
 static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
 {
-    uint32_t *low = (uint32_t *)(void *)s->share_;
-    struct cv_futex_watch words[] = {{&s->bell_, CV_BELL_ARMED}, {low, (uint32_t)seen}};
+    struct cv_futex_watch words[] = {cv_bell_armed(s->bell_), cv_word_low(s->share_, seen)};
     uint64_t tags[CV_WAIT_LIVES_MAX];
     unsigned n = 0;
 
-    if (cv_wait_spin(wait, low, (uint32_t)seen))
+    if (cv_wait_spin(wait, words[1].word, words[1].seen))
         return CV_WAIT_AGAIN;
     if (s->kind_ != COVEY_EVENTS)
         n = cv_share_holders(cv_semaphore_share(s), tags, CV_WAIT_LIVES_MAX);
-    cv_bell_arm(&s->bell_);
-    return cv_wait_sleep(wait, &s->alarm_, words, 2, tags, n);
+    cv_bell_arm(s->bell_);
+    return cv_wait_sleep(wait, s->alarm_, cv_bell_gong(s->bell_), words, 2, tags, n);
 }
 
-/* One wake comes with each permit; who takes one and leaves others, free by a death, passes it on. */
+/*
+ * One wake comes with each permit. Who has been woken and takes it wakes the next, to watch the life of
+ * whoever holds it now; who gives up does, for it may have been the one that watched; and who leaves
+ * permits, free by a death, does as well.
+ */
 static int acquire(covey_semaphore *s, struct cv_wait *wait)
 {
     int waited = 0;
@@ -83,12 +86,13 @@ static int acquire(covey_semaphore *s, struct cv_wait *wait)
         uint64_t seen = 0;
         int r = take(s, &seen);
 
-        if (r == 0 && value(s) > 0)
-            cv_bell_ring(&s->bell_, 1);
-        if (r != CV_SHARE_NOT)
+        if (r == CV_SHARE_NOT && waited < 0)
+            r = waited;
+        if (r != CV_SHARE_NOT) {
+            if (wait->alarm || value(s) > 0)
+                cv_bell_ring(s->bell_, 1);
             return r;
-        if (waited < 0)
-            return waited;
+        }
         waited = sleep_on(s, wait, seen);
     }
 }
@@ -105,7 +109,7 @@ int covey_semaphore_acquire(covey_semaphore *semaphore, double timeout_s)
     r = cv_wait_begin(&wait, timeout_s, semaphore, CV_SEMAPHORE);
     if (r != 0)
         return r;
-    cv_alarm_set(&semaphore->alarm_);
+    cv_alarm_set(semaphore->alarm_);
     r = acquire(semaphore, &wait);
     cv_wait_end(&wait);
     cv_alarm_clear();
@@ -136,10 +140,10 @@ int covey_semaphore_release(covey_semaphore *semaphore)
 
     if (r != 0)
         return r;
-    cv_alarm_set(&semaphore->alarm_);
+    cv_alarm_set(semaphore->alarm_);
     r = give(semaphore);
     if (r == 0)
-        cv_bell_ring(&semaphore->bell_, 1);
+        cv_bell_ring(semaphore->bell_, 1);
     cv_alarm_clear();
     return r;
 }
@@ -168,9 +172,8 @@ int covey_semaphore_init(covey_semaphore *semaphore, long value, enum covey_sema
         return cv_fail(COVEY_EINVAL, "kind is %d: no enum covey_semaphore_kind", (int)kind);
     if (value < 0 || value > most)
         return cv_fail(COVEY_EINVAL, "value is %ld: 0 to %ld are possible", value, most);
-    semaphore->alarm_ = 0;
+    cv_wait_init(semaphore->alarm_, semaphore->bell_);
     semaphore->kind_ = kind;
-    cv_store_relaxed(&semaphore->bell_, CV_BELL_ARMED);
     cv_share_init(cv_semaphore_share(semaphore), (uint32_t)(kind == COVEY_EVENTS ? 0 : value));
     if (kind == COVEY_EVENTS)
         cv_store_relaxed(counter_of(semaphore), (uint64_t)value);
@@ -184,9 +187,9 @@ long covey_semaphore_value(covey_semaphore *semaphore)
 
     if (r != 0)
         return r;
-    cv_alarm_set(&semaphore->alarm_);
+    cv_alarm_set(semaphore->alarm_);
     if (semaphore->kind_ != COVEY_EVENTS && cv_share_reap(cv_semaphore_share(semaphore), false))
-        cv_bell_ring(&semaphore->bell_, INT_MAX);
+        cv_bell_ring(semaphore->bell_, INT_MAX);
     cv_alarm_clear();
     return value(semaphore);
 }

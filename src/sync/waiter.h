@@ -17,6 +17,7 @@
  *   since_ns when it first slept for it, on the monotonic clock; 0: not yet
  *   place    the condition that it has come to; 0: none. It stays while the thread sleeps
  *            for the condition's lock
+ *   gong     always 0; what the thread is woken by when it sleeps for a signal
  *   turn     one of the family's numbers: who has come to the place before whom
  *   signal   sync/condition.c: the low bits say what has come of it; those above count the waits at
  *            conditions and are never set back, so that who comes late with a signal for an
@@ -45,7 +46,8 @@ struct cv_waiter {
     uint64_t since_ns;
     uint64_t place;
     uint64_t turn;
-    uint64_t unused;
+    uint32_t gong;
+    uint32_t unused;
 };
 
 _Static_assert(sizeof(struct cv_waiter) == CV_WAITER_BYTES, "the table's step");
