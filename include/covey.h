@@ -3,6 +3,7 @@
 #ifndef COVEY_H
 #define COVEY_H
 
+#include <covey/array.h>
 #include <covey/barrier.h>
 #include <covey/condition.h>
 #include <covey/error.h>

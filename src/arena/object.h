@@ -25,7 +25,7 @@ enum cv_kind {
     CV_CONDITION,
     CV_EVENT,
     CV_BARRIER,
-    CV_VALUE,
+    CV_ARRAY,
     CV_QUEUE,
     CV_PROCESS, /* those from here on are waited for, too, but are no objects of this sort */
     CV_FUTURE,

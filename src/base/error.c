@@ -60,7 +60,7 @@ int cv_fail_errno(const char *format, ...)
 
 const char *cv_article(const char *noun)
 {
-    return strchr("aeio", noun[0]) || noun[0] == 'r' ? "an" : "a"; /* an rlock */
+    return strchr("aeior", noun[0]) ? "an" : "a"; /* an rlock */
 }
 
 int cv_fail_object(const void *p, const char *kind)
