@@ -240,7 +240,8 @@ static int wait_until(covey_condition *c, uint64_t deadline_ns)
         return covey_error_code();
     cv_alarm_set(lock_of(c)->alarm_);
     come(c, wait.waiter);
-    (void)cv_lock_let_go(lock_of(c));
+    if (cv_lock_let_go(lock_of(c)) & CV_LOCK_SLEEPERS)
+        cv_lock_wake(&lock_of(c)->word_);
     signalled = wait_for_signal(c, &wait);
     r = take_lock_again(c, kind, &wait);
     if (r != COVEY_EDEADLK)

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-static void wake_one(uint64_t *word)
+void cv_lock_wake(uint64_t *word)
 {
     (void)cv_futex_wake(cv_word_gong(word, 0).word, 1);
 }
@@ -31,7 +31,7 @@ int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
         }
         if (taken || r < 0) {
             if (mine & CV_LOCK_SLEEPERS) /* of those who sleep, one must watch who holds it now */
-                wake_one(word);
+                cv_lock_wake(word);
             return r;
         }
         if (cv_wait_spin(wait, (uint32_t *)(void *)word, (uint32_t)now))
@@ -43,15 +43,6 @@ int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
         r = cv_wait_sleep(wait, alarm, cv_word_gong(word, now), &low, 1, &owner, 1);
         mine |= CV_LOCK_SLEEPERS; /* from now on: others may sleep, too */
     }
-}
-
-bool cv_lock_exit(uint64_t *word)
-{
-    uint64_t now = cv_exchange(word, 0);
-
-    if (now & CV_LOCK_SLEEPERS)
-        wake_one(word);
-    return now;
 }
 
 int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm, uint64_t deadline_ns)
@@ -100,13 +91,10 @@ int cv_lock_acquire_until(covey_lock *lock, enum cv_kind kind, struct cv_wait *w
 int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s)
 {
     struct cv_wait wait;
-    int r;
+    int r = cv_object_check(lock, kind);
 
-    if (timeout_s == timeout_s && cv_lock_try(&lock->word_)) {
-        set_holder(lock, kind);
-        return 0;
-    }
-    r = cv_wait_begin(&wait, timeout_s, lock, kind);
+    if (r == 0)
+        r = cv_wait_begin(&wait, timeout_s, lock, kind);
     if (r != 0)
         return r;
     r = cv_lock_acquire_until(lock, kind, &wait);
@@ -119,21 +107,12 @@ int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s)
     return r;
 }
 
-bool cv_lock_let_go(covey_lock *lock)
+int cv_lock_end_release(covey_lock *lock, uint64_t before)
 {
-    if (cv_load_relaxed(&lock->holder_))
-        cv_store_relaxed(&lock->holder_, 0);
-    return cv_lock_exit(&lock->word_);
-}
-
-int cv_lock_release(covey_lock *lock)
-{
-    bool held;
-
-    cv_alarm_set(lock->alarm_);
-    held = cv_lock_let_go(lock);
+    if (before & CV_LOCK_SLEEPERS)
+        cv_lock_wake(&lock->word_);
     cv_alarm_clear();
-    return held ? 0 : cv_fail(COVEY_ENOTHELD, "lock %p is not held", (void *)lock);
+    return before ? 0 : cv_fail(COVEY_ENOTHELD, "lock %p is not held", (void *)lock);
 }
 
 int cv_lock_init(covey_lock *lock, enum cv_kind kind)
@@ -171,9 +150,12 @@ int covey_lock_init(covey_lock *lock)
 
 int covey_lock_acquire(covey_lock *lock, double timeout_s)
 {
-    int r = cv_object_check(lock, CV_LOCK);
-
-    return r == 0 ? cv_lock_acquire(lock, CV_LOCK, timeout_s) : r;
+    if (cv_object_is(lock, CV_LOCK) && timeout_s == timeout_s && cv_lock_try(&lock->word_)) {
+        if (cv_self->detects)
+            set_holder(lock, CV_LOCK);
+        return 0;
+    }
+    return cv_lock_acquire(lock, CV_LOCK, timeout_s);
 }
 
 int covey_lock_release(covey_lock *lock)

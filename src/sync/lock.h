@@ -58,8 +58,14 @@ static inline int cv_lock_enter(uint64_t *word, uint32_t *alarm, uint64_t deadli
     return cv_lock_try(word) ? 0 : cv_lock_enter_slowly(word, alarm, deadline_ns);
 }
 
-/* False if nobody held it. */
-bool cv_lock_exit(uint64_t *word);
+/* Wakes one of those who sleep. */
+void cv_lock_wake(uint64_t *word);
+
+static inline void cv_lock_exit(uint64_t *word)
+{
+    if (cv_exchange(word, 0) & CV_LOCK_SLEEPERS)
+        cv_lock_wake(word);
+}
 
 /*
  * The lock that users have (covey_lock, and the covey_rlock made of it) has with the word the id of
@@ -70,16 +76,37 @@ bool cv_lock_exit(uint64_t *word);
  */
 int cv_lock_init(covey_lock *lock, enum cv_kind kind);
 int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s);
-int cv_lock_release(covey_lock *lock);
 int cv_lock_destroy(covey_lock *lock, enum cv_kind kind);
 
 /* Within a wait; without a message. */
 int cv_lock_acquire_until(covey_lock *lock, enum cv_kind kind, struct cv_wait *wait);
 
-/* The alarm is pending. False when it was not held. */
-bool cv_lock_let_go(covey_lock *lock);
-
 /* COVEY_EOWNERDEAD, with its message, for the holder whose lock was taken over in this wait. */
 int cv_lock_report_death(const struct cv_wait *wait);
+
+/* The commit of a release, within an operation that has the alarm pending: what was there before. */
+static inline uint64_t cv_lock_let_go(covey_lock *lock)
+{
+    if (cv_load_relaxed(&lock->holder_))
+        cv_store_relaxed(&lock->holder_, 0);
+    return cv_exchange(&lock->word_, 0);
+}
+
+/* What comes after it, and clears the alarm. */
+int cv_lock_end_release(covey_lock *lock, uint64_t before) __attribute__((cold));
+
+/* 0 or COVEY_ENOTHELD. */
+static inline int cv_lock_release(covey_lock *lock)
+{
+    struct robust_list_head *head = cv_robust_list();
+    uint64_t before;
+
+    cv_robust_pend_on(head, lock->alarm_);
+    before = cv_lock_let_go(lock);
+    if (!before || (before & CV_LOCK_SLEEPERS))
+        return cv_lock_end_release(lock, before);
+    cv_robust_done_on(head);
+    return 0;
+}
 
 #endif

@@ -97,16 +97,13 @@ static int acquire(covey_semaphore *s, struct cv_wait *wait)
     }
 }
 
-int covey_semaphore_acquire(covey_semaphore *semaphore, double timeout_s)
+static int acquire_slowly(covey_semaphore *semaphore, double timeout_s)
 {
     struct cv_wait wait;
     int r = cv_object_check(semaphore, CV_SEMAPHORE);
 
-    if (r != 0)
-        return r;
-    if (timeout_s == timeout_s && try(semaphore))
-        return 0;
-    r = cv_wait_begin(&wait, timeout_s, semaphore, CV_SEMAPHORE);
+    if (r == 0)
+        r = cv_wait_begin(&wait, timeout_s, semaphore, CV_SEMAPHORE);
     if (r != 0)
         return r;
     cv_alarm_set(semaphore->alarm_);
@@ -117,15 +114,22 @@ int covey_semaphore_acquire(covey_semaphore *semaphore, double timeout_s)
                                 : r;
 }
 
+int covey_semaphore_acquire(covey_semaphore *semaphore, double timeout_s)
+{
+    return cv_object_is(semaphore, CV_SEMAPHORE) && timeout_s == timeout_s && try(semaphore)
+               ? 0
+               : acquire_slowly(semaphore, timeout_s);
+}
+
 /* Releasing ********************************************************************************** */
 
-static int give(covey_semaphore *s)
+static int give_slowly(covey_semaphore *s)
 {
     struct cv_share *share = cv_semaphore_share(s);
 
     if (s->kind_ == COVEY_EVENTS)
         return add_event(s);
-    if (cv_share_try_give(share, 1) || cv_share_give(share, 1, true) == CV_SHARE_DONE)
+    if (cv_share_give(share, 1, true) == CV_SHARE_DONE)
         return 0;
     if (s->kind_ == COVEY_BOUNDED)
         return cv_fail(COVEY_ENOTHELD, "nobody holds a permit of semaphore %p", (void *)s);
@@ -134,18 +138,41 @@ static int give(covey_semaphore *s)
     return cv_fail(COVEY_ELIMIT, "semaphore %p has %d permits already", (void *)s, CV_SHARE_MAX);
 }
 
-int covey_semaphore_release(covey_semaphore *semaphore)
+static int release_slowly(covey_semaphore *semaphore)
 {
     int r = cv_object_check(semaphore, CV_SEMAPHORE);
 
     if (r != 0)
         return r;
     cv_alarm_set(semaphore->alarm_);
-    r = give(semaphore);
+    r = give_slowly(semaphore);
     if (r == 0)
         cv_bell_ring(semaphore->bell_, 1);
     cv_alarm_clear();
     return r;
+}
+
+/* The permit is given; somebody may be sleeping. */
+static int end_release(covey_semaphore *semaphore)
+{
+    cv_bell_ring_armed(semaphore->bell_, 1);
+    cv_alarm_clear();
+    return 0;
+}
+
+int covey_semaphore_release(covey_semaphore *semaphore)
+{
+    struct robust_list_head *head = cv_robust_list();
+
+    if (!cv_object_is(semaphore, CV_SEMAPHORE) || semaphore->kind_ == COVEY_EVENTS)
+        return release_slowly(semaphore);
+    cv_robust_pend_on(head, semaphore->alarm_);
+    if (!cv_share_try_give(cv_semaphore_share(semaphore), 1))
+        return release_slowly(semaphore);
+    if (cv_load_seq(semaphore->bell_) == CV_BELL_ARMED)
+        return end_release(semaphore);
+    cv_robust_done_on(head);
+    return 0;
 }
 
 int covey_semaphore_release_many(covey_semaphore *semaphore, long n)
