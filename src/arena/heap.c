@@ -4,6 +4,7 @@
 #include "arena/family.h"
 #include "base/atomic.h"
 #include "base/error.h"
+#include "os/fault.h"
 
 #include <covey/memory.h>
 
@@ -576,12 +577,11 @@ static int free_small(uint32_t page, uint32_t sclass, uint32_t i)
 
 /* Any block ********************************************************************************** */
 
-void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
+/* What the dead have left, and what is kept for no use, is given back before there is none. */
+static void *alloc_any(size_t size, size_t alignment, uint32_t owner)
 {
     void *block = NULL;
 
-    if (!cv_load_relaxed(&cv_self->slot->owns))
-        cv_store_seq(&cv_self->slot->owns, 1);
     for (int attempt = 0; !block && attempt < 2; attempt++) {
         if (attempt > 0) {
             if (covey_error_code() != COVEY_ENOMEM)
@@ -601,6 +601,14 @@ void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
         }
     }
     return block;
+}
+
+void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
+{
+    if (!cv_load_relaxed(&cv_self->slot->owns))
+        cv_store_seq(&cv_self->slot->owns, 1);
+    return CV_MAY_FAIL(alloc_any(size, alignment, owner),
+        ((void)cv_fail_errno("no memory for a block of %zu bytes", size), NULL), ENOMEM);
 }
 
 struct place {

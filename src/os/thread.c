@@ -3,8 +3,10 @@
 
 #include "base/error.h"
 #include "os/clock.h"
+#include "os/fault.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -43,7 +45,7 @@ static int start(int (*run)(void *), void *argument)
         return cv_fail_errno("no stack for a thread");
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    tid = clone(run, stack + STACK_BYTES, LIKE_A_THREAD, argument);
+    tid = CV_MAY_FAIL(clone(run, stack + STACK_BYTES, LIKE_A_THREAD, argument), -1, EAGAIN, ENOMEM);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (tid >= 0)
         return 0;
