@@ -212,7 +212,7 @@ unsigned test_open_descriptors(void)
 
 /* In the test's process ********************************************************************** */
 
-static void check_nothing_is_left(unsigned descriptors)
+void test_check_nothing_is_left(unsigned descriptors)
 {
     struct covey_stats stats = {.size = sizeof stats};
     siginfo_t child = {0};
@@ -240,7 +240,7 @@ static void run_in_child(const struct test *test)
     if (old_kernel)
         test_deny(SYS_futex_waitv, ENOSYS);
     test->run();
-    check_nothing_is_left(descriptors);
+    test_check_nothing_is_left(descriptors);
     (void)fflush(NULL);
     exit(0);
 }
@@ -302,7 +302,7 @@ static bool left_descendants(void)
 }
 
 /* False at the deadline. Without pidfds (valgrind) it looks now and then. */
-static bool wait_for_end(pid_t pid, double deadline_s)
+bool test_ends_within(int pid, double deadline_s)
 {
     struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
     double end_s = test_now_s() + deadline_s;
@@ -338,7 +338,7 @@ static int run(const struct test *test)
     }
     if (pid == 0)
         run_in_child(test);
-    if (!wait_for_end(pid, deadline_s)) {
+    if (!test_ends_within(pid, deadline_s)) {
         (void)fprintf(stderr, "# %s: still running after %g s\n", test->name, deadline_s);
         kill_all();
         return 1;

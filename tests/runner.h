@@ -144,4 +144,11 @@ long test_status_of(int pid, const char *field);
 
 unsigned test_open_descriptors(void);
 
+/* Fails the test if the calling process leaves children, blocks, or other open descriptors than so
+ * many; closes the family. The runner does this itself when a test has returned. */
+void test_check_nothing_is_left(unsigned descriptors);
+
+/* Waits until a child has ended, without taking its status; false at the deadline. */
+bool test_ends_within(int pid, double deadline_s);
+
 #endif
