@@ -73,6 +73,7 @@ struct keeper {
 };
 
 static pthread_key_t key;
+static bool has_key; /* without one, watchers ask the kernel when the thread has ended */
 static struct keeper thread_to_keeper; /* handed over while the old thread waits */
 
 NOT_INSTRUMENTED static int keep(void *argument)
@@ -104,7 +105,7 @@ static void pass_on(void *value)
 
 static void make_key(void)
 {
-    (void)pthread_key_create(&key, pass_on);
+    has_key = pthread_key_create(&key, pass_on) == 0;
 }
 
 bool cv_thread_hold(struct cv_held *held, unsigned n)
@@ -115,13 +116,15 @@ bool cv_thread_hold(struct cv_held *held, unsigned n)
     (void)pthread_once(&once, make_key);
     cv_store_relaxed(&thread_to_keeper.held, held);
     cv_store_relaxed(&thread_to_keeper.n, n);
-    (void)pthread_setspecific(key, &thread_to_keeper);
+    if (has_key)
+        (void)pthread_setspecific(key, &thread_to_keeper);
     return told;
 }
 
 void cv_thread_release(struct cv_held *held, unsigned n)
 {
-    (void)pthread_setspecific(key, NULL); /* no pass_on() at the end of this thread */
+    if (has_key)
+        (void)pthread_setspecific(key, NULL); /* no pass_on() at the end of this thread */
     (void)cv_robust_release(held, n);
 }
 
