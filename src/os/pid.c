@@ -145,6 +145,7 @@ static bool has_called_exec(pid_t pid, const struct cv_descriptor *memory)
     char path[64];
     char line[512];
     bool found = false;
+    bool read; /* all of it */
     unsigned lines = 0;
     FILE *file;
 
@@ -163,8 +164,9 @@ static bool has_called_exec(pid_t pid, const struct cv_descriptor *memory)
             found = inode == memory->inode && device[0] == major(memory->device) &&
                     device[1] == minor(memory->device);
     }
+    read = !ferror(file);
     (void)fclose(file);
-    return lines > 0 && !found;
+    return read && lines > 0 && !found;
 }
 
 static bool is_zombie_child(pid_t pid)
