@@ -208,6 +208,8 @@ int cv_memory_claim(const struct cv_memory *memory, char *start, size_t size)
     } while (r != 0 && errno == EINTR);
     if (r == 0)
         return 0;
+    if (!ours && errno == EINVAL) /* the kernel is too old for the other way */
+        return cv_memory_check(memory);
     if (errno == EFAULT) /* what MADV_POPULATE_WRITE says instead of SIGBUS */
         errno = ENOMEM;
     return cv_fail_errno("no memory for %zu more bytes of the family's arena", size);
