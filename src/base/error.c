@@ -31,6 +31,7 @@ static int code_of_errno(int error)
     switch (error) {
     case ENOMEM:
     case ENOSPC:
+    case ENOBUFS:
         return COVEY_ENOMEM;
     case EMFILE:
     case ENFILE:
