@@ -132,6 +132,9 @@ void cv_process_set_ended(covey_process *process, uint64_t tag, uint32_t kind, i
 /* A child has been made: process @pid, which the kernel counts as this process's. */
 void cv_process_set_started(covey_process *process, pid_t pid);
 
+/* Nobody will use the handle of this child any more: it is taken away when it has ended. */
+void cv_process_detach(covey_process *process);
+
 /* Takes away the zombies among the detached children. */
 void cv_process_reap_detached(void);
 
