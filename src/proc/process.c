@@ -472,7 +472,8 @@ int covey_process_exit_code(covey_process *process, int *code)
         return 0;
     case CV_ENDED_LOST:
         return cv_fail(COVEY_EDIED,
-            "process %s has ended, and its status went to somebody else in its parent",
+            "process %s has ended, and its status is lost: somebody else in its parent has taken "
+            "it, or its fork server died",
             process->name);
     default:
         return cv_fail(COVEY_ESTATE, "process %s has ended, and its parent has not yet asked how",

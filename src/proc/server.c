@@ -168,6 +168,15 @@ static bool was_started(covey_process *p)
     }
 }
 
+static int fail_with_server(uint64_t server)
+{
+    covey_process *s = cv_process_record(server);
+    bool said = cv_load_acquire(&s->tag) == server && cv_load_acquire(&s->failure);
+
+    return cv_fail(COVEY_EDIED, "the fork server died before it had started the process%s%s",
+        said ? ": " : "", said ? s->message : "");
+}
+
 /* COVEY_EDIED: the server has died, and the process was not started. */
 int cv_server_start(covey_process *p)
 {
@@ -177,9 +186,10 @@ int cv_server_start(covey_process *p)
     if (r != 0)
         return r;
     if (!wait_for_answer(p, server) && !was_started(p))
-        return cv_fail(COVEY_EDIED, "the fork server died before it had started the process");
+        return fail_with_server(server);
     if (p->failure)
         return cv_fail(p->failure, "%s", p->message);
+    cv_process_name(p, (pid_t)p->pid); /* perhaps the child has not come so far */
     cv_store_release(&p->started, 1);
     if (cv_process_is_detached(p)) {
         __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
@@ -292,6 +302,12 @@ static void serve(uint64_t tag)
     answer(tag, pid);
 }
 
+__attribute__((noreturn)) static void fail(const char *what)
+{
+    (void)cv_fail_errno("%s", what);
+    cv_start_fail(cv_process_record(cv_self->tag));
+}
+
 /*
  * Ctrl-C goes to the whole process group, but ending is the requester's business. A program that
  * ignores SIGCHLD passes that on, too; here it would take the children's status away.
@@ -311,7 +327,7 @@ static void set_up(int socket)
     (void)sigprocmask(SIG_BLOCK, &child, &server.mask_before);
     server.signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     if (server.signals < 0)
-        _exit(EXIT_FAILURE);
+        fail("no descriptor for signals");
 }
 
 void cv_server_main(int socket)
@@ -321,15 +337,19 @@ void cv_server_main(int socket)
         struct pollfd fds[] = {{server.socket, POLLIN, 0}, {server.signals, POLLIN, 0}};
         struct signalfd_siginfo info;
         uint64_t tag;
+        ssize_t n;
 
         if (poll(fds, 2, -1) < 0 && errno != EINTR)
-            _exit(EXIT_FAILURE);
+            fail("cannot wait for requests");
         while (read(server.signals, &info, sizeof info) > 0) {
         }
         reap_children();
         if (!(fds[0].revents & (POLLIN | POLLHUP)))
             continue;
-        if (recv(server.socket, &tag, sizeof tag, 0) != (ssize_t)sizeof tag)
+        n = recv(server.socket, &tag, sizeof tag, 0);
+        if (n < 0 && errno != ECONNRESET)
+            fail("cannot receive requests");
+        if (n <= 0)
             _exit(EXIT_SUCCESS); /* the requester, and all that have its end, are gone */
         serve(tag);
     }

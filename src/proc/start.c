@@ -67,7 +67,7 @@ enum covey_method covey_start_method(void)
 
 /* In the child ******************************************************************************* */
 
-__attribute__((noreturn)) static void fail_to_start(covey_process *p)
+void cv_start_fail(covey_process *p)
 {
     (void)snprintf(p->message, sizeof p->message, "%s", covey_error());
     cv_store_release(&p->failure, covey_error_code());
@@ -93,7 +93,7 @@ static void end_with_parent(const covey_process *parent, enum watch_parent watch
     if (cv_member_is_dead(parent->tag, 0))
         _exit(EXIT_NO_START);
     if (cv_thread_end_with(pidfd.fd, (pid_t)parent->pid) != 0)
-        fail_to_start(cv_process_record(cv_self->tag));
+        cv_start_fail(cv_process_record(cv_self->tag));
 }
 
 /* A copy of the parent's record, for the parent's slot may be used again one day. */
@@ -128,7 +128,7 @@ static void *copy_argument(covey_process *p, const void *argument, size_t size)
     copy = malloc(size);
     if (!copy) {
         (void)cv_fail(COVEY_ENOMEM, "no memory for its argument of %zu bytes", size);
-        fail_to_start(p);
+        cv_start_fail(p);
     }
     return memcpy(copy, argument, size);
 }
@@ -289,7 +289,7 @@ static void take_arguments(covey_process *p, struct covey_process_options *optio
     struct arguments *a = (struct arguments *)(uintptr_t)p->arguments;
 
     if (cv_function_import(a->function, (cv_any_function **)&options->function) != 0)
-        fail_to_start(p);
+        cv_start_fail(p);
     options->argument = copy_argument(p, a->bytes, a->size);
     options->argument_size = a->size;
     p->arguments = 0;
