@@ -130,6 +130,17 @@ void cv_thread_release(struct cv_held *held, unsigned n)
 
 /* Ending with another process **************************************************************** */
 
+bool cv_thread_is_first(void)
+{
+    return (pid_t)syscall(SYS_gettid) == getpid();
+}
+
+/* Some sandboxes do not allow it. */
+bool cv_thread_end_with_maker(void)
+{
+    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
+}
+
 static struct pollfd awaited;
 static pid_t awaited_pid;
 
@@ -140,7 +151,8 @@ NOT_INSTRUMENTED static int wait_and_end(void *argument)
     (void)argument;
     name_myself();
     /* If the program closes the descriptor, the call that is under way does not mind; but one that
-     * the kernel restarts (after SIGSTOP and SIGCONT) would. Then the process is asked for. */
+     * the kernel restarts (after SIGSTOP and SIGCONT) would. Then the process is asked for, as when
+     * there is no descriptor from the start. */
     do {
         awaited.revents = 0;
         (void)syscall(SYS_ppoll, &awaited, 1, NULL, NULL, 0);
@@ -154,7 +166,8 @@ NOT_INSTRUMENTED static int wait_and_end(void *argument)
 
 int cv_thread_end_with(int pidfd, pid_t pid)
 {
-    awaited = (struct pollfd){.fd = pidfd, .events = POLLIN};
+    /* poll() passes over -1, and says of a number that no descriptor has that there is none. */
+    awaited = (struct pollfd){.fd = pidfd >= 0 ? pidfd : INT_MAX, .events = POLLIN};
     awaited_pid = pid;
     return start(wait_and_end, NULL);
 }

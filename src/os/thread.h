@@ -30,7 +30,15 @@ bool cv_thread_hold(struct cv_held *held, unsigned n);
 /* Lets go of them in the thread that holds them; their memory may go, too. */
 void cv_thread_release(struct cv_held *held, unsigned n);
 
-/* Kills this process (SIGKILL) when the one that @pidfd names ends. Keeps @pidfd. */
+/* Is the calling thread the first one of its process? */
+bool cv_thread_is_first(void);
+
+/* The kernel is to kill this process (SIGKILL) when the thread that has forked it ends. False: it
+ * will not. */
+bool cv_thread_end_with_maker(void);
+
+/* Kills this process (SIGKILL) when the one that @pidfd names ends; when it is -1, soon after process
+ * @pid is no more. Keeps @pidfd. */
 int cv_thread_end_with(int pidfd, pid_t pid);
 
 #endif

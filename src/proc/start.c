@@ -75,16 +75,15 @@ void cv_start_fail(covey_process *p)
 }
 
 /*
- * The kernel's own way, PR_SET_PDEATHSIG, watches the *thread* that made this process, is gone
- * after setuid(), and misses a parent that has died already; a thread with a descriptor of the
- * parent has none of these faults, but is a thread.
+ * The kernel's own way watches the *thread* that made this process, is gone after setuid(), and
+ * misses a parent that has died already; a thread with a descriptor of the parent has none of these
+ * faults, but is a thread.
  */
 static void end_with_parent(const covey_process *parent, enum watch_parent watch)
 {
     struct cv_descriptor pidfd;
 
-    if (watch == WATCH_KERNEL) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (watch == WATCH_KERNEL && cv_thread_end_with_maker()) {
         if (getppid() != (pid_t)parent->pid)
             _exit(EXIT_NO_START);
         return;
