@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,6 +36,35 @@ int cv_descriptor_readable(struct cv_descriptor *d)
 
     *d = CV_NO_DESCRIPTOR;
     return fd < 0 ? cv_fail_errno("no descriptor") : cv_descriptor_take(d, fd);
+}
+
+int cv_descriptor_pair(struct cv_descriptor pair[2], const char *whom)
+{
+    int fds[2];
+    int r;
+
+    pair[0] = pair[1] = CV_NO_DESCRIPTOR;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0)
+        return cv_fail_errno("no socket for %s", whom);
+    r = cv_descriptor_take(&pair[0], fds[0]);
+    if (r == 0)
+        r = cv_descriptor_take(&pair[1], fds[1]);
+    else
+        (void)close(fds[1]);
+    if (r != 0)
+        cv_descriptor_close(&pair[0]);
+    return r;
+}
+
+int cv_descriptor_check_room(const struct cv_descriptor *any)
+{
+    int fd = fcntl(any->fd, F_DUPFD_CLOEXEC, 0);
+
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+        return cv_fail_errno("no descriptor for a process");
+    if (fd >= 0)
+        (void)close(fd);
+    return 0;
 }
 
 bool cv_descriptor_is_ours(const struct cv_descriptor *d)

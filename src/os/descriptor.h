@@ -30,6 +30,12 @@ int cv_descriptor_take(struct cv_descriptor *descriptor, int fd);
 /* One that is always readable, for what has happened already. */
 int cv_descriptor_readable(struct cv_descriptor *descriptor);
 
+/* The two ends of a socket that keeps messages apart, for @whom. */
+int cv_descriptor_pair(struct cv_descriptor pair[2], const char *whom);
+
+/* Is there one more to be had? Found out with a copy of @any. 0 or COVEY_ELIMIT. */
+int cv_descriptor_check_room(const struct cv_descriptor *any);
+
 /* Is it open, and still the same file? */
 bool cv_descriptor_is_ours(const struct cv_descriptor *descriptor);
 

@@ -67,32 +67,24 @@ static int start_server(struct cv_own *own)
 {
     struct covey_process_options options = {
         .name = "forkserver", .method = COVEY_SPAWN, .daemon = true};
-    struct cv_descriptor mine = CV_NO_DESCRIPTOR;
-    struct cv_descriptor its = CV_NO_DESCRIPTOR;
+    struct cv_descriptor socket[2]; /* mine, its */
     covey_process *p;
-    int sockets[2];
-    int r;
+    int r = cv_descriptor_pair(socket, "the fork server");
 
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
-        return cv_fail_errno("no socket for the fork server");
-    r = cv_descriptor_take(&its, sockets[1]);
-    if (r == 0)
-        r = cv_descriptor_take(&mine, sockets[0]);
-    else
-        (void)close(sockets[0]);
-    if (r == 0)
-        r = cv_process_prepare(&options, &p);
+    if (r != 0)
+        return r;
+    r = cv_process_prepare(&options, &p);
     if (r == 0) {
-        r = cv_start_image(p, its.fd);
+        r = cv_start_image(p, socket[1].fd);
         if (r != 0)
             cv_process_cancel(p);
     }
-    cv_descriptor_close(&its);
+    cv_descriptor_close(&socket[1]);
     if (r != 0) {
-        cv_descriptor_close(&mine);
+        cv_descriptor_close(&socket[0]);
         return r;
     }
-    own->server_socket = mine;
+    own->server_socket = socket[0];
     own->server = p->tag;
     return 0;
 }

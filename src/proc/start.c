@@ -11,7 +11,6 @@
 #include "proc/function.h"
 #include "sync/wait.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -20,8 +19,6 @@
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
@@ -170,28 +167,16 @@ __attribute__((noreturn)) static void be_forked(
 
 /* In the parent: fork ************************************************************************ */
 
-/* Better to find out before there is a child. */
-static int check_descriptor(void)
-{
-    int fd = fcntl(cv_arena.memory.file.fd, F_DUPFD_CLOEXEC, 0);
-
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
-        return cv_fail_errno("no descriptor for a process");
-    if (fd >= 0)
-        (void)close(fd);
-    return 0;
-}
-
 static enum watch_parent watch_of_this_thread(void)
 {
-    return (pid_t)syscall(SYS_gettid) == getpid() ? WATCH_KERNEL : WATCH_THREAD;
+    return cv_thread_is_first() ? WATCH_KERNEL : WATCH_THREAD;
 }
 
 /* As fork(); the child is a member already. */
 static pid_t fork_member(covey_process *p)
 {
     pid_t pid;
-    int r = check_descriptor();
+    int r = cv_descriptor_check_room(&cv_arena.memory.file); /* before there is a child */
 
     if (r != 0)
         return r;
@@ -247,7 +232,7 @@ int cv_start_image(covey_process *p, int socket)
     char *argv[] = {(char *)(uintptr_t)program, name, what, NULL};
     int fds[2] = {memory->file.fd, socket};
     pid_t pid;
-    int r = check_descriptor();
+    int r = cv_descriptor_check_room(&memory->file);
 
     if (socket >= 0)
         (void)snprintf(flags, sizeof flags, "%c%d", FLAG_SERVER, socket);
