@@ -64,15 +64,14 @@ int cv_pid_signal(int pidfd, int signal)
 {
     if (syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) == 0)
         return 0;
-    return errno == ESRCH ? cv_fail(COVEY_EDIED, "the process has ended")
-                          : cv_fail_errno("cannot send signal %d", signal);
+    return errno == ESRCH ? COVEY_EDIED : cv_fail_errno("cannot send signal %d", signal);
 }
 
 int cv_pid_signal_child(pid_t pid, int signal)
 {
     if (kill(pid, signal) == 0)
         return 0;
-    return errno == ESRCH ? cv_fail(COVEY_EDIED, "the process has ended")
+    return errno == ESRCH ? COVEY_EDIED
                           : cv_fail_errno("cannot send signal %d to process %d", signal, (int)pid);
 }
 

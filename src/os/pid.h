@@ -12,7 +12,7 @@
 /* A descriptor that names process @pid, and no later one with its number. Close-on-exec. */
 int cv_pid_open(pid_t pid, struct cv_descriptor *pidfd);
 
-/* 0, or COVEY_EDIED when the process has ended. */
+/* 0, or COVEY_EDIED, without a message, when the process has ended. */
 int cv_pid_signal(int pidfd, int signal);
 
 /* The same for a child that has no descriptor here: it keeps its pid until it is reaped. */
