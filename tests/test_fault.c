@@ -619,6 +619,12 @@ FAULTS(own_and_share, ALONE)
 
 struct others {
     covey_lock lock;
+    covey_rlock rlock;
+    covey_rwlock rwlock;
+    covey_semaphore semaphore;
+    covey_condition condition;
+    covey_event event;
+    covey_barrier barrier;
     covey_queue *queue;
     int step;
 };
@@ -752,6 +758,166 @@ FAULTS(lock_release_to_a_sleeper, ALONE)
     test_reap(pid, 0);
     check_int(covey_free(o), ==, 0);
     return r;
+}
+
+FAULTS(rlock, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+
+    check_int(covey_rlock_init(&o->rlock), ==, 0);
+    storm();
+    r = covey_rlock_acquire(&o->rlock, 0);
+    if (r == 0)
+        r = covey_rlock_acquire(&o->rlock, 0);
+    if (r == 0)
+        r = covey_rlock_release(&o->rlock);
+    if (r == 0)
+        r = covey_rlock_release(&o->rlock);
+    calm();
+    check_int(covey_rlock_destroy(&o->rlock), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static void write_for_a_while(struct others *o)
+{
+    check_int(covey_rwlock_acquire_write(&o->rwlock, 0), ==, 0);
+    begin(o);
+    test_sleep_ms(WAITS_MS);
+    check_int(covey_rwlock_release(&o->rwlock), ==, 0);
+}
+
+FAULTS(rwlock_waiting, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_rwlock_init(&o->rwlock), ==, 0);
+    pid = start_other(o, write_for_a_while);
+    storm();
+    r = covey_rwlock_acquire_read(&o->rwlock, SOON_S);
+    if (r == 0)
+        r = covey_rwlock_release(&o->rwlock);
+    if (r == 0)
+        r = covey_rwlock_acquire_write(&o->rwlock, SOON_S);
+    if (r == 0)
+        r = covey_rwlock_release(&o->rwlock);
+    calm();
+    test_reap(pid, 0);
+    check_int(covey_rwlock_destroy(&o->rwlock), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static void use_permit_for_a_while(struct others *o)
+{
+    check_int(covey_semaphore_acquire(&o->semaphore, 0), ==, 0);
+    begin(o);
+    test_sleep_ms(WAITS_MS);
+    check_int(covey_semaphore_release(&o->semaphore), ==, 0);
+}
+
+FAULTS(semaphore_waiting, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_semaphore_init(&o->semaphore, 1, COVEY_SEMAPHORE), ==, 0);
+    pid = start_other(o, use_permit_for_a_while);
+    storm();
+    r = covey_semaphore_acquire(&o->semaphore, SOON_S);
+    if (r == 0)
+        r = covey_semaphore_release(&o->semaphore);
+    calm();
+    test_reap(pid, 0);
+    check_int(covey_semaphore_value(&o->semaphore), ==, 1);
+    check_int(covey_semaphore_destroy(&o->semaphore), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static void notify_later(struct others *o)
+{
+    begin(o);
+    test_sleep_ms(WAITS_MS);
+    check_int(covey_lock_acquire(&o->lock, SOON_S), ==, 0);
+    check_int(covey_condition_notify_all(&o->condition), >=, 0);
+    check_int(covey_lock_release(&o->lock), ==, 0);
+}
+
+/* Whatever comes of it, the lock is held again. */
+FAULTS(condition_waiting, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_lock_init(&o->lock), ==, 0);
+    check_int(covey_condition_init(&o->condition, &o->lock), ==, 0);
+    check_int(covey_lock_acquire(&o->lock, 0), ==, 0);
+    pid = start_other(o, notify_later);
+    storm();
+    r = covey_condition_wait(&o->condition, SOON_S);
+    calm();
+    check_int(covey_lock_release(&o->lock), ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_condition_destroy(&o->condition), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static void set_later(struct others *o)
+{
+    begin(o);
+    test_sleep_ms(WAITS_MS);
+    check_int(covey_event_set(&o->event), ==, 0);
+}
+
+FAULTS(event_waiting, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_event_init(&o->event), ==, 0);
+    pid = start_other(o, set_later);
+    storm();
+    r = covey_event_wait(&o->event, SOON_S);
+    calm();
+    test_reap(pid, 0);
+    check_int(covey_event_destroy(&o->event), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+/* A party that fails to come breaks the barrier for the other one, or leaves it waiting. */
+static void come_later(struct others *o)
+{
+    begin(o);
+    test_sleep_ms(WAITS_MS);
+    (void)covey_barrier_wait(&o->barrier, SOON_S);
+}
+
+FAULTS(barrier_waiting, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_barrier_init(&o->barrier, 2), ==, 0);
+    pid = start_other(o, come_later);
+    storm();
+    r = covey_barrier_wait(&o->barrier, SOON_S);
+    calm();
+    if (r < 0)
+        check_int(covey_barrier_abort(&o->barrier), ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_barrier_destroy(&o->barrier), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r < 0 ? r : 0;
 }
 
 /* Queues ************************************************************************************* */
