@@ -6,6 +6,10 @@
  *             cv_wait_sleep() and watches the holder's life by cv_member_watch(); cv_wait_end();
  *             then covey_lock_release()
  *
+ * Who slept for the lock and then takes it, or gives up, wakes the next sleeper: those that sleep
+ * watch the life of who held the lock when they fell asleep, and one at least must watch the life of
+ * who holds it now.
+ *
  * A member is dead to others (cv_member_is_past()) when somebody has proved it, and provable some
  * time after its life word was marked; sleepers poll in between. Processes that are not patient may
  * give up when they have slept.

@@ -11,6 +11,11 @@
  * the word, look for an item, take it by a compare-exchange, and come back for more; those that are
  * not patient may leave when they have slept, as after a timeout.
  *
+ * The kernel compares and queues word by word. Until a sleeper is on the alarm as well, the wake of a
+ * death passes him by; so what it compares must come after the alarm: the word that is woken, then
+ * the alarm, then the bell and the word of the commit, which nobody wakes. (ALARM_QUEUED_LAST has
+ * the bell woken itself, and the alarm behind all others.) With ONE_STEP, falling asleep is one step.
+ *
  * Left out: spinning, which only looks at the word, and lives (lock.pml).
  *
  * Shown: every run ends, and when it has ended no waiter that lives sleeps while there is an item,
