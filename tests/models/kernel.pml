@@ -73,6 +73,19 @@ inline wake_all(word)
     }
 }
 
+/*
+ * Who is woken by the alarm wakes all others, by a second word that all of them sleep on. Were it the
+ * alarm itself (RALLY_ON_ALARM), they would do the same, and two could wake each other for ever.
+ */
+inline rally()
+{
+#ifdef RALLY_ON_ALARM
+    wake_all(ALARM)
+#else
+    woken = woken | queued[ALARM] /* who sleeps on the one sleeps on the other */
+#endif
+}
+
 /* Part of a step of futex_waitv(): the word was as seen. */
 inline queue_on(word, p)
 {

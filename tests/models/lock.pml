@@ -198,7 +198,7 @@ awake:
             :: else -> unqueue(me); goto after
             fi
         };
-        wake_all(ALARM);
+        rally();
 after:
         atomic {
             past = past | (provable(now) -> BIT_OF(now) : 0);

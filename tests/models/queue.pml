@@ -109,7 +109,7 @@ inline awake()
 {
     atomic {
         if
-        :: alarmed & BIT(me) -> unqueue(me); wake_all(ALARM)
+        :: alarmed & BIT(me) -> unqueue(me); rally()
         :: else -> unqueue(me)
         fi
     }

@@ -5,8 +5,9 @@
 #   tests/models/run.sh            all
 #   tests/models/run.sh WORD...    only the lines below that contain one of the words
 #
-# A line is: what is expected, the model, the mutant or -, and the size of the model. To see an error
-# of a model, in the order in which it comes about, in an empty directory:
+# A line is: what is expected (holds: the properties do; ends: every run does; fails, loops: not so),
+# the model, the mutant or -, and the size of the model. To see an error of a model, in the order in
+# which it comes about, in an empty directory:
 #
 #   spin -DMUTANT -DSIZE... -a .../wait.pml && gcc -DSAFETY -DNOREDUCE -DREACH -o pan pan.c &&
 #       ./pan -i -m200; spin -DMUTANT -DSIZE... -t -p -g .../wait.pml
@@ -24,6 +25,8 @@ lines() {
     cat <<END
 holds wait - $wait
 holds wait - IMPATIENT=0 WAITERS=3 WAKERS=2 COMMITS=1 KILLS=1 ONE_STEP
+ends wait - IMPATIENT=1 WAITERS=2 WAKERS=1 COMMITS=2 KILLS=1
+loops wait RALLY_ON_ALARM IMPATIENT=1 WAITERS=2 WAKERS=1 COMMITS=2 KILLS=1
 fails wait NO_ALARM_WAKER $wait
 fails wait NO_ALARM_WAITER $wait
 fails wait ALARM_AFTER_COMMIT $wait
@@ -38,7 +41,8 @@ fails wait TIMEOUT_BEFORE_WAKE $wait
 holds lock - $lock ROUNDS=2 KILLS=1
 holds lock - $lock ROUNDS=1 KILLS=2
 holds lock - $lock ROUNDS=1 KILLS=2 OTHER_RELEASES
-holds lock - IMPATIENT=1 N=4 ROUNDS=1 KILLS=1
+holds lock - IMPATIENT=0 N=4 ROUNDS=1 KILLS=1
+ends lock - $lock ROUNDS=1 KILLS=1
 fails lock NO_NEXT_BY_TAKER $lock ROUNDS=1 KILLS=1
 fails lock NO_NEXT_BY_QUITTER $lock ROUNDS=2 KILLS=1
 fails lock NO_ALARM_WAITER $lock ROUNDS=1 KILLS=1
@@ -57,6 +61,7 @@ holds queue - $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=0 TOO_BIG
 holds queue - $queue PRODUCERS=3 CONSUMERS=1 PUTS=1 GETS=1 KILLS=0 SMALL=2
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=0 SMALL=9 PLACES=2
 holds queue - $queue PRODUCERS=1 CONSUMERS=3 PUTS=2 GETS=1 KILLS=0 SMALL=9 IMPATIENT=1 LOCK_TIMEOUT
+ends queue - $queue PRODUCERS=2 CONSUMERS=1 PUTS=1 GETS=2 KILLS=1
 fails queue NO_ALARM_PUT $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
 fails queue NO_ALARM_GET $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
 fails queue NO_MEND $queue PRODUCERS=2 CONSUMERS=1 PUTS=2 GETS=2 KILLS=1
@@ -75,9 +80,13 @@ END
 # search EXPECTED MODEL MUTANT SIZE...: leaves the verifier's report in ./log
 search() {
     local expected=$1 model=$2 mutant=$3 optimize=-O2
+    local search=-DSAFETY cycles=
     local -A size=()
     shift 3
-    [ "$expected" = holds ] || optimize=-O0
+    case $expected in
+    fails) optimize=-O0 ;;
+    ends | loops) search=-DNP cycles=-l ;; # runs without an end: no step counts as progress
+    esac
     [ "$mutant" = - ] || size[$mutant]=
     for word; do # the last value counts
         size[${word%%=*}]=${word#"${word%%=*}"}
@@ -88,8 +97,8 @@ search() {
     done
     rm -f pan pan.* ./*.trail
     spin "${flags[@]}" -a "$here/$model.pml" >log 2>&1 &&
-        gcc $optimize -w -DSAFETY -DNOREDUCE -DMEMLIM=2000 -o pan pan.c >>log 2>&1 &&
-        ./pan -n -m20000 -w22 >>log 2>&1
+        gcc $optimize -w $search -DNOREDUCE -DMEMLIM=2000 -o pan pan.c >>log 2>&1 &&
+        ./pan $cycles -n -m20000 -w22 >>log 2>&1
 }
 
 field() {
@@ -113,15 +122,15 @@ while read -r expected model mutant size; do
     depth=$(field 's/.*depth reached \([0-9]*\),.*/\1/p')
     seconds=$(field 's/^pan: elapsed time \([0-9.]*\) seconds.*/\1/p')
     verdict=ok
-    if [ "$expected" = holds ]; then
+    if [ "$expected" = holds ] || [ "$expected" = ends ]; then
         [ "$errors" = 0 ] &&
             ! grep -qE 'not completed|too small|out of memory|truncated' log || verdict="not ok"
-        echo "$verdict - $model holds: ${states:-no} states, depth ${depth:-?}, ${seconds:-?} s ($size)"
+        echo "$verdict - $model $expected: ${states:-no} states, depth ${depth:-?}, ${seconds:-?} s ($size)"
     else
         # An assertion of the model's, or processes that wait for each other.
-        grep -qE 'assertion violated|invalid end state' log && [ "${errors:-0}" -gt 0 ] ||
+        grep -qE 'assertion violated|invalid end state|non-progress cycle' log && [ "${errors:-0}" -gt 0 ] ||
             verdict="not ok"
-        echo "$verdict - $model with $mutant fails: depth ${depth:-?}, ${seconds:-?} s"
+        echo "$verdict - $model with $mutant $expected: depth ${depth:-?}, ${seconds:-?} s"
     fi
     if [ "$verdict" != ok ]; then
         failed=1

@@ -176,7 +176,7 @@ awake:
             fi
         };
 #ifndef NO_WAKE_OTHERS
-        wake_all(ALARM);
+        rally();
 #endif
         goto look;
 leave:
