@@ -20,7 +20,7 @@ int covey_rlock_init(covey_rlock *lock)
     return cv_lock_init(base(lock), CV_RLOCK);
 }
 
-static int acquire_slowly(covey_rlock *lock, double timeout_s)
+CV_SLOW static int acquire_slowly(covey_rlock *lock, double timeout_s)
 {
     int r = cv_object_check(lock, CV_RLOCK);
 

@@ -143,45 +143,51 @@ static int finish(covey_rwlock *l, struct cv_wait *wait, int r)
         (int)cv_mark_pid(wait->dead_owner));
 }
 
-int covey_rwlock_acquire_read(covey_rwlock *lock, double timeout_s)
+CV_SLOW static int acquire_slowly(
+    covey_rwlock *lock, double timeout_s, int (*acquire)(covey_rwlock *lock, struct cv_wait *wait))
 {
     struct cv_wait wait;
     int r = cv_object_check(lock, CV_RWLOCK);
 
+    if (r == 0)
+        r = cv_wait_begin(&wait, timeout_s, lock, CV_RWLOCK);
     if (r != 0)
         return r;
     cv_alarm_set(lock->alarm_);
-    if (timeout_s == timeout_s && !cv_load_seq(&lock->gate_) &&
-        cv_share_try(cv_rwlock_share(lock), 1)) {
-        tell_writer(lock);
-        cv_alarm_clear();
-        return 0;
-    }
-    r = cv_wait_begin(&wait, timeout_s, lock, CV_RWLOCK);
-    if (r == 0)
-        return finish(lock, &wait, acquire_read(lock, &wait));
+    return finish(lock, &wait, acquire(lock, &wait));
+}
+
+CV_SLOW static int end_read_try(covey_rwlock *lock)
+{
+    ring_all(lock);
     cv_alarm_clear();
-    return r;
+    return 0;
+}
+
+int covey_rwlock_acquire_read(covey_rwlock *lock, double timeout_s)
+{
+    struct robust_list_head *head = cv_robust_list();
+
+    if (!cv_object_is(lock, CV_RWLOCK) || timeout_s != timeout_s || cv_load_seq(&lock->gate_))
+        return acquire_slowly(lock, timeout_s, acquire_read);
+    cv_robust_pend_on(head, lock->alarm_);
+    if (!cv_share_try(cv_rwlock_share(lock), 1))
+        return acquire_slowly(lock, timeout_s, acquire_read);
+    if (cv_load_seq(&lock->gate_))
+        return end_read_try(lock);
+    cv_robust_done_on(head);
+    return 0;
 }
 
 int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s)
 {
-    struct cv_wait wait;
-    int r = cv_object_check(lock, CV_RWLOCK);
-
-    if (r != 0)
-        return r;
-    if (timeout_s == timeout_s && !cv_load_seq(&lock->gate_) &&
-        cv_share_try(cv_rwlock_share(lock), ALL))
-        return 0;
-    r = cv_wait_begin(&wait, timeout_s, lock, CV_RWLOCK);
-    if (r != 0)
-        return r;
-    cv_alarm_set(lock->alarm_);
-    return finish(lock, &wait, acquire_write(lock, &wait));
+    return cv_object_is(lock, CV_RWLOCK) && timeout_s == timeout_s && !cv_load_seq(&lock->gate_) &&
+                   cv_share_try(cv_rwlock_share(lock), ALL)
+               ? 0
+               : acquire_slowly(lock, timeout_s, acquire_write);
 }
 
-int covey_rwlock_release(covey_rwlock *lock)
+CV_SLOW static int release_slowly(covey_rwlock *lock)
 {
     struct cv_share *share;
     int r = cv_object_check(lock, CV_RWLOCK);
@@ -191,14 +197,31 @@ int covey_rwlock_release(covey_rwlock *lock)
         return r;
     share = cv_rwlock_share(lock);
     cv_alarm_set(lock->alarm_);
-    done = cv_share_try_give(share, ALL) || cv_share_try_give(share, 1) ||
-           cv_share_give(share, ALL, false) == CV_SHARE_DONE ||
+    done = cv_share_give(share, ALL, false) == CV_SHARE_DONE ||
            cv_share_give(share, 1, false) == CV_SHARE_DONE;
     if (done && cv_share_free(cv_load_seq(&share->word)) == ALL)
         ring_all(lock);
     cv_alarm_clear();
     return done ? 0
                 : cv_fail(COVEY_ENOTHELD, "rwlock %p is not held by this process", (void *)lock);
+}
+
+int covey_rwlock_release(covey_rwlock *lock)
+{
+    struct robust_list_head *head = cv_robust_list();
+    struct cv_share *share;
+
+    if (!cv_object_is(lock, CV_RWLOCK))
+        return release_slowly(lock);
+    share = cv_rwlock_share(lock);
+    cv_robust_pend_on(head, lock->alarm_);
+    if (!cv_share_try_give(share, ALL) && !cv_share_try_give(share, 1))
+        return release_slowly(lock);
+    if (cv_load_seq(lock->bell_) == CV_BELL_ARMED &&
+        cv_share_free(cv_load_seq(&share->word)) == ALL)
+        ring_all(lock);
+    cv_robust_done_on(head);
+    return 0;
 }
 
 int covey_rwlock_init(covey_rwlock *lock)

@@ -14,7 +14,7 @@ static uint64_t *counter_of(covey_semaphore *s)
     return s->share_;
 }
 
-static bool try_event(covey_semaphore *s)
+CV_SLOW static bool try_event(covey_semaphore *s)
 {
     uint64_t now = cv_load_relaxed(counter_of(s));
 
@@ -47,7 +47,9 @@ static long value(covey_semaphore *s)
 
 static inline bool try(covey_semaphore *s)
 {
-    return s->kind_ == COVEY_EVENTS ? try_event(s) : cv_share_try(cv_semaphore_share(s), 1);
+    if (__builtin_expect(s->kind_ == COVEY_EVENTS, 0))
+        return try_event(s);
+    return cv_share_try(cv_semaphore_share(s), 1);
 }
 
 /* 0, a code, or CV_SHARE_NOT with the word that said so. */
@@ -97,7 +99,7 @@ static int acquire(covey_semaphore *s, struct cv_wait *wait)
     }
 }
 
-static int acquire_slowly(covey_semaphore *semaphore, double timeout_s)
+CV_SLOW static int acquire_slowly(covey_semaphore *semaphore, double timeout_s)
 {
     struct cv_wait wait;
     int r = cv_object_check(semaphore, CV_SEMAPHORE);
@@ -138,7 +140,7 @@ static int give_slowly(covey_semaphore *s)
     return cv_fail(COVEY_ELIMIT, "semaphore %p has %d permits already", (void *)s, CV_SHARE_MAX);
 }
 
-static int release_slowly(covey_semaphore *semaphore)
+CV_SLOW static int release_slowly(covey_semaphore *semaphore)
 {
     int r = cv_object_check(semaphore, CV_SEMAPHORE);
 
@@ -153,7 +155,7 @@ static int release_slowly(covey_semaphore *semaphore)
 }
 
 /* The permit is given; somebody may be sleeping. */
-static int end_release(covey_semaphore *semaphore)
+CV_SLOW static int end_release(covey_semaphore *semaphore)
 {
     cv_bell_ring_armed(semaphore->bell_, 1);
     cv_alarm_clear();
