@@ -256,7 +256,8 @@ static int wait_for_room(covey_queue *q, struct cv_wait *wait, uint64_t head, ui
 /*
  * One wake comes with each item that is taken, but what that leaves may be room for several small
  * items, or not enough for the one that the woken producer has. So who was woken wakes the next one,
- * when it has put its item or when it finds that something was taken and there is still no room.
+ * when it has put its item, when it finds that something was taken and there is still no room, or
+ * when it gives up because it cannot enter.
  */
 static int put(covey_queue *q, const void *item, size_t size, struct cv_wait *wait)
 {
@@ -270,8 +271,11 @@ static int put(covey_queue *q, const void *item, size_t size, struct cv_wait *wa
         uint64_t tail;
         int entered = enter_put_until(q, wait->deadline_ns);
 
-        if (entered != 0)
+        if (entered != 0) {
+            if (wait->alarm)
+                cv_bell_ring(&q->bell.room, 1);
             return entered;
+        }
         head = cv_load_acquire(&q->get.head);
         tail = q->put.tail;
         closed = is_closed(q);
@@ -359,8 +363,11 @@ static int get(covey_queue *q, struct taking *t, struct cv_wait *wait)
         } else {
             int taken = cv_lock_enter(&q->get.lock, q->bell.alarm, wait->deadline_ns);
 
-            if (taken != 0 && taken != COVEY_EOWNERDEAD) /* a death leaves nothing to mend */
+            if (taken != 0 && taken != COVEY_EOWNERDEAD) { /* a death leaves nothing to mend */
+                if (wait->alarm) /* the wake that this thread has had is another's then */
+                    cv_bell_ring(&q->bell.items, 1);
                 return taken;
+            }
             taken = take(q, t);
             cv_lock_exit(&q->get.lock); /* between the commit and the bell */
             if (taken == 0)
