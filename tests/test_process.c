@@ -642,6 +642,44 @@ TEST(threads_that_join_a_killed_process_at_once_all_see_its_signal, 60)
     (void)pthread_barrier_destroy(&start);
 }
 
+/* A child of the program's own that has @pid and has ended; skips the test where none can be had. */
+static void have_a_zombie(pid_t pid)
+{
+    for (int i = 0; i < 1000; i++) {
+        FILE *file = fopen("/proc/sys/kernel/ns_last_pid", "we");
+        pid_t child;
+
+        if (!file)
+            test_skip("the next pid cannot be chosen here");
+        (void)fprintf(file, "%d", (int)pid - 1);
+        (void)fclose(file);
+        child = fork();
+        if (child == 0)
+            _exit(3);
+        check_int(waitid(P_PID, (id_t)child, &(siginfo_t){0}, WEXITED | WNOWAIT), ==, 0);
+        if (child == pid)
+            return;
+        test_reap(child, 3 << 8);
+    }
+    test_skip("pid %d did not come back", (int)pid);
+}
+
+/* The program has taken the status of ours, and then has a child with the same number. */
+TEST(another_child_with_a_pid_of_ours_is_left_alone)
+{
+    covey_process *p;
+    pid_t pid;
+
+    check_int(covey_process_start(&p, run_for_ever, .method = COVEY_FORK), ==, 0);
+    pid = covey_process_pid(p);
+    check_int(kill(pid, SIGKILL), ==, 0);
+    check_int(waitpid(-1, NULL, 0), ==, pid);
+    have_a_zombie(pid);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    check_int(covey_process_close(p), ==, 0);
+    test_reap(pid, 3 << 8);
+}
+
 /* What kills and closing leave ************************************************************* */
 
 TEST_METHODS(a_parent_that_closes_all_descriptors_keeps_its_child, 30)

@@ -232,16 +232,23 @@ static int status_of(const siginfo_t *info)
     return info->si_code == CLD_EXITED ? (info->si_status & 0xff) << 8 : info->si_status & 0x7f;
 }
 
+/* Its number may be that of another child by now, which is somebody else's to wait for. */
+static bool is_gone(int pidfd)
+{
+    return syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) != 0 && errno == ESRCH;
+}
+
 /* The descriptor may have been closed, or be another library's by now: then the pid decides, which
  * stays the child's until it is reaped. */
-int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status)
+int cv_pid_look(pid_t pid, int pidfd, int *status)
 {
-    int options = WEXITED | WNOHANG | (keep ? WNOWAIT : 0);
+    const int options = WEXITED | WNOHANG | WNOWAIT;
     siginfo_t info = {0};
 
-    if (pidfd < 0 || waitid((idtype_t)WAIT_PIDFD, (id_t)pidfd, &info, options | WNOWAIT) != 0 ||
-        (info.si_pid && info.si_pid != pid) ||
-        (!keep && info.si_pid && waitid((idtype_t)WAIT_PIDFD, (id_t)pidfd, &info, options) != 0)) {
+    if (pidfd < 0 || waitid((idtype_t)WAIT_PIDFD, (id_t)pidfd, &info, options) != 0 ||
+        (info.si_pid && info.si_pid != pid)) {
+        if (pidfd >= 0 && is_gone(pidfd))
+            return COVEY_ESTATE;
         info.si_pid = 0;
         if (waitid(P_PID, (id_t)pid, &info, options) != 0)
             return errno == ECHILD ? COVEY_ESTATE : 0;
@@ -250,6 +257,13 @@ int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status)
         return 0;
     *status = status_of(&info);
     return 1;
+}
+
+void cv_pid_reap(pid_t pid)
+{
+    siginfo_t info;
+
+    (void)waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG);
 }
 
 bool cv_pid_exit_info(int pidfd, int *status)

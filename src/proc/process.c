@@ -173,16 +173,18 @@ static void bury(uint64_t tag)
     }
 }
 
-void cv_process_set_ended(covey_process *p, uint64_t tag, uint32_t kind, int wait_status)
+bool cv_process_set_ended(covey_process *p, uint64_t tag, uint32_t kind, int wait_status)
 {
     int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -WTERMSIG(wait_status);
     uint32_t running = cv_process_running(tag);
+    bool first;
 
     cv_alarm_set(p->alarm);
-    (void)cv_cas32(&p->ended, running, (uint32_t)code << 16 | running | kind);
+    first = cv_cas32(&p->ended, running, (uint32_t)code << 16 | running | kind);
     cv_bell_ring(p->bell, INT_MAX);
     cv_alarm_clear();
     bury(tag);
+    return first;
 }
 
 /* Its descriptor, if the program has not closed it; for the process that started it. */
@@ -191,37 +193,38 @@ static int pidfd_of(const covey_process *p)
     return is_mine(p) && cv_descriptor_is_ours(&p->pidfd) ? p->pidfd.fd : -1;
 }
 
-/* The status has been taken away by somebody else. What is left to know? */
-static void set_ended_lost(covey_process *p)
+void cv_process_set_lost(covey_process *p, uint64_t tag)
 {
     uint32_t own_exit = cv_load_acquire(&p->own_exit);
     int pidfd = pidfd_of(p);
     int wait_status = 0;
 
     if (pidfd >= 0 && cv_pid_exit_info(pidfd, &wait_status))
-        cv_process_set_ended(p, p->tag, CV_ENDED, wait_status);
+        (void)cv_process_set_ended(p, tag, CV_ENDED, wait_status);
     else if (own_exit & CV_RETURNED)
-        cv_process_set_ended(p, p->tag, CV_ENDED, (int)(own_exit & 0xff) << 8);
+        (void)cv_process_set_ended(p, tag, CV_ENDED, (int)(own_exit & 0xff) << 8);
     else
-        cv_process_set_ended(p, p->tag, CV_ENDED_LOST, 0);
+        (void)cv_process_set_ended(p, tag, CV_ENDED_LOST, 0);
 }
 
-/* Looks at a child of this process: true when it has ended. The zombie goes last. */
+/*
+ * Looks at a child of this process: true when it has ended. The zombie goes last. Should another
+ * thread give the record up meanwhile, and a third start a process in it, then what is seen here of
+ * that one is not written, for the tag was read first.
+ */
 static bool look_at_child(covey_process *p)
 {
-    pid_t pid = (pid_t)p->pid;
+    uint64_t tag = cv_load_acquire(&p->tag);
+    pid_t pid = (pid_t)cv_load_acquire(&p->pid);
     int status = 0;
-    int pidfd = pidfd_of(p);
-    int r = cv_pid_reap(pid, pidfd, true, &status);
+    int r = cv_pid_look(pid, pidfd_of(p), &status);
 
     if (r == 0)
         return false;
-    if (r > 0) {
-        cv_process_set_ended(p, p->tag, CV_ENDED, status);
-        (void)cv_pid_reap(pid, pidfd, false, &status);
-    } else {
-        set_ended_lost(p);
-    }
+    if (r < 0)
+        cv_process_set_lost(p, tag);
+    else if (cv_process_set_ended(p, tag, CV_ENDED, status))
+        cv_pid_reap(pid);
     return true;
 }
 
@@ -278,7 +281,7 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
         dead = cv_member_is_dead(p->tag, 0);
         if (dead && !reaper) {
             if (is_mine(p))
-                set_ended_lost(p);
+                cv_process_set_lost(p, p->tag);
             break;
         }
         if (r < 0)

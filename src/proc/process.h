@@ -6,12 +6,12 @@
  *
  *   pid, started, failure   the process that forks it: parent or fork server; @started last, once
  *   own_exit                the child, when its function has returned
- *   ended                   whoever reaps it, once, by compare-exchange. Until then the child is left
- *                           a zombie, so a kill in between loses nothing and the next one to look
- *                           finds it. Those who find no zombie any more write @ended as well: that
- *                           comes after the one who took it away, hence changes nothing. The word
- *                           has some of the tag in it, so a reaper that comes too late (its
- *                           requester died, and the slot is another's) changes nothing either.
+ *   ended                   whoever looks at it first when it has ended, by compare-exchange; he alone
+ *                           then takes the zombie away. Until then it is left, so a kill in between
+ *                           loses nothing and the next one to look finds it. Those who find no
+ *                           zombie any more write @ended as well: that comes after the one who took
+ *                           it away, hence changes nothing. The word has some of the tag in it, so
+ *                           one who comes too late (the slot is another's) changes nothing either.
  *   detached                the parent's threads: whoever exchanges DETACHED for TAKING is the one to
  *                           take the ended child away. Nobody else gives up a record that its
  *                           parent has written. This word, too, has some of the tag in it, for
@@ -126,8 +126,14 @@ static inline bool cv_process_has_ended(covey_process *process)
     return (cv_load_acquire(&process->ended) & 0xff) != CV_RUNNING;
 }
 
-/* Writes how the process of @tag has ended, if it is still its record, and tells those who wait. */
-void cv_process_set_ended(covey_process *process, uint64_t tag, uint32_t kind, int wait_status);
+/*
+ * Writes how the process of @tag has ended, if it is still its record, and tells those who wait.
+ * False if somebody else has written it before.
+ */
+bool cv_process_set_ended(covey_process *process, uint64_t tag, uint32_t kind, int wait_status);
+
+/* The same when its status has been taken away by somebody else: what is left to know? */
+void cv_process_set_lost(covey_process *process, uint64_t tag);
 
 /* A child has been made: process @pid, which the kernel counts as this process's. */
 void cv_process_set_started(covey_process *process, pid_t pid);

@@ -236,10 +236,10 @@ static void reap_child(size_t i)
     covey_process *p = cv_process_record(c.tag);
     int status = 0;
 
-    if (cv_pid_reap(c.pid, -1, true, &status) != 1)
+    if (cv_pid_look(c.pid, -1, &status) != 1)
         return;
-    cv_process_set_ended(p, c.tag, CV_ENDED, status);
-    (void)cv_pid_reap(c.pid, -1, false, &status);
+    (void)cv_process_set_ended(p, c.tag, CV_ENDED, status);
+    cv_pid_reap(c.pid);
     server.list[i] = server.list[--server.count];
 }
 
