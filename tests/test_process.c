@@ -787,35 +787,55 @@ TEST_METHODS(what_was_started_runs_though_its_parent_leaves_the_family, 60)
     check_int(close(ends[1]), ==, 0);
 }
 
-static void *start_detached(void *stop)
+struct detaching {
+    enum covey_method method;
+    int stop;
+};
+
+static void *start_detached(void *argument)
 {
-    while (!see(stop))
-        check_int(covey_process_start(NULL, do_nothing), ==, 0);
+    struct detaching *d = argument;
+
+    while (!see(&d->stop))
+        check_int(covey_process_start(NULL, do_nothing, .method = d->method), ==, 0);
     return NULL;
 }
 
-TEST(threads_that_start_detached_processes_disturb_no_handle, 60)
+static void *take_detached_away(void *argument)
 {
-    pthread_t threads[3];
-    int stop = 0;
+    struct detaching *d = argument;
+
+    while (!see(&d->stop))
+        check_int(covey_active_children(NULL, 0), >=, 0);
+    return NULL;
+}
+
+TEST_METHODS(threads_that_start_detached_processes_disturb_no_handle, 60)
+{
+    struct detaching d = {.method = method};
+    pthread_t threads[4];
     double end = test_now_s() + 3;
 
-    for (int i = 0; i < 3; i++)
-        check_int(pthread_create(&threads[i], NULL, start_detached, &stop), ==, 0);
+    check_int(covey_open(), ==, 0); /* for who opens it is the one to close it */
+    for (int i = 0; i < 4; i++)
+        check_int(
+            pthread_create(&threads[i], NULL, i ? start_detached : take_detached_away, &d), ==, 0);
     while (test_now_s() < end) {
         int ends[2];
         covey_process *p;
 
         check_int(pipe(ends), ==, 0);
-        check_int(covey_process_start(&p, do_nothing), ==, 0);
+        check_int(covey_process_start(&p, do_nothing, .method = method), ==, 0);
         check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
         check_int(covey_process_close(p), ==, 0);
         check_int(close(ends[0]), ==, 0); /* nobody else has closed them */
         check_int(close(ends[1]), ==, 0);
     }
-    set(&stop, 1);
-    for (int i = 0; i < 3; i++)
+    set(&d.stop, 1);
+    for (int i = 0; i < 4; i++)
         check_int(pthread_join(threads[i], NULL), ==, 0);
+    if (method == COVEY_FORKSERVER)
+        end_server();
     while (waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) == 0) {
         check_int(covey_active_children(NULL, 0), ==, 0); /* takes the zombies away */
         test_sleep_ms(1);

@@ -129,7 +129,7 @@ int cv_process_prepare(const struct covey_process_options *options, covey_proces
     cv_store_relaxed(&p->parent, cv_self->tag);
     cv_store_relaxed(&p->daemon, (uint8_t)options->daemon);
     cv_store_relaxed(
-        &p->detached, cv_process_handle(tag, options->process ? CV_ATTACHED : CV_DETACHED));
+        &p->detached, cv_process_handle(tag, options->process ? CV_ATTACHED : CV_STARTING));
     cv_store_relaxed(&p->ended, cv_process_running(tag));
     p->pidfd = CV_NO_DESCRIPTOR;
     p->bell[0] = CV_BELL_QUIET;
@@ -159,7 +159,15 @@ void cv_process_set_started(covey_process *p, pid_t pid)
     cv_store_release(&p->reaper, cv_self->tag);
     cv_store_release(&p->started, 1);
     if (cv_process_is_detached(p))
-        __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+        cv_process_detach(p);
+}
+
+void cv_process_detach(covey_process *p)
+{
+    uint32_t detached = cv_process_handle(p->tag, CV_DETACHED);
+
+    __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+    cv_store_release(&p->detached, detached);
 }
 
 /* The end ************************************************************************************ */
@@ -323,7 +331,7 @@ static void reap_detached(covey_process *p)
 {
     uint64_t tag = cv_load_acquire(&p->tag);
 
-    if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || !cv_load_acquire(&p->started) ||
+    if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) ||
         !change_handle(p, tag, CV_DETACHED, CV_TAKING))
         return;
     if (!(is_my_child(p) ? look_at_child(p) : served_has_ended(p))) {

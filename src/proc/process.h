@@ -12,10 +12,13 @@
  *                           zombie any more write @ended as well: that comes after the one who took
  *                           it away, hence changes nothing. The word has some of the tag in it, so
  *                           one who comes too late (the slot is another's) changes nothing either.
- *   detached                the parent's threads: whoever exchanges DETACHED for TAKING is the one to
- *                           take the ended child away. Nobody else gives up a record that its
- *                           parent has written. This word, too, has some of the tag in it, for
- *                           threads that come too late.
+ *   detached                the parent's threads. The record of a detached child is the starter's
+ *                           while STARTING; DETACHED is the starter's last write. Then whoever
+ *                           exchanges that for TAKING is the one to look at the child: either it
+ *                           still runs, and the word is DETACHED again, or the record is given up.
+ *                           A handle is given out by DETACHED -> ATTACHED. Nobody else gives up a
+ *                           record that its parent has written. This word, too, has some of the
+ *                           tag in it, for threads that come too late.
  *
  * Who looks for his children walks over all records, also those that are just being written: magic,
  * tag, parent, daemon and detached are therefore read and written atomically, and what follows from
@@ -56,6 +59,7 @@ static inline uint32_t cv_process_running(uint64_t tag)
 /* @detached: one of these; above it 24 bits of the generation. */
 enum {
     CV_ATTACHED, /* a handle was given out */
+    CV_STARTING,
     CV_DETACHED,
     CV_TAKING,
 };
@@ -135,10 +139,14 @@ bool cv_process_set_ended(covey_process *process, uint64_t tag, uint32_t kind, i
 /* The same when its status has been taken away by somebody else: what is left to know? */
 void cv_process_set_lost(covey_process *process, uint64_t tag);
 
-/* A child has been made: process @pid, which the kernel counts as this process's. */
+/*
+ * A child has been made: process @pid, which the kernel counts as this process's. If it is detached,
+ * another thread may take it away from now on.
+ */
 void cv_process_set_started(covey_process *process, pid_t pid);
 
-/* Nobody will use the handle of this child any more: it is taken away when it has ended. */
+/* Nobody has a handle of it, or is still starting it: any thread may take it away when it has ended.
+ */
 void cv_process_detach(covey_process *process);
 
 /* Takes away the zombies among the detached children. */

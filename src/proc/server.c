@@ -68,6 +68,7 @@ static int start_server(struct cv_own *own)
     struct covey_process_options options = {
         .name = "forkserver", .method = COVEY_SPAWN, .daemon = true};
     struct cv_descriptor socket[2]; /* mine, its */
+    uint64_t tag = 0;
     covey_process *p;
     int r = cv_descriptor_pair(socket, "the fork server");
 
@@ -75,6 +76,7 @@ static int start_server(struct cv_own *own)
         return r;
     r = cv_process_prepare(&options, &p);
     if (r == 0) {
+        tag = p->tag; /* once it is started, another thread may find it dead and take it away */
         r = cv_start_image(p, socket[1].fd);
         if (r != 0)
             cv_process_cancel(p);
@@ -85,7 +87,7 @@ static int start_server(struct cv_own *own)
         return r;
     }
     own->server_socket = socket[0];
-    own->server = p->tag;
+    own->server = tag;
     return 0;
 }
 
@@ -184,7 +186,7 @@ int cv_server_start(covey_process *p)
     cv_process_name(p, (pid_t)p->pid); /* perhaps the child has not come so far */
     cv_store_release(&p->started, 1);
     if (cv_process_is_detached(p)) {
-        __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+        cv_process_detach(p);
         return 0;
     }
     (void)cv_pid_open((pid_t)p->pid, &p->pidfd);
