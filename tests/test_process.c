@@ -801,25 +801,15 @@ static void *start_detached(void *argument)
     return NULL;
 }
 
-static void *take_detached_away(void *argument)
-{
-    struct detaching *d = argument;
-
-    while (!see(&d->stop))
-        check_int(covey_active_children(NULL, 0), >=, 0);
-    return NULL;
-}
-
 TEST_METHODS(threads_that_start_detached_processes_disturb_no_handle, 60)
 {
     struct detaching d = {.method = method};
-    pthread_t threads[4];
+    pthread_t threads[3];
     double end = test_now_s() + 3;
 
     check_int(covey_open(), ==, 0); /* for who opens it is the one to close it */
-    for (int i = 0; i < 4; i++)
-        check_int(
-            pthread_create(&threads[i], NULL, i ? start_detached : take_detached_away, &d), ==, 0);
+    for (int i = 0; i < 3; i++)
+        check_int(pthread_create(&threads[i], NULL, start_detached, &d), ==, 0);
     while (test_now_s() < end) {
         int ends[2];
         covey_process *p;
@@ -832,7 +822,7 @@ TEST_METHODS(threads_that_start_detached_processes_disturb_no_handle, 60)
         check_int(close(ends[1]), ==, 0);
     }
     set(&d.stop, 1);
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < 3; i++)
         check_int(pthread_join(threads[i], NULL), ==, 0);
     if (method == COVEY_FORKSERVER)
         end_server();
@@ -998,6 +988,40 @@ TEST(fork_returns_twice)
     check(covey_process_find(pid) == NULL);
     check_int(covey_error_code(), ==, COVEY_EINVAL);
     check_int(covey_free(s), ==, 0);
+}
+
+static void *take_detached_away(void *stop)
+{
+    while (!see(stop))
+        check_int(covey_active_children(NULL, 0), >=, 0);
+    return NULL;
+}
+
+/* While another thread looks whether it has ended. */
+TEST(a_running_forked_child_is_always_found)
+{
+    covey_process *children[100];
+    pthread_t thread;
+    int stop = 0;
+
+    check_int(covey_open(), ==, 0);
+    check_int(pthread_create(&thread, NULL, take_detached_away, &stop), ==, 0);
+    for (int i = 0; i < 100; i++) {
+        pid_t pid = covey_fork();
+
+        if (pid == 0)
+            (void)run_for_ever(NULL);
+        test_sleep_ms(1);
+        children[i] = covey_process_find(pid);
+        check(children[i] != NULL);
+    }
+    set(&stop, 1);
+    check_int(pthread_join(thread, NULL), ==, 0);
+    for (int i = 0; i < 100; i++) {
+        check_int(covey_process_kill(children[i]), ==, 0);
+        check_int(covey_process_join(children[i], COVEY_FOREVER), ==, 0);
+        check_int(covey_process_close(children[i]), ==, 0);
+    }
 }
 
 TEST(forked_children_leave_no_zombies)

@@ -10,6 +10,7 @@
 #include "sync/wait.h"
 
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -667,6 +668,28 @@ static bool visit_to_find(uint64_t tag, enum cv_phase phase, void *context)
     return !f->found;
 }
 
+/*
+ * Gives the process of @tag a handle; false if it has been taken away. Another thread that is just
+ * starting it, or looking at it, has done in a moment.
+ */
+static bool attach(covey_process *p, uint64_t tag)
+{
+    while (cv_load_acquire(&p->magic) == MAGIC) {
+        uint32_t now = cv_load_acquire(&p->detached);
+
+        if (now == cv_process_handle(tag, CV_ATTACHED))
+            return true;
+        if (change_handle(p, tag, CV_DETACHED, CV_ATTACHED)) {
+            __atomic_fetch_sub(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+            return true;
+        }
+        if (now >> 8 != cv_process_handle(tag, 0) >> 8)
+            return false;
+        (void)sched_yield();
+    }
+    return false;
+}
+
 covey_process *covey_process_find(pid_t pid)
 {
     struct find f = {.pid = pid};
@@ -674,10 +697,8 @@ covey_process *covey_process_find(pid_t pid)
     if (cv_enter() != 0)
         return NULL;
     cv_member_each(visit_to_find, &f);
-    if (f.found && change_handle(f.found, f.tag, CV_DETACHED, CV_ATTACHED))
-        __atomic_fetch_sub(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
-    else if (f.found && cv_process_is_detached(f.found))
-        f.found = NULL; /* another thread is just taking it away */
+    if (f.found && !attach(f.found, f.tag))
+        f.found = NULL;
     if (!f.found)
         (void)cv_fail(COVEY_EINVAL, "pid %d is not a child of this process", (int)pid);
     return f.found;
