@@ -420,6 +420,32 @@ TEST(trimming_gives_back_all_that_is_free, .deadline_s = 60)
     check_int(use().bytes_claimed, ==, 0);
 }
 
+/* Nor do those of one that has never allocated anything. */
+TEST(kills_in_mid_trimming_lose_nothing, .deadline_s = 60)
+{
+    const size_t size = (size_t)48 << 20;
+
+    check_int(covey_open(.memory_max = 64 << 20), ==, 0);
+    for (int round = 0; round < 20; round++) {
+        char *block = covey_alloc(size);
+        pid_t pid;
+
+        check(block != NULL);
+        memset(block, 1, size);
+        check_int(covey_free(block), ==, 0);
+        pid = fork();
+        if (pid == 0) {
+            check_int(covey_trim(), ==, 0);
+            (void)pause();
+        }
+        test_sleep_ms(1 + (unsigned)round % 4);
+        check_int(kill(pid, SIGKILL), ==, 0);
+        test_reap(pid, SIGKILL);
+        check_int(covey_stats(&(struct covey_stats){.size = sizeof(struct covey_stats)}), ==, 0);
+    }
+    check_int(covey_close(), ==, 0);
+}
+
 TEST(kills_in_mid_allocation_lose_nothing, .deadline_s = 120, .keeps_blocks = true)
 {
     size_t before = use().blocks;

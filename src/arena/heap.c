@@ -82,9 +82,17 @@ static uint32_t owner_of(uint64_t word)
     return (uint32_t)(word >> 32);
 }
 
+/*
+ * This process's tag, as the caller is about to write it: from now on its death asks for a sweep.
+ * (0 in a process that only makes room for itself, by a burial, before it joins.)
+ */
 static uint32_t my_tag(void)
 {
-    return cv_tag_short(cv_self->tag);
+    uint64_t tag = cv_self->tag;
+
+    if (tag && !cv_load_relaxed(&cv_self->slot->owns))
+        cv_store_seq(&cv_self->slot->owns, 1);
+    return cv_tag_short(tag);
 }
 
 bool cv_heap_layout(struct cv_heap *h, uint64_t start, uint64_t end)

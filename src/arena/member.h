@@ -69,7 +69,7 @@ struct cv_member {
     uint32_t told;      /* 1: the kernel marks the life words; written while BORN */
     uint64_t parent;    /* tag of the process that started it, 0: none; written while BORN */
     uint32_t kept;      /* 1: the parent still needs the record; cleared by the parent's process */
-    uint32_t owns;      /* 1: blocks may carry the tag; set by the member before the first does */
+    uint32_t owns;      /* 1: the heap may have the tag; set by who writes it there, before */
     uint32_t orderly;   /* 1: it ends of its own will; set by the member */
     uint32_t unused[5];
     uint64_t watcher[CV_LIVES]; /* tag of who watches life[i], 0: nobody; compare-exchange */
