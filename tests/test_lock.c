@@ -3,11 +3,13 @@
 
 #include <covey.h>
 
+#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -211,6 +213,28 @@ TEST(a_try_finds_out_that_the_holder_is_dead)
     test_reap(holder, SIGKILL);
     check_int(covey_lock_acquire(&s->lock, 0), ==, COVEY_EOWNERDEAD);
     check_int(covey_lock_release(&s->lock), ==, 0);
+    end(s);
+}
+
+/* Filters older than pidfds refuse what they do not know. Here /proc tells of the dead. */
+TEST(a_try_finds_out_that_the_holder_is_dead_where_pidfds_are_forbidden)
+{
+    struct shared *s = make();
+    pid_t holder;
+    pid_t pid;
+
+    test_deny(SYS_pidfd_open, EPERM);
+    holder = start_holder(s);
+    pid = fork();
+    if (pid == 0) { /* not the holder's parent, which would see a zombie */
+        check_int(covey_lock_acquire(&s->lock, 0), ==, COVEY_ETIMEDOUT);
+        check_int(kill(holder, SIGKILL), ==, 0);
+        check_int(covey_lock_acquire(&s->lock, 1), ==, COVEY_EOWNERDEAD);
+        check_int(covey_lock_release(&s->lock), ==, 0);
+        _exit(0);
+    }
+    test_reap(pid, 0);
+    test_reap(holder, SIGKILL);
     end(s);
 }
 

@@ -185,9 +185,8 @@ static bool has_one_thread(pid_t pid)
     return stat(path, &task) != 0 || task.st_nlink <= 3; /* ".", "..", and itself */
 }
 
-/* Where there are no pidfds (valgrind, emulators), /proc tells nearly the same, but only by
- * looking.
- */
+/* Where there are no pidfds (valgrind, emulators, filters older than they), /proc tells nearly the
+ * same, but only by looking. */
 static bool lives_by_proc(
     pid_t pid, uint64_t seen_ns, const struct cv_descriptor *memory, uint64_t patience_ns)
 {
@@ -216,7 +215,7 @@ bool cv_pid_lives(
     if (is_zombie_child(pid))
         return false;
     fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (fd < 0 && errno == ENOSYS)
+    if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* the latter from a filter (seccomp) */
         return lives_by_proc(pid, seen_ns, memory, patience_ns);
     if (fd < 0)
         return errno != ESRCH;
