@@ -481,9 +481,10 @@ static uint32_t find_miscounted(uint32_t sclass)
 {
     uint32_t ready = cv_load_acquire(&heap()->ready);
     uint32_t page = cv_load_relaxed(&cv_self->slab[sclass].recounted);
+    uint32_t found = NO_PAGE;
     uint32_t left = RECOUNTS;
 
-    for (uint32_t i = 0; i < ready && left > 0; i++, page++) {
+    for (uint32_t i = 0; i < ready && left > 0 && found == NO_PAGE; i++, page++) {
         if (page >= ready)
             page = 0;
         if (cv_load_acquire(word_of(page)) != word_make(SLAB, sclass, 0))
@@ -491,10 +492,10 @@ static uint32_t find_miscounted(uint32_t sclass)
         left--;
         recount(page, sclass);
         if (has_room(page, sclass))
-            break;
+            found = page;
     }
-    cv_store_relaxed(&cv_self->slab[sclass].recounted, page + (left == 0));
-    return page < ready && left > 0 && has_room(page, sclass) ? page : NO_PAGE;
+    cv_store_relaxed(&cv_self->slab[sclass].recounted, page);
+    return found;
 }
 
 /* A slab of the class that has room, this process's latest first; NO_PAGE with a message. */
