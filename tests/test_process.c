@@ -116,6 +116,14 @@ static int exit_code_of(enum covey_method method, int how)
     return code;
 }
 
+static int run_for_ever(void *argument)
+{
+    (void)argument;
+    for (;;)
+        (void)pause();
+    return 0;
+}
+
 /* The fork server would be a child that is left. */
 static void end_server(void)
 {
@@ -379,6 +387,49 @@ TEST_METHODS(a_daemon_ends_with_its_parent, 60)
     end_server();
 }
 
+struct household {
+    struct shared *shared;
+    void *block;
+};
+
+static int have_daemons_and_memory(void *argument)
+{
+    struct household *h = *(struct household **)argument;
+    covey_process *p;
+
+    for (int i = 0; i < 4; i++)
+        check_int(
+            covey_process_start(&p, sleep_for_ever, COVEY_ARGUMENT(h->shared), .daemon = true), ==,
+            0);
+    h->block = covey_alloc(1000000);
+    check_int(covey_own(h->block), ==, 0);
+    set(&h->shared->step, 1);
+    return run_for_ever(NULL);
+}
+
+/* Its daemons, which need a moment to end, may have been writing to it until then. */
+TEST(the_memory_of_a_killed_process_with_daemons_is_free_when_it_is_joined)
+{
+    int freed = 0;
+
+    for (int round = 0; round < 20; round++) {
+        struct household *h = covey_calloc(1, sizeof *h);
+        covey_process *p;
+
+        h->shared = make();
+        check_int(covey_process_start(&p, have_daemons_and_memory, COVEY_ARGUMENT(h)), ==, 0);
+        await(&h->shared->step, 1);
+        check(covey_owner(h->block) == covey_process_pid(p));
+        check_int(covey_process_kill(p), ==, 0);
+        check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+        freed += covey_owner(h->block) == COVEY_EINVAL;
+        check_int(covey_process_close(p), ==, 0);
+        check_int(covey_free(h->shared), ==, 0);
+        check_int(covey_free(h), ==, 0);
+    }
+    check_int(freed, >=, 15); /* a machine that is very busy may keep one waiting */
+}
+
 static int be_a_daemon_with_a_daemon(void *argument)
 {
     struct order *o = argument;
@@ -594,14 +645,6 @@ TEST_METHODS(several_threads_may_join_one_process, 30)
     check_int(covey_process_close(p), ==, 0);
     check_int(covey_free(s), ==, 0);
     end_server();
-}
-
-static int run_for_ever(void *argument)
-{
-    (void)argument;
-    for (;;)
-        (void)pause();
-    return 0;
 }
 
 struct race {

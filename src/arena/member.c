@@ -18,8 +18,8 @@
 enum {
     WHO_BITS = 22, /* a pid: the kernel's largest is 2^22 */
     PHASE_BITS = 3,
-    SLOTS_FIRST = 32,   /* so many are used in turn before more are claimed */
-    LEAVE_TRIES = 1000, /* of a millisecond */
+    SLOTS_FIRST = 32,                /* so many are used in turn before more are claimed */
+    LEAVE_PATIENCE_NS = CV_NS_PER_S, /* for daemons to end */
 };
 
 static struct cv_self nobody;
@@ -330,16 +330,14 @@ bool cv_member_leave(void)
     struct cv_member *m = cv_self->slot;
     uint64_t tag = cv_self->tag;
     uint64_t state = cv_load_acquire(&m->state);
-    bool swept = false;
+    uint64_t end_ns = cv_clock_now() + LEAVE_PATIENCE_NS;
+    bool swept;
 
     if (!cv_robust_holds(m->life))
         return false;
     cv_member_end_orderly();
-    for (int i = 0; i < LEAVE_TRIES && !swept; i++) {
-        swept = sweep_all(tag);
-        if (!swept)
-            cv_clock_sleep(CV_NS_PER_MS);
-    }
+    while (!(swept = sweep_all(tag)) && cv_clock_now() < end_ns)
+        cv_clock_sleep(CV_NS_PER_MS);
     cv_thread_release(m->life, CV_LIVES);
     cv_store_release(&cv_self->span, 0);
     cv_store_release(&cv_self->tag, 0);

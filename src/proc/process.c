@@ -357,17 +357,29 @@ void cv_process_reap_detached(void)
         reap_detached((covey_process *)(void *)cv_arena.members[i].room);
 }
 
-/* What the dead process's daemons may still be writing to must not be given to others. */
-static bool end_daemon(uint64_t tag)
+struct sweep {
+    uint64_t dead;
+    uint64_t deadline_ns; /* for its daemons to end */
+    bool done;
+};
+
+/*
+ * What the dead process's daemons may still be writing to must not be given to others. A process
+ * that has been killed looks alive until it runs again: its descriptor tells when it has ended.
+ */
+static bool end_daemon(uint64_t tag, uint64_t deadline_ns)
 {
     struct cv_descriptor pidfd;
 
     if (cv_pid_open(cv_member_pid(tag), &pidfd) == 0) {
-        if (!cv_member_is_dead(tag, 0)) /* still: so that descriptor is its own */
+        if (!cv_member_is_dead(tag, 0)) { /* still: so that descriptor is its own */
             (void)cv_pid_signal(pidfd.fd, SIGKILL);
+            while (cv_pid_wait(pidfd.fd, deadline_ns) == COVEY_EINTR) {
+            }
+        }
         cv_descriptor_close(&pidfd);
     }
-    return cv_member_is_dead(tag, DAEMON_PATIENCE_NS);
+    return cv_member_is_dead(tag, 0);
 }
 
 /* This process is leaving the family: no handle of it is valid any more. */
@@ -382,38 +394,33 @@ static void let_go(covey_process *p)
  * The process floor's part of a burial, for one slot: if it is a daemon of the dead process, it
  * must end first; and nobody needs its record any more.
  */
-static bool sweep_child(uint64_t tag, enum cv_phase phase, uint64_t dead)
+static bool sweep_child(uint64_t tag, enum cv_phase phase, const struct sweep *s)
 {
     covey_process *p = cv_process_record(tag);
 
-    if (cv_load_acquire(&p->magic) != MAGIC || cv_load_relaxed(&p->parent) != dead)
+    if (cv_load_acquire(&p->magic) != MAGIC || cv_load_relaxed(&p->parent) != s->dead)
         return true;
     cv_member_forget(tag);
     if (phase == CV_ALIVE && cv_load_relaxed(&p->daemon) && !cv_member_is_dead(tag, 0) &&
-        !end_daemon(tag))
+        !end_daemon(tag, s->deadline_ns))
         return false;
-    if (dead == cv_self->tag)
+    if (s->dead == cv_self->tag)
         let_go(p);
     return true;
 }
-
-struct sweep {
-    uint64_t dead;
-    bool done;
-};
 
 static bool visit_for_sweep(uint64_t tag, enum cv_phase phase, void *context)
 {
     struct sweep *s = context;
 
     if (tag != s->dead)
-        s->done &= sweep_child(tag, phase, s->dead);
+        s->done &= sweep_child(tag, phase, s);
     return true;
 }
 
 static bool sweep(uint64_t tag)
 {
-    struct sweep s = {tag, true};
+    struct sweep s = {tag, cv_clock_now() + DAEMON_PATIENCE_NS, true};
 
     cv_member_each(visit_for_sweep, &s);
     if (tag == cv_self->tag) { /* leaving, not dead */
