@@ -320,10 +320,21 @@ static int sleep_for_ever(void *argument)
     return 0;
 }
 
+/* As daemons do; and then opens others under the same numbers. */
+static int close_all_and_sleep_for_ever(void *argument)
+{
+    for (int fd = 3; fd < 100; fd++)
+        (void)close(fd);
+    for (int i = 0; i < 20; i++)
+        check_int(open("/dev/null", O_RDWR | O_CLOEXEC), >=, 0);
+    return sleep_for_ever(argument);
+}
+
 struct order {
     struct shared *shared;
     enum covey_method method;
     bool from_thread;
+    bool closes_all;
 };
 
 static void *start_a_daemon(void *argument)
@@ -331,8 +342,8 @@ static void *start_a_daemon(void *argument)
     struct order *o = argument;
     covey_process *p;
 
-    check_int(covey_process_start(&p, sleep_for_ever, COVEY_ARGUMENT(o->shared), .daemon = true,
-                  .method = o->method),
+    check_int(covey_process_start(&p, o->closes_all ? close_all_and_sleep_for_ever : sleep_for_ever,
+                  COVEY_ARGUMENT(o->shared), .daemon = true, .method = o->method),
         ==, 0);
     check_int(covey_process_is_daemon(p), ==, 1);
     return NULL;
@@ -361,7 +372,7 @@ static int have_a_daemon(void *argument)
 
 static void daemon_ends_with_parent(enum covey_method method, bool from_thread, bool kill_it)
 {
-    struct order o = {make(), method, from_thread};
+    struct order o = {.shared = make(), .method = method, .from_thread = from_thread};
     covey_process *p;
 
     check_int(covey_process_start(&p, have_a_daemon, COVEY_ARGUMENT(o), .method = method), ==, 0);
@@ -384,6 +395,35 @@ TEST_METHODS(a_daemon_ends_with_its_parent, 60)
     daemon_ends_with_parent(method, false, true);
     daemon_ends_with_parent(method, true, false);
     daemon_ends_with_parent(method, true, true);
+    end_server();
+}
+
+TEST_METHODS(a_daemon_ends_with_its_parent_without_pidfds, 60)
+{
+    test_deny(SYS_pidfd_open, ENOSYS);
+    daemon_ends_with_parent(method, true, false);
+    end_server();
+}
+
+/* What it watches its parent by is closed, and the kernel looks there again after a stop. */
+TEST_METHODS(a_daemon_that_closes_all_descriptors_survives_a_stop, 60)
+{
+    struct order o = {.shared = make(), .method = method, .from_thread = true, .closes_all = true};
+    covey_process *p;
+
+    check_int(covey_process_start(&p, have_a_daemon, COVEY_ARGUMENT(o), .method = method), ==, 0);
+    while (!see(&o.shared->pid))
+        test_sleep_ms(1);
+    check_int(kill(o.shared->grandchild, SIGSTOP), ==, 0);
+    test_sleep_ms(50);
+    check_int(kill(o.shared->grandchild, SIGCONT), ==, 0);
+    test_sleep_ms(300);
+    check(pid_runs(o.shared->grandchild));
+    check_int(covey_process_kill(p), ==, 0);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    test_wait_for(has_ended, &o.shared->grandchild, 10);
+    check_int(covey_process_close(p), ==, 0);
+    check_int(covey_free(o.shared), ==, 0);
     end_server();
 }
 
@@ -459,7 +499,7 @@ static int have_daemons_below(void *argument)
 
 TEST_METHODS(daemons_of_daemons_end_too, 60)
 {
-    struct order o = {make(), method, false};
+    struct order o = {.shared = make(), .method = method};
     covey_process *p;
 
     check_int(
@@ -556,7 +596,7 @@ TEST(detached_processes_leave_no_zombies)
 
 TEST_METHODS(a_process_may_start_processes, 30)
 {
-    struct order o = {make(), method, false};
+    struct order o = {.shared = make(), .method = method};
     covey_process *p;
 
     check_int(covey_process_start(&p, have_a_daemon, COVEY_ARGUMENT(o), .method = method), ==, 0);

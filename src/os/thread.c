@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -141,33 +142,53 @@ bool cv_thread_end_with_maker(void)
     return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
 }
 
-static struct pollfd awaited;
+static struct cv_descriptor awaited;
 static pid_t awaited_pid;
+static bool awaited_is_parent; /* to the kernel, too */
 
+/* POLLNVAL first: a call that fails would write errno, which is another thread's here. */
+NOT_INSTRUMENTED static bool is_still_awaited(short revents)
+{
+    struct stat now;
+
+    return !(revents & POLLNVAL) && syscall(SYS_fstat, awaited.fd, &now) == 0 &&
+           (uint64_t)now.st_dev == awaited.device && (uint64_t)now.st_ino == awaited.inode;
+}
+
+/* By number alone. A parent is one until it ends; of others, a zombie still runs. */
+NOT_INSTRUMENTED static bool awaited_runs(void)
+{
+    return awaited_is_parent ? syscall(SYS_getppid) == awaited_pid
+                             : syscall(SYS_getpgid, awaited_pid) >= 0;
+}
+
+/*
+ * If the program closes the descriptor, the call that is under way does not mind; but one that the
+ * kernel restarts (after SIGSTOP and SIGCONT) would, or would look at what the program has opened
+ * under that number.
+ */
 NOT_INSTRUMENTED static int wait_and_end(void *argument)
 {
+    struct pollfd p = {.fd = awaited.fd, .events = POLLIN};
     struct timespec slice = {0, FALLBACK_SLICE_NS};
 
     (void)argument;
     name_myself();
-    /* If the program closes the descriptor, the call that is under way does not mind; but one that
-     * the kernel restarts (after SIGSTOP and SIGCONT) would. Then the process is asked for, as when
-     * there is no descriptor from the start. */
-    do {
-        awaited.revents = 0;
-        (void)syscall(SYS_ppoll, &awaited, 1, NULL, NULL, 0);
-        while ((awaited.revents & POLLNVAL) && syscall(SYS_kill, awaited_pid, 0) == 0)
+    while (p.fd >= 0 && !p.revents)
+        (void)syscall(SYS_ppoll, &p, 1, NULL, NULL, 0);
+    if (p.fd < 0 || !is_still_awaited(p.revents)) {
+        while (awaited_runs())
             (void)syscall(SYS_nanosleep, &slice, NULL);
-    } while (!awaited.revents);
+    }
     for (;;)
         (void)syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
     return 0;
 }
 
-int cv_thread_end_with(int pidfd, pid_t pid)
+int cv_thread_end_with(const struct cv_descriptor *pidfd, pid_t pid)
 {
-    /* poll() passes over -1, and says of a number that no descriptor has that there is none. */
-    awaited = (struct pollfd){.fd = pidfd >= 0 ? pidfd : INT_MAX, .events = POLLIN};
+    awaited = *pidfd;
     awaited_pid = pid;
+    awaited_is_parent = getppid() == pid;
     return start(wait_and_end, NULL);
 }

@@ -12,6 +12,7 @@
 #ifndef CV_THREAD_H
 #define CV_THREAD_H
 
+#include "os/descriptor.h"
 #include "os/robust.h"
 
 #include <sys/types.h>
@@ -37,8 +38,8 @@ bool cv_thread_is_first(void);
  * will not. */
 bool cv_thread_end_with_maker(void);
 
-/* Kills this process (SIGKILL) when the one that @pidfd names ends; when it is -1, soon after process
- * @pid is no more. Keeps @pidfd. */
-int cv_thread_end_with(int pidfd, pid_t pid);
+/* Kills this process (SIGKILL) when process @pid ends, which @pidfd names. Keeps @pidfd; without one,
+ * or when the program has closed it, the process is asked for now and then. */
+int cv_thread_end_with(const struct cv_descriptor *pidfd, pid_t pid);
 
 #endif

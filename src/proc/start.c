@@ -88,7 +88,7 @@ static void end_with_parent(const covey_process *parent, enum watch_parent watch
     (void)cv_pid_open((pid_t)parent->pid, &pidfd); /* without a descriptor, the thread polls */
     if (cv_member_is_dead(parent->tag, 0))
         _exit(EXIT_NO_START);
-    if (cv_thread_end_with(pidfd.fd, (pid_t)parent->pid) != 0)
+    if (cv_thread_end_with(&pidfd, (pid_t)parent->pid) != 0)
         cv_start_fail(cv_process_record(cv_self->tag));
 }
 
