@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -791,6 +792,24 @@ TEST_METHODS(a_parent_that_closes_all_descriptors_keeps_its_child, 30)
     check_int(covey_process_close(p), ==, 0);
     check_int(covey_free(s), ==, 0);
     end_server();
+}
+
+/* That of a process that has ended is not one of the kinds that all have one inode. */
+TEST(closing_a_process_closes_no_descriptor_of_the_programs)
+{
+    struct pollfd fd = {.events = POLLIN};
+    covey_process *p;
+
+    check_int(covey_process_start(&p, do_nothing, .method = COVEY_FORK), ==, 0);
+    check_int(close(covey_process_fd(p)), ==, 0);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    fd.fd = covey_process_fd(p);
+    check_int(poll(&fd, 1, 0), ==, 1);
+    check_int(fd.revents & POLLIN, ==, POLLIN);
+    check_int(close(fd.fd), ==, 0);
+    check_int(epoll_create1(EPOLL_CLOEXEC), ==, fd.fd);
+    check_int(covey_process_close(p), ==, 0);
+    check_int(close(fd.fd), ==, 0);
 }
 
 TEST(joining_a_child_of_a_dead_fork_server_keeps_its_timeout)

@@ -4,8 +4,9 @@
  *
  * The program may close them (daemons close all that they do not know) and open something else
  * under the same number. So each is kept with the device and inode of its file, and used only where
- * these are still the same. (All pidfds have one inode before Linux 6.9.) None is ever 0, 1 or 2,
- * which the program may believe closed.
+ * these are still the same. Before Linux 6.9 a pidfd has the inode that all anonymous files have
+ * (epoll, eventfd, timerfd, ...): so what should be a pidfd must be one; which one, is not known there.
+ * None is ever 0, 1 or 2, which the program may believe closed.
  */
 #ifndef CV_DESCRIPTOR_H
 #define CV_DESCRIPTOR_H
@@ -15,8 +16,8 @@
 #include <stdint.h>
 
 struct cv_descriptor {
-    int32_t fd; /* -1: none */
-    uint32_t unused;
+    int32_t fd;        /* -1: none */
+    uint32_t is_pidfd; /* 1: it names a process */
     uint64_t device;
     uint64_t inode;
 };

@@ -52,12 +52,15 @@ _Static_assert(sizeof(struct pidfd_info) == 64, "the kernel's first version of i
 int cv_pid_open(pid_t pid, struct cv_descriptor *pidfd)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int r;
 
     *pidfd = CV_NO_DESCRIPTOR;
     if (fd < 0)
         return errno == ESRCH ? cv_fail(COVEY_EDIED, "process %d has ended", (int)pid)
                               : cv_fail_errno("no descriptor for process %d", (int)pid);
-    return cv_descriptor_take(pidfd, fd);
+    r = cv_descriptor_take(pidfd, fd);
+    pidfd->is_pidfd = 1;
+    return r;
 }
 
 int cv_pid_signal(int pidfd, int signal)

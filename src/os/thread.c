@@ -6,7 +6,6 @@
 #include "os/fault.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
