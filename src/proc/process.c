@@ -516,10 +516,10 @@ int covey_process_signal(covey_process *process, int signal)
         return alive;
     if (signal < 0 || signal > SIGRTMAX)
         return cv_fail(COVEY_EINVAL, "%d is not a signal", signal);
+    if (process->pidfd.is_pidfd && pidfd_of(process) >= 0) /* though dead to the family, by exec */
+        return signal_sent(cv_pid_signal(process->pidfd.fd, signal));
     if (!alive)
         return 0;
-    if (pidfd_of(process) >= 0)
-        return signal_sent(cv_pid_signal(process->pidfd.fd, signal));
     if (is_my_child(process))
         return signal_sent(cv_pid_signal_child((pid_t)process->pid, signal));
     r = cv_pid_open((pid_t)process->pid, &pidfd);
