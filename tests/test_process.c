@@ -1221,6 +1221,47 @@ TEST(killing_the_fork_server_at_any_time_fails_nothing, .deadline_s = 120)
     }
 }
 
+static void *wait_for_any_child(void *argument)
+{
+    for (;;) {
+        if (waitpid(-1, NULL, 0) < 0)
+            test_sleep_ms(1);
+    }
+    return argument;
+}
+
+/* As of a library that is loaded with the program, hence also in the fork server. */
+__attribute__((constructor)) static void take_the_servers_children(void)
+{
+    pthread_t thread;
+    sigset_t all;
+    sigset_t before;
+
+    if (!getenv("COVEY_TEST_THIEF"))
+        return;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    check_int(pthread_create(&thread, NULL, wait_for_any_child, NULL), ==, 0);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+TEST(children_whose_status_the_fork_server_never_gets_can_be_joined)
+{
+    covey_process *p;
+    int code = 0;
+
+    check_int(setenv("COVEY_TEST_THIEF", "1", 1), ==, 0);
+    for (int i = 0; i < 10; i++)
+        check_int(exit_code_of(COVEY_FORKSERVER, 42), ==, 42);
+    check_int(covey_process_start(&p, run_for_ever, .method = COVEY_FORKSERVER), ==, 0);
+    check_int(covey_process_kill(p), ==, 0);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    (void)covey_process_exit_code(p, &code);
+    check(code == 0 || code == -SIGKILL);
+    check_int(covey_process_close(p), ==, 0);
+    end_server();
+}
+
 static int touch_nothing(void *argument)
 {
     (void)argument;

@@ -237,11 +237,16 @@ static void reap_child(size_t i)
     struct child c = server.list[i];
     covey_process *p = cv_process_record(c.tag);
     int status = 0;
+    int r = cv_pid_look(c.pid, -1, &status);
 
-    if (cv_pid_look(c.pid, -1, &status) != 1)
+    if (r == 0)
         return;
-    (void)cv_process_set_ended(p, c.tag, CV_ENDED, status);
-    cv_pid_reap(c.pid);
+    if (r < 0) { /* something that the program runs before main() has taken it */
+        cv_process_set_lost(p, c.tag);
+    } else {
+        (void)cv_process_set_ended(p, c.tag, CV_ENDED, status);
+        cv_pid_reap(c.pid);
+    }
     server.list[i] = server.list[--server.count];
 }
 
