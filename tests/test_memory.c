@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -402,6 +403,40 @@ static void *use_and_free(void *stop)
     for (int i = 0; i < 40; i++)
         check_int(covey_free(blocks[i]), ==, 0);
     return NULL;
+}
+
+/* What it was given while it left is not lost with it, and not free for who has given it. */
+TEST(realloc_while_the_owner_leaves_loses_nothing, .deadline_s = 60)
+{
+    struct {
+        void *block;
+        int step;
+    } *s = covey_calloc(1, sizeof *s);
+
+    for (int round = 0; round < 300; round++) {
+        pid_t pid = fork();
+        char *moved;
+
+        if (pid == 0) {
+            s->block = covey_alloc(100000);
+            check_int(covey_own(s->block), ==, 0);
+            __atomic_store_n(&s->step, 1, __ATOMIC_SEQ_CST);
+            while (__atomic_load_n(&s->step, __ATOMIC_SEQ_CST) != 2)
+                (void)sched_yield();
+            check_int(covey_close(), ==, 0);
+            _exit(0);
+        }
+        while (__atomic_load_n(&s->step, __ATOMIC_SEQ_CST) != 1)
+            (void)sched_yield();
+        __atomic_store_n(&s->step, 2, __ATOMIC_SEQ_CST);
+        for (volatile int i = 0; i < round * 30; i++) {
+        }
+        moved = covey_realloc(s->block, 300);
+        test_reap(pid, 0);
+        if (moved && covey_owner(moved) == getpid())
+            check_int(covey_free(moved), ==, 0);
+    }
+    check_int(covey_free(s), ==, 0);
 }
 
 TEST(trimming_gives_back_all_that_is_free, .deadline_s = 60)

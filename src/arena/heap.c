@@ -90,8 +90,8 @@ static uint32_t my_tag(void)
 {
     uint64_t tag = cv_self->tag;
 
-    if (tag && !cv_load_relaxed(&cv_self->slot->owns))
-        cv_store_seq(&cv_self->slot->owns, 1);
+    if (tag && !(cv_load_relaxed(&cv_self->slot->owns) & CV_OWNS))
+        cv_member_note_owning(tag);
     return cv_tag_short(tag);
 }
 
@@ -673,38 +673,28 @@ int cv_heap_free(void *block)
                                   : free_small(p.page, n_of(p.word), p.index);
 }
 
-/* As the sweep of its owner does, or has done. */
-static void free_for(void *block, uint32_t owner)
+static bool change_tag(const struct place *p, uint32_t from, uint32_t to)
 {
-    struct place p = place_of(block);
-
-    if (p.owner != owner)
-        return;
-    if (kind_of(p.word) == RUN)
-        (void)free_run(p.page, p.word);
-    else
-        (void)cv_cas32(&tags_of(p.page)[p.index], owner, 0);
+    if (kind_of(p->word) == RUN)
+        return cv_cas64(word_of(p->page), word_make(RUN, n_of(p->word), from),
+            word_make(RUN, n_of(p->word), to));
+    return cv_cas32(&tags_of(p->page)[p->index], from, to);
 }
 
 bool cv_heap_give(void *block, uint32_t from, uint32_t to)
 {
     struct place p = place_of(block);
 
-    bool given;
-
     if (p.owner != from || !from)
         return false;
     if (is_process(to))
-        cv_store_seq(&cv_member_of(to)->owns, 1);
+        cv_member_note_owning(to);
     if (is_process(to) && kind_of(p.word) != RUN)
         mark_seen(p.page, to);
-    if (kind_of(p.word) == RUN)
-        given = cv_cas64(word_of(p.page), p.word, word_make(RUN, n_of(p.word), to));
-    else
-        given = cv_cas32(&tags_of(p.page)[p.index], from, to);
-    if (given && is_process(to) && cv_member_short_is_past(to))
-        free_for(block, to);
-    return given;
+    if (!change_tag(&p, from, to))
+        return false;
+    /* Its sweep may have passed; if the block cannot be had back, it has come just now. */
+    return !is_process(to) || to == my_tag() || cv_member_takes(to) || !change_tag(&p, to, from);
 }
 
 uint32_t cv_heap_owner(const void *block, size_t *size)
@@ -724,7 +714,7 @@ static void sweep_slab(uint32_t page, uint32_t sclass, uint32_t tag)
     uint32_t used = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t here = cv_load_acquire(&tags_of(page)[i]);
+        uint32_t here = cv_load_seq(&tags_of(page)[i]);
 
         if (here == tag)
             (void)cv_cas32(&tags_of(page)[i], tag, 0);
@@ -758,13 +748,14 @@ static void refresh_hints(void)
     }
 }
 
+/* What it looks at it loads in sequential order, for giving (above) relies on that. */
 bool cv_heap_sweep(uint64_t tag)
 {
     uint32_t dead = cv_tag_short(tag);
     uint32_t ready = cv_load_acquire(&heap()->ready);
 
     for (uint32_t page = 0; page < ready; page++) {
-        uint64_t word = cv_load_acquire(word_of(page));
+        uint64_t word = cv_load_seq(word_of(page));
         uint32_t n = n_of(word);
 
         switch (kind_of(word)) {
@@ -778,7 +769,7 @@ bool cv_heap_sweep(uint64_t tag)
         case SLAB:
             if (kind_of(word) == SHUT && owner_of(word) == dead)
                 (void)cv_cas64(word_of(page), word, word_make(SLAB, n, 0));
-            if (cv_load_acquire(&note_of(page)->seen) & seen_bit(dead))
+            if (cv_load_seq(&note_of(page)->seen) & seen_bit(dead))
                 sweep_slab(page, n, dead);
             break;
         default:
@@ -940,7 +931,7 @@ void *covey_realloc(void *block, size_t size)
         return NULL;
     memcpy(moved, block, size < before ? size : before);
     (void)cv_heap_free(block);
-    (void)cv_heap_give(moved, my_tag(), owner);
+    (void)cv_heap_give(moved, my_tag(), owner); /* it stays this process's if that has died */
     return moved;
 }
 

@@ -39,8 +39,10 @@
  *   a kill          leaves tags of the dead: the sweep clears them; SHUT: the sweep makes it SLAB. A
  *                   tag put on a page that is no slab any more is found when it is one again.
  *
- *   give to another the tag (or the owner of a RUN) is exchanged. If the new owner is dead by then,
- *                   its sweep may have passed: so the giver looks, and frees the block in its place.
+ *   give to another the tag (or the owner of a RUN) is exchanged. If the new owner has died or is
+ *                   leaving by then, its sweep may have passed: so the giver looks, and takes the
+ *                   block back. (One that leaves says so before it sweeps: of the two, one sees what
+ *                   the other has written.)
  *
  * @seen has a bit for each slot modulo 64, set before a tag of that slot appears on the page and
  * never cleared, so that a sweep need not look at every slab.
@@ -108,8 +110,8 @@ void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner);
 int cv_heap_free(void *block);
 
 /*
- * Hands @block from owner @from to @to; false when it is not a block of @from's. The block is gone
- * when @to is a process that has died.
+ * Hands @block from owner @from to @to; false when it is not a block of @from's, or @to is a process
+ * that has died: then it stays @from's.
  */
 bool cv_heap_give(void *block, uint32_t from, uint32_t to);
 

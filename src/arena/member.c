@@ -316,14 +316,15 @@ static bool sweep_all(uint64_t tag)
             return false;
     }
     cv_member_each(abandon_one, &tag);
-    return !cv_load_acquire(&cv_member_of(tag)->owns) || cv_heap_sweep(tag);
+    return !(cv_load_seq(&cv_member_of(tag)->owns) & CV_OWNS) || cv_heap_sweep(tag);
 }
 
 /*
  * Leaves what others must wait for, daemons that cannot be ended, for them to bury.
  *
- * Sweeps while still ALIVE, so that nobody else does at the same time; and lets go of the life
- * words before the slot can be used again, for they are on this thread's list.
+ * Sweeps while still ALIVE, so that nobody else does at the same time, and says so before, so that
+ * nothing is given to it behind the sweep; and lets go of the life words before the slot can be used
+ * again, for they are on this thread's list.
  */
 bool cv_member_leave(void)
 {
@@ -336,6 +337,7 @@ bool cv_member_leave(void)
     if (!cv_robust_holds(m->life))
         return false;
     cv_member_end_orderly();
+    (void)cv_fetch_or(&m->owns, CV_LEAVING);
     while (!(swept = sweep_all(tag)) && cv_clock_now() < end_ns)
         cv_clock_sleep(CV_NS_PER_MS);
     cv_thread_release(m->life, CV_LIVES);
@@ -368,6 +370,17 @@ bool cv_member_short_is_past(uint32_t short_tag)
 
     return phase_of(state) >= CV_DEAD ||
            cv_tag_short(tag_of(cv_tag_slot(short_tag), state)) != short_tag;
+}
+
+void cv_member_note_owning(uint64_t tag)
+{
+    (void)cv_fetch_or(&cv_member_of(tag)->owns, CV_OWNS);
+}
+
+bool cv_member_takes(uint32_t short_tag)
+{
+    return !(cv_load_seq(&cv_member_of(short_tag)->owns) & CV_LEAVING) &&
+           !cv_member_short_is_past(short_tag);
 }
 
 pid_t cv_member_short_pid(uint32_t short_tag)

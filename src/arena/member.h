@@ -62,6 +62,11 @@ enum {
     CV_MEMBER_ROOM = 832,   /* bytes of a slot that are the process floor's */
 };
 
+enum cv_owns {
+    CV_OWNS = 1,    /* the heap may have the tag; set by who writes it there, before */
+    CV_LEAVING = 2, /* nothing is to be given to it any more; set by itself, before it sweeps */
+};
+
 struct cv_member {
     uint64_t state;     /* phase, generation, pid of @who; see above */
     uint64_t joined_ns; /* boot clock, when pid was this process; written while BORN */
@@ -69,7 +74,7 @@ struct cv_member {
     uint32_t told;      /* 1: the kernel marks the life words; written while BORN */
     uint64_t parent;    /* tag of the process that started it, 0: none; written while BORN */
     uint32_t kept;      /* 1: the parent still needs the record; cleared by the parent's process */
-    uint32_t owns;      /* 1: the heap may have the tag; set by who writes it there, before */
+    uint32_t owns;      /* flags of cv_owns; OR */
     uint32_t orderly;   /* 1: it ends of its own will; set by the member */
     uint32_t unused[5];
     uint64_t watcher[CV_LIVES]; /* tag of who watches life[i], 0: nobody; compare-exchange */
@@ -198,6 +203,9 @@ bool cv_member_is_past(uint64_t tag);
 
 /* The same for a short tag, and the pid of the living. */
 bool cv_member_short_is_past(uint32_t short_tag);
+/* For the heap: before a block gets the tag; and after it: may the process have it? */
+void cv_member_note_owning(uint64_t tag);
+bool cv_member_takes(uint32_t short_tag);
 pid_t cv_member_short_pid(uint32_t short_tag);
 
 /* The pid that belongs to the tag, also after death; 0 when the slot has been used again, or for 0.
