@@ -1325,6 +1325,39 @@ TEST(a_function_in_no_module_cannot_travel)
     end_server();
 }
 
+/* The header of the arena: its magic number, then the version of what lies in it. */
+static uint32_t *version_of_arena(void)
+{
+    FILE *file = fopen("/proc/self/maps", "re");
+    char line[256];
+    uintptr_t base = 0;
+
+    check(file != NULL);
+    while (!base && fgets(line, sizeof line, file)) {
+        if (strstr(line, "memfd:covey"))
+            base = (uintptr_t)strtoull(line, NULL, 16);
+    }
+    (void)fclose(file);
+    check(base != 0);
+    return (uint32_t *)(base + sizeof(uint64_t));
+}
+
+/* As when the library was replaced while the program runs. */
+TEST(an_image_of_another_version_says_so)
+{
+    uint32_t *version;
+    covey_process *p;
+
+    check_int(covey_open(), ==, 0);
+    version = version_of_arena();
+    ++*version;
+    check_int(covey_process_start(&p, do_nothing, .method = COVEY_SPAWN), ==, 0);
+    check_fails(covey_process_join(p, COVEY_FOREVER), COVEY_ECORRUPT, "of this version");
+    --*version;
+    check_int(covey_process_close(p), ==, 0);
+    check_int(covey_close(), ==, 0);
+}
+
 TEST(no_descriptor_left_is_an_error_and_leaves_nothing)
 {
     struct rlimit before;

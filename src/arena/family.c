@@ -169,7 +169,6 @@ int cv_family_attach(int fd, char *base, size_t size)
         family->size != size) {
         r = cv_fail(
             COVEY_ECORRUPT, "descriptor %d is not the memory of a family of this version", fd);
-        cv_memory_unmap(&cv_arena.memory);
         return r;
     }
     publish();

@@ -345,7 +345,7 @@ __attribute__((noreturn)) static void be_image(char **argv)
     if (cv_family_attach(fd, (char *)base, size) != 0) {
         if (tries > 1)
             try_again(argv, tries);
-        tell_failure(fd, tag);
+        tell_failure(fd, tag); /* which is open still, mapped or not */
         exit(EXIT_NO_START);
     }
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
