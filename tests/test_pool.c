@@ -52,6 +52,7 @@ TEST_METHODS(a_map_fills_the_results, 60)
     for (int i = 0; i < N; i++)
         check_int(squares[i], ==, i * i);
     check_int(covey_pool_map(pool, square, numbers, squares, 0), ==, 0);
+    check_int(covey_pool_map(pool, square, (const void *)numbers, (void *)squares, 0), ==, 0);
     check_int(covey_pool_map(pool, square, numbers, squares, 1), ==, 0);
     check_int(covey_pool_map(pool, square, numbers, squares, 7, .chunk = 2), ==, 0);
     check_int(covey_pool_close(pool), ==, 0);

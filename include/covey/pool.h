@@ -205,7 +205,8 @@ COVEY_API int covey_pool_workers(covey_pool *pool);
         .size = sizeof(struct covey_submit_options), .pool = __VA_ARGS__})
 
 /* The size of what @p points to; 1 for NULL. */
-#define COVEY_SIZE_AT_(p) (sizeof *_Generic((p), void * : (char *)0, default : (p)))
+#define COVEY_SIZE_AT_(p)                                                                          \
+    (sizeof *_Generic((p), void * : (char *)0, const void * : (char *)0, default : (p)))
 
 /* covey_pool_map(pool, task, arguments, results, count, .OPTION = VALUE, ...) */
 #define covey_pool_map(pool_, task_, arguments_, results_, ...)                                    \
