@@ -72,10 +72,10 @@ static covey_process *own_record(void)
 
     if (cv_load_acquire(&p->magic) != MAGIC) {
         p->pid = (uint32_t)getpid();
-        p->tag = cv_self->tag;
+        cv_store_relaxed(&p->tag, cv_self->tag);
         p->pidfd = CV_NO_DESCRIPTOR;
         p->started = 1;
-        p->ended = cv_process_running(p->tag);
+        p->ended = cv_process_running(cv_self->tag);
         cv_process_name(p, getpid());
         cv_store_release(&p->magic, MAGIC);
     }
