@@ -273,7 +273,7 @@ static int put(covey_queue *q, const void *item, size_t size, struct cv_wait *wa
 
         if (entered != 0) {
             if (wait->alarm)
-                cv_bell_ring(&q->bell.room, 1);
+                cv_bell_ring(q->bell.room, 1);
             return entered;
         }
         head = cv_load_acquire(&q->get.head);
@@ -365,7 +365,7 @@ static int get(covey_queue *q, struct taking *t, struct cv_wait *wait)
 
             if (taken != 0 && taken != COVEY_EOWNERDEAD) { /* a death leaves nothing to mend */
                 if (wait->alarm) /* the wake that this thread has had is another's then */
-                    cv_bell_ring(&q->bell.items, 1);
+                    cv_bell_ring(q->bell.items, 1);
                 return taken;
             }
             taken = take(q, t);

@@ -12,6 +12,7 @@
 
 #include "os/fault.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
+
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -48,18 +49,20 @@
 #define open(...)   CV_MAY_FAIL(open(__VA_ARGS__), -1, EMFILE, ENFILE, ENOENT)
 #define close(fd)   CV_MAY_FAIL(close(fd), (close(fd), errno = EIO, -1), EIO)
 #define read(...)   CV_MAY_FAIL(read(__VA_ARGS__), -1, EINTR, ENOMEM)
+#define write(...)  CV_MAY_FAIL(write(__VA_ARGS__), -1, EINTR, ENOSPC)
 #define pread(...)  CV_MAY_FAIL(pread(__VA_ARGS__), -1, ENOMEM)
 #define pwrite(...) CV_MAY_FAIL(pwrite(__VA_ARGS__), -1, ENOSPC)
 #define stat(...)   CV_MAY_FAIL(stat(__VA_ARGS__), -1, ENOENT, ENOMEM)
 #define fcntl(fd, ...)                                                                             \
     CV_MAY_FAIL(fcntl(fd, __VA_ARGS__), -1, CV_FAULT_FCNTL_(CV_FAULT_FIRST_(__VA_ARGS__, 0)))
-#define eventfd(...)    CV_MAY_FAIL(eventfd(__VA_ARGS__), -1, EMFILE, ENFILE, ENOMEM)
 #define signalfd(...)   CV_MAY_FAIL(signalfd(__VA_ARGS__), -1, EMFILE, ENFILE, ENOMEM)
 #define socketpair(...) CV_MAY_FAIL(socketpair(__VA_ARGS__), -1, EMFILE, ENFILE, ENOBUFS)
 #define send(...)       CV_MAY_FAIL(send(__VA_ARGS__), -1, EINTR, ENOBUFS)
 #define recv(...)       CV_MAY_FAIL(recv(__VA_ARGS__), -1, EINTR, ENOMEM)
 #define poll(...)       CV_MAY_FAIL(poll(__VA_ARGS__), -1, EINTR, ENOMEM)
 #define ppoll(...)      CV_MAY_FAIL(ppoll(__VA_ARGS__), -1, EINTR, ENOMEM)
+#define pipe2(...)      CV_MAY_FAIL(pipe2(__VA_ARGS__), -1, EMFILE, ENFILE)
+#define opendir(...)    CV_MAY_FAIL(opendir(__VA_ARGS__), NULL, EMFILE, ENOMEM)
 #define fopen(...)      CV_MAY_FAIL(fopen(__VA_ARGS__), NULL, ENOENT, EMFILE, ENOMEM)
 /* To write to a stream that can only be read sets its error flag. */
 #define fgets(s, size, file)                                                                       \

@@ -322,12 +322,6 @@ static bool change_handle(covey_process *p, uint64_t tag, uint32_t from, uint32_
     return cv_cas32(&p->detached, cv_process_handle(tag, from), cv_process_handle(tag, to));
 }
 
-void cv_process_detach(covey_process *p)
-{
-    if (change_handle(p, p->tag, CV_ATTACHED, CV_DETACHED))
-        __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
-}
-
 static void reap_detached(covey_process *p)
 {
     uint64_t tag = cv_load_acquire(&p->tag);
