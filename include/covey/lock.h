@@ -31,11 +31,10 @@
 extern "C" {
 #endif
 
-/** covey_lock - 40 bytes of the arena; all of it is covey's */
+/** covey_lock - 32 bytes of the arena; all of it is covey's */
 typedef struct covey_lock {
     uint64_t signature_;
     uint64_t word_;
-    uint64_t holder_;
     uint32_t alarm_[2];
     uint32_t count_;
     uint32_t unused_;
@@ -43,7 +42,7 @@ typedef struct covey_lock {
 
 /**
  * covey_lock_init() - make a lock
- * @lock: 40 bytes in the arena, aligned to 8
+ * @lock: 32 bytes in the arena, aligned to 8
  *
  * Nobody may be using the memory as a lock. Returns 0; COVEY_EINVAL when @lock does not lie in the
  * arena or is not aligned; the codes of covey_open_with().

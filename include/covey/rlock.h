@@ -18,14 +18,14 @@
 extern "C" {
 #endif
 
-/** covey_rlock - 40 bytes of the arena; all of it is covey's */
+/** covey_rlock - 32 bytes of the arena; all of it is covey's */
 typedef struct covey_rlock {
     covey_lock lock_;
 } covey_rlock;
 
 /**
  * covey_rlock_init() - make a lock that can be taken again
- * @lock: 40 bytes in the arena, aligned to 8
+ * @lock: 32 bytes in the arena, aligned to 8
  *
  * Nobody may be using the memory as a lock. Returns 0; COVEY_EINVAL when @lock does not lie in the
  * arena or is not aligned; the codes of covey_open_with().

@@ -179,7 +179,7 @@ static void come_to_life(uint64_t tag)
     cv_self->nonce = (uint64_t)getpid() << 32 | cv_arena.epoch;
     cv_self->detects = cv_arena.family->detects;
     cv_store_relaxed(&cv_self->base, (uintptr_t)cv_arena.memory.base);
-    cv_store_release(&cv_self->span, cv_arena.memory.size - CV_OBJECT_MAX);
+    cv_store_release(&cv_self->span, (cv_arena.memory.size - CV_OBJECT_MAX) / CV_OBJECT_ALIGNMENT);
     cv_store_release(&cv_self->tag, tag);
 }
 
@@ -361,7 +361,7 @@ uint64_t cv_member_marked(uint64_t mark)
     uint32_t slot = cv_tag_slot(mark);
     uint64_t tag = tag_of(slot, cv_load_acquire(&cv_arena.members[slot].state));
 
-    return ((cv_tag_mark(tag, 0) ^ mark) & ~(UINT64_C(0x3fffff) << 32)) == 0 ? tag : 0;
+    return cv_mark_is_of(mark, cv_tag_mark(tag, 0)) ? tag : 0;
 }
 
 bool cv_member_short_is_past(uint32_t short_tag)

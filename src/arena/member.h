@@ -132,6 +132,12 @@ static inline pid_t cv_mark_pid(uint64_t mark)
     return (pid_t)(mark >> 32 & 0x3fffff);
 }
 
+/* The same process's, with perhaps another pid, which may be the id of a thread? */
+static inline bool cv_mark_is_of(uint64_t mark, uint64_t process)
+{
+    return ((mark ^ process) & ~(UINT64_C(0x3fffff) << 32)) == 0;
+}
+
 /* The tag that @mark was made of, if that process's slot is still its own; else 0. */
 uint64_t cv_member_marked(uint64_t mark);
 
@@ -139,7 +145,7 @@ uint64_t cv_member_marked(uint64_t mark);
 struct cv_self {
     uint64_t tag;   /* 0: not a member yet */
     uint64_t mark;  /* the tag as locks have it (sync/lock.h) */
-    uint64_t base;  /* of the arena: objects may start less than @span bytes from here */
+    uint64_t base;  /* of the arena: objects may start less than 8 * @span bytes from here */
     uint64_t span;  /* 0: not a member yet */
     uint64_t nonce; /* names this process's membership; what a thread has cached is true under it */
     uint64_t detects; /* 1: the family looks for deadlocks */

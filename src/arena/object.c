@@ -10,6 +10,7 @@ static const char *const names[CV_KINDS] = {
     [CV_RLOCK] = "rlock",
     [CV_RWLOCK] = "rwlock",
     [CV_SEMAPHORE] = "semaphore",
+    [CV_COUNTER] = "semaphore",
     [CV_CONDITION] = "condition",
     [CV_EVENT] = "event",
     [CV_BARRIER] = "barrier",

@@ -22,6 +22,7 @@ enum cv_kind {
     CV_RLOCK,
     CV_RWLOCK,
     CV_SEMAPHORE,
+    CV_COUNTER, /* a semaphore that counts events */
     CV_CONDITION,
     CV_EVENT,
     CV_BARRIER,
@@ -51,17 +52,24 @@ enum cv_kind cv_object_kind(const void *p);
 /* "lock" */
 const char *cv_object_name(enum cv_kind kind);
 
-/* For a process that is a member. A pointer into the arena is all it takes to be safe to look. */
-static inline bool cv_object_is(const void *p, enum cv_kind kind)
+/*
+ * Is it? No, also as long as this process is no member. A pointer into the arena is all it takes to be
+ * safe to look; rotated, an offset that is not aligned is a large number.
+ */
+static inline bool cv_object_is_to(const struct cv_self *self, const void *p, enum cv_kind kind)
 {
-    const struct cv_self *self = cv_load_acquire(&cv_self);
     uint64_t span = cv_load_acquire(&self->span); /* set last */
     uint64_t offset = (uintptr_t)p - cv_load_relaxed(&self->base);
 
     return __builtin_expect(
-        offset < span && offset % CV_OBJECT_ALIGNMENT == 0 &&
+        (offset >> 3 | offset << 61) < span &&
             cv_load_relaxed((const uint64_t *)p) == cv_object_signature(p, kind),
         1);
+}
+
+static inline bool cv_object_is(const void *p, enum cv_kind kind)
+{
+    return cv_object_is_to(cv_load_acquire(&cv_self), p, kind);
 }
 
 /* Joins the family if need be. 0; COVEY_EINVAL with a message; the codes of covey_open(). */

@@ -33,9 +33,9 @@ static enum cv_kind held_kind(const covey_condition *c)
     enum cv_kind kind = cv_object_is(lock, CV_LOCK)    ? CV_LOCK
                         : cv_object_is(lock, CV_RLOCK) ? CV_RLOCK
                                                        : 0;
-    bool held = kind == CV_RLOCK
-                    ? cv_load_relaxed(&lock->holder_) == cv_waiter_me()
-                    : (cv_load_relaxed(&lock->word_) & ~CV_LOCK_SLEEPERS) == cv_self->mark;
+    uint64_t holder = kind ? cv_lock_holder(lock) : 0;
+    bool held =
+        kind == CV_RLOCK ? holder == cv_waiter_me() : kind && cv_mark_is_of(holder, cv_self->mark);
 
     if (!kind)
         (void)cv_fail(COVEY_EINVAL, "the lock of condition %p was destroyed", (const void *)c);
@@ -238,10 +238,10 @@ static int wait_until(covey_condition *c, uint64_t deadline_ns)
 
     if (!kind || !(wait.waiter = cv_waiter_take()))
         return covey_error_code();
+    lock_of(c)->count_ = 0;
     cv_alarm_set(lock_of(c)->alarm_);
     come(c, wait.waiter);
-    if (cv_lock_let_go(lock_of(c)) & CV_LOCK_SLEEPERS)
-        cv_lock_wake(&lock_of(c)->word_);
+    cv_lock_exit(&lock_of(c)->word_);
     signalled = wait_for_signal(c, &wait);
     r = take_lock_again(c, kind, &wait);
     if (r != COVEY_EDEADLK)

@@ -10,15 +10,12 @@ enum {
     HOLDINGS_MAX = 64
 };
 
-/* The thread is known when the id that stands beside the word is of the process in the word. */
-static unsigned of_lock(const covey_lock *lock, struct cv_hold *hold)
+static unsigned of_lock(const covey_lock *lock, enum cv_kind kind, struct cv_hold *hold)
 {
     uint64_t mark = cv_load_seq(&lock->word_) & ~CV_LOCK_SLEEPERS;
-    uint64_t holder = cv_load_seq(&lock->holder_);
+    bool by_thread = kind == CV_RLOCK || cv_self->detects;
 
-    *hold = (struct cv_hold){.mark = mark};
-    if (holder >> 32 == cv_tag_short(mark))
-        hold->tid = cv_waiter_tid(holder);
+    *hold = (struct cv_hold){.mark = mark, .tid = by_thread ? (uint32_t)cv_mark_pid(mark) : 0};
     return mark != 0;
 }
 
@@ -37,20 +34,16 @@ static unsigned of_share(struct cv_share *share, struct cv_hold *holds, unsigned
 
 unsigned cv_holders_of(void *object, enum cv_kind kind, struct cv_hold *holds, unsigned max)
 {
-    covey_semaphore *semaphore = object;
-
     if (max == 0 || !cv_object_is(object, kind))
         return 0;
     switch (kind) {
     case CV_LOCK:
     case CV_RLOCK:
-        return of_lock(object, holds);
+        return of_lock(object, kind, holds);
     case CV_RWLOCK:
         return of_share(cv_rwlock_share(object), holds, max);
     case CV_SEMAPHORE:
-        return semaphore->kind_ == COVEY_EVENTS
-                   ? 0
-                   : of_share(cv_semaphore_share(semaphore), holds, max);
+        return of_share(cv_semaphore_share(object), holds, max);
     default:
         return 0;
     }

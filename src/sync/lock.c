@@ -10,9 +10,8 @@ void cv_lock_wake(uint64_t *word)
     (void)cv_futex_wake(cv_word_gong(word, 0).word, 1);
 }
 
-int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
+int cv_lock_take_slowly(uint64_t *word, uint64_t mine, uint32_t *alarm, struct cv_wait *wait)
 {
-    uint64_t mine = cv_self->mark;
     int r = CV_WAIT_AGAIN;
 
     for (;;) {
@@ -52,7 +51,7 @@ int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm, uint64_t deadline_ns)
     int r;
 
     do {
-        r = cv_lock_take_slowly(word, alarm, &wait);
+        r = cv_lock_take_slowly(word, cv_self->mark, alarm, &wait);
     } while (r == COVEY_EINTR && deadline_ns == CV_FOREVER);
     wait.alarm = NULL; /* it stays pending for the operation that this lock is part of */
     cv_wait_end(&wait);
@@ -61,31 +60,31 @@ int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm, uint64_t deadline_ns)
 
 /* Locks that users have ********************************************************************** */
 
-/* Not the holder's while it is 0 or the last one's: for a moment after the word was taken. */
-static void set_holder(covey_lock *lock, enum cv_kind kind)
+static uint64_t my_mark(enum cv_kind kind)
 {
-    if (kind == CV_RLOCK || cv_self->detects)
-        cv_store_relaxed(&lock->holder_, cv_waiter_me());
+    return kind == CV_RLOCK || cv_self->detects ? cv_waiter_me() : cv_self->mark;
+}
+
+pid_t cv_lock_pid(uint64_t mark)
+{
+    uint64_t owner = mark ? cv_member_marked(mark) : 0;
+
+    return owner ? cv_member_pid(owner) : cv_mark_pid(mark);
 }
 
 int cv_lock_report_death(const struct cv_wait *wait)
 {
-    uint64_t mark = wait->dead_owner;
-    uint64_t owner = cv_member_marked(mark);
+    uint64_t owner = cv_member_marked(wait->dead_owner);
+    pid_t pid = cv_lock_pid(wait->dead_owner);
 
     if (owner)
         (void)cv_member_bury(owner);
-    return cv_fail(COVEY_EOWNERDEAD, "the process that held the lock (pid %d) has died",
-        (int)cv_mark_pid(mark));
+    return cv_fail(COVEY_EOWNERDEAD, "the process that held the lock (pid %d) has died", (int)pid);
 }
 
 int cv_lock_acquire_until(covey_lock *lock, enum cv_kind kind, struct cv_wait *wait)
 {
-    int r = cv_lock_take_slowly(&lock->word_, lock->alarm_, wait);
-
-    if (r == 0 || r == COVEY_EOWNERDEAD)
-        set_holder(lock, kind);
-    return r;
+    return cv_lock_take_slowly(&lock->word_, my_mark(kind), lock->alarm_, wait);
 }
 
 int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s)
@@ -103,7 +102,7 @@ int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s)
         return cv_lock_report_death(&wait);
     if (r == COVEY_ETIMEDOUT)
         return cv_fail(r, "the %s is held by pid %d", cv_object_name(kind),
-            (int)cv_mark_pid(cv_load_relaxed(&lock->word_)));
+            (int)cv_lock_pid(cv_lock_holder(lock)));
     return r;
 }
 
@@ -122,7 +121,6 @@ int cv_lock_init(covey_lock *lock, enum cv_kind kind)
     if (r != 0)
         return r;
     cv_store_relaxed(&lock->word_, 0);
-    cv_store_relaxed(&lock->holder_, 0);
     memset(lock->alarm_, 0, sizeof lock->alarm_);
     lock->count_ = 0;
     cv_object_begin(lock, kind);
@@ -150,11 +148,11 @@ int covey_lock_init(covey_lock *lock)
 
 int covey_lock_acquire(covey_lock *lock, double timeout_s)
 {
-    if (cv_object_is(lock, CV_LOCK) && timeout_s == timeout_s && cv_lock_try(&lock->word_)) {
-        if (cv_self->detects)
-            set_holder(lock, CV_LOCK);
+    const struct cv_self *self = cv_load_acquire(&cv_self);
+
+    if (cv_object_is_to(self, lock, CV_LOCK) && timeout_s == timeout_s && !self->detects &&
+        cv_cas64(&lock->word_, 0, self->mark))
         return 0;
-    }
     return cv_lock_acquire(lock, CV_LOCK, timeout_s);
 }
 

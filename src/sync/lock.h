@@ -37,8 +37,8 @@ enum {
     CV_LOCK_PATIENCE_NS = 50 * CV_NS_PER_MS
 };
 
-/* 0, COVEY_EOWNERDEAD (both: taken), COVEY_ETIMEDOUT or COVEY_EINTR. */
-int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait);
+/* Takes it as @mine. 0, COVEY_EOWNERDEAD (both: taken), COVEY_ETIMEDOUT or COVEY_EINTR. */
+int cv_lock_take_slowly(uint64_t *word, uint64_t mine, uint32_t *alarm, struct cv_wait *wait);
 
 static inline bool cv_lock_try(uint64_t *word)
 {
@@ -68,11 +68,10 @@ static inline void cv_lock_exit(uint64_t *word)
 }
 
 /*
- * The lock that users have (covey_lock, and the covey_rlock made of it) has with the word the id of
- * the holding thread (sync/waiter.h): stored after the word was taken, 0 before it is given up. A
- * dead holder's is overwritten by the next. The thread itself never sees it wrong; others may for a
- * moment, or find it 0. It is how an rlock knows its holder again; the plain lock, which has no need
- * of it, has it only where deadlocks are looked for. The count is the rlock's, and its holder's.
+ * The lock that users have is held by a thread, where that matters: the rlock, which must know its
+ * holder again, and the plain lock where deadlocks are looked for. Then the mark in its word has the
+ * thread's id in the place of the pid. The count is the rlock's, how often it was taken beyond the
+ * first time, and its holder's.
  */
 int cv_lock_init(covey_lock *lock, enum cv_kind kind);
 int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s) __attribute__((cold));
@@ -84,16 +83,17 @@ int cv_lock_acquire_until(covey_lock *lock, enum cv_kind kind, struct cv_wait *w
 /* COVEY_EOWNERDEAD, with its message, for the holder whose lock was taken over in this wait. */
 int cv_lock_report_death(const struct cv_wait *wait);
 
-/* The commit of a release, within an operation that has the alarm pending: what was there before. */
-static inline uint64_t cv_lock_let_go(covey_lock *lock)
+/* What comes after the commit, @before being what was there, and clears the alarm. */
+int cv_lock_end_release(covey_lock *lock, uint64_t before) __attribute__((cold));
+
+/* Who holds it; 0: nobody. */
+static inline uint64_t cv_lock_holder(const covey_lock *lock)
 {
-    if (cv_load_relaxed(&lock->holder_))
-        cv_store_relaxed(&lock->holder_, 0);
-    return cv_exchange(&lock->word_, 0);
+    return cv_load_relaxed(&lock->word_) & ~CV_LOCK_SLEEPERS;
 }
 
-/* What comes after it, and clears the alarm. */
-int cv_lock_end_release(covey_lock *lock, uint64_t before) __attribute__((cold));
+/* The pid of who held it, in words: of a thread whose process is forgotten, its own id. */
+pid_t cv_lock_pid(uint64_t mark);
 
 /* 0 or COVEY_ENOTHELD. */
 static inline int cv_lock_release(covey_lock *lock)
@@ -102,7 +102,7 @@ static inline int cv_lock_release(covey_lock *lock)
     uint64_t before;
 
     cv_robust_pend_on(head, lock->alarm_);
-    before = cv_lock_let_go(lock);
+    before = cv_exchange(&lock->word_, 0);
     if (!before || (before & CV_LOCK_SLEEPERS))
         return cv_lock_end_release(lock, before);
     cv_robust_done_on(head);

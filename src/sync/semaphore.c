@@ -7,55 +7,58 @@
 
 #include <limits.h>
 
-/* Counters of events ************************************************************************* */
-
-static uint64_t *counter_of(covey_semaphore *s)
+static inline bool is_counter(const covey_semaphore *s)
 {
-    return s->share_;
+    return s->kind_ == COVEY_EVENTS;
 }
 
-CV_SLOW static bool try_event(covey_semaphore *s)
+static int check(const covey_semaphore *s)
 {
-    uint64_t now = cv_load_relaxed(counter_of(s));
+    int r = cv_enter();
 
-    while (now > 0) {
-        if (cv_cas(counter_of(s), &now, now - 1))
-            return true;
-    }
-    return false;
-}
-
-static int add_event(covey_semaphore *s)
-{
-    uint64_t now = cv_load_relaxed(counter_of(s));
-
-    do {
-        if (now == INT_MAX)
-            return cv_fail(COVEY_ELIMIT, "semaphore %p has counted %d events", (void *)s, INT_MAX);
-    } while (!cv_cas(counter_of(s), &now, now + 1));
-    return 0;
+    if (r != 0 || cv_object_is(s, CV_COUNTER))
+        return r;
+    return cv_object_check(s, CV_SEMAPHORE);
 }
 
 static long value(covey_semaphore *s)
 {
     uint64_t word = cv_load_acquire(s->share_);
 
-    return (long)(s->kind_ == COVEY_EVENTS ? word : cv_share_free(word));
+    return (long)(is_counter(s) ? word : cv_share_free(word));
+}
+
+/* Counters of events ************************************************************************* */
+
+static inline bool try_event(covey_semaphore *s)
+{
+    uint64_t now = cv_load_relaxed(s->share_);
+
+    while (now > 0) {
+        if (cv_cas(s->share_, &now, now - 1))
+            return true;
+    }
+    return false;
+}
+
+/* False when there would be too many. */
+static inline bool add_event(covey_semaphore *s)
+{
+    uint64_t now = cv_load_relaxed(s->share_);
+
+    while (now < INT_MAX) {
+        if (cv_cas(s->share_, &now, now + 1))
+            return true;
+    }
+    return false;
 }
 
 /* Acquiring ********************************************************************************** */
 
-static inline bool try(covey_semaphore *s)
-{
-    if (__builtin_expect(s->kind_ == COVEY_EVENTS, 0))
-        return try_event(s);
-    return cv_share_try(cv_semaphore_share(s), 1);
-}
-
 /* 0, a code, or CV_SHARE_NOT with the word that said so. */
 static int take(covey_semaphore *s, uint64_t *seen)
 {
-    if (s->kind_ != COVEY_EVENTS)
+    if (!is_counter(s))
         return cv_share_take(cv_semaphore_share(s), 1, NULL, seen);
     *seen = 0;
     return try_event(s) ? 0 : CV_SHARE_NOT;
@@ -69,16 +72,17 @@ static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
 
     if (cv_wait_spin(wait, words[1].word, words[1].seen))
         return CV_WAIT_AGAIN;
-    if (s->kind_ != COVEY_EVENTS)
+    if (!is_counter(s))
         n = cv_share_holders(cv_semaphore_share(s), tags, CV_WAIT_LIVES_MAX);
     cv_bell_arm(s->bell_);
     return cv_wait_sleep(wait, s->alarm_, cv_bell_gong(s->bell_), words, 2, tags, n);
 }
 
 /*
- * One wake comes with each permit. Who has been woken and takes it wakes the next, to watch the life of
- * whoever holds it now; who gives up does, for it may have been the one that watched; and who leaves
- * permits, free by a death, does as well.
+ * One wake comes with each permit. Who has been woken and takes it wakes the next, to watch the life
+ * of whoever holds it now; who gives up does, for it may have been the one that watched; and who
+ * leaves permits, free by a death, does as well. (Events are held by nobody: there it is enough that
+ * he who leaves some wakes the next.)
  */
 static int acquire(covey_semaphore *s, struct cv_wait *wait)
 {
@@ -91,7 +95,7 @@ static int acquire(covey_semaphore *s, struct cv_wait *wait)
         if (r == CV_SHARE_NOT && waited < 0)
             r = waited;
         if (r != CV_SHARE_NOT) {
-            if (wait->alarm || value(s) > 0)
+            if ((wait->alarm && !is_counter(s)) || value(s) > 0)
                 cv_bell_ring(s->bell_, 1);
             return r;
         }
@@ -102,10 +106,11 @@ static int acquire(covey_semaphore *s, struct cv_wait *wait)
 CV_SLOW static int acquire_slowly(covey_semaphore *semaphore, double timeout_s)
 {
     struct cv_wait wait;
-    int r = cv_object_check(semaphore, CV_SEMAPHORE);
+    int r = check(semaphore);
 
     if (r == 0)
-        r = cv_wait_begin(&wait, timeout_s, semaphore, CV_SEMAPHORE);
+        r = cv_wait_begin(
+            &wait, timeout_s, semaphore, is_counter(semaphore) ? CV_COUNTER : CV_SEMAPHORE);
     if (r != 0)
         return r;
     cv_alarm_set(semaphore->alarm_);
@@ -118,9 +123,16 @@ CV_SLOW static int acquire_slowly(covey_semaphore *semaphore, double timeout_s)
 
 int covey_semaphore_acquire(covey_semaphore *semaphore, double timeout_s)
 {
-    return cv_object_is(semaphore, CV_SEMAPHORE) && timeout_s == timeout_s && try(semaphore)
-               ? 0
-               : acquire_slowly(semaphore, timeout_s);
+    const struct cv_self *self = cv_load_acquire(&cv_self);
+
+    if (timeout_s != timeout_s)
+        return acquire_slowly(semaphore, timeout_s);
+    if (cv_object_is_to(self, semaphore, CV_SEMAPHORE) &&
+        cv_share_try(self, cv_semaphore_share(semaphore), 1))
+        return 0;
+    if (cv_object_is_to(self, semaphore, CV_COUNTER) && try_event(semaphore))
+        return 0;
+    return acquire_slowly(semaphore, timeout_s);
 }
 
 /* Releasing ********************************************************************************** */
@@ -129,8 +141,10 @@ static int give_slowly(covey_semaphore *s)
 {
     struct cv_share *share = cv_semaphore_share(s);
 
-    if (s->kind_ == COVEY_EVENTS)
-        return add_event(s);
+    if (is_counter(s))
+        return add_event(s) ? 0
+                            : cv_fail(COVEY_ELIMIT, "semaphore %p has counted %d events", (void *)s,
+                                  INT_MAX);
     if (cv_share_give(share, 1, true) == CV_SHARE_DONE)
         return 0;
     if (s->kind_ == COVEY_BOUNDED)
@@ -142,7 +156,7 @@ static int give_slowly(covey_semaphore *s)
 
 CV_SLOW static int release_slowly(covey_semaphore *semaphore)
 {
-    int r = cv_object_check(semaphore, CV_SEMAPHORE);
+    int r = check(semaphore);
 
     if (r != 0)
         return r;
@@ -165,12 +179,19 @@ CV_SLOW static int end_release(covey_semaphore *semaphore)
 int covey_semaphore_release(covey_semaphore *semaphore)
 {
     struct robust_list_head *head = cv_robust_list();
+    const struct cv_self *self = cv_load_acquire(&cv_self);
 
-    if (!cv_object_is(semaphore, CV_SEMAPHORE) || semaphore->kind_ == COVEY_EVENTS)
+    if (cv_object_is_to(self, semaphore, CV_SEMAPHORE)) {
+        cv_robust_pend_on(head, semaphore->alarm_);
+        if (!cv_share_try_give(self, cv_semaphore_share(semaphore), 1))
+            return release_slowly(semaphore);
+    } else if (cv_object_is_to(self, semaphore, CV_COUNTER)) {
+        cv_robust_pend_on(head, semaphore->alarm_);
+        if (!add_event(semaphore))
+            return release_slowly(semaphore);
+    } else {
         return release_slowly(semaphore);
-    cv_robust_pend_on(head, semaphore->alarm_);
-    if (!cv_share_try_give(cv_semaphore_share(semaphore), 1))
-        return release_slowly(semaphore);
+    }
     if (cv_load_seq(semaphore->bell_) == CV_BELL_ARMED)
         return end_release(semaphore);
     cv_robust_done_on(head);
@@ -179,7 +200,7 @@ int covey_semaphore_release(covey_semaphore *semaphore)
 
 int covey_semaphore_release_many(covey_semaphore *semaphore, long n)
 {
-    int r = cv_object_check(semaphore, CV_SEMAPHORE);
+    int r = check(semaphore);
 
     if (r == 0 && n < 0)
         return cv_fail(COVEY_EINVAL, "n is %ld: negative", n);
@@ -205,19 +226,19 @@ int covey_semaphore_init(covey_semaphore *semaphore, long value, enum covey_sema
     semaphore->kind_ = kind;
     cv_share_init(cv_semaphore_share(semaphore), (uint32_t)(kind == COVEY_EVENTS ? 0 : value));
     if (kind == COVEY_EVENTS)
-        cv_store_relaxed(counter_of(semaphore), (uint64_t)value);
-    cv_object_begin(semaphore, CV_SEMAPHORE);
+        cv_store_relaxed(semaphore->share_, (uint64_t)value);
+    cv_object_begin(semaphore, kind == COVEY_EVENTS ? CV_COUNTER : CV_SEMAPHORE);
     return 0;
 }
 
 long covey_semaphore_value(covey_semaphore *semaphore)
 {
-    int r = cv_object_check(semaphore, CV_SEMAPHORE);
+    int r = check(semaphore);
 
     if (r != 0)
         return r;
     cv_alarm_set(semaphore->alarm_);
-    if (semaphore->kind_ != COVEY_EVENTS && cv_share_reap(cv_semaphore_share(semaphore), false))
+    if (!is_counter(semaphore) && cv_share_reap(cv_semaphore_share(semaphore), false))
         cv_bell_ring(semaphore->bell_, INT_MAX);
     cv_alarm_clear();
     return value(semaphore);
@@ -225,11 +246,11 @@ long covey_semaphore_value(covey_semaphore *semaphore)
 
 int covey_semaphore_destroy(covey_semaphore *semaphore)
 {
-    int r = cv_object_check(semaphore, CV_SEMAPHORE);
+    int r = check(semaphore);
 
     if (r != 0)
         return r;
-    if (semaphore->kind_ != COVEY_EVENTS)
+    if (!is_counter(semaphore))
         cv_cells_end(&cv_semaphore_share(semaphore)->cells);
     cv_object_end(semaphore);
     return 0;

@@ -86,29 +86,32 @@ static inline uint64_t cv_share_taken(uint64_t w, int32_t n)
     return w - (uint64_t)(int64_t)n + ((uint64_t)(int64_t)n << 15) + (UINT64_C(1) << 41);
 }
 
-/* Is the current cell, one of the first, this process's? */
-static inline bool cv_share_is_mine(const struct cv_share *share, uint64_t w)
+/* Is the current cell, one of the first, this process's? (Number 0 is what lies before: no mark.) */
+static inline bool cv_share_is_mine(
+    const struct cv_self *self, const struct cv_share *share, uint64_t w)
 {
-    uint32_t i = cv_share_current(w) - 1;
+    uint32_t current = cv_share_current(w);
+    const struct cv_cell *none =
+        (const struct cv_cell *)(const void *)((const uint64_t *)share - 1);
 
-    return i < CV_CELLS_FIRST && cv_load_relaxed(&share->cells.cell[i].mark) == cv_self->mark;
+    return current <= CV_CELLS_FIRST && cv_load_relaxed(&none[current].mark) == self->mark;
 }
 
 /* True when @n permits were taken; false: not, or not that easily. */
-static inline bool cv_share_try(struct cv_share *share, uint32_t n)
+static inline bool cv_share_try(const struct cv_self *self, struct cv_share *share, uint32_t n)
 {
     uint64_t w = cv_load_relaxed(&share->word);
 
-    return cv_share_is_mine(share, w) && cv_share_free(w) >= n &&
+    return cv_share_is_mine(self, share, w) && cv_share_free(w) >= n &&
            cv_cas64(&share->word, w, cv_share_taken(w, (int32_t)n));
 }
 
 /* The same for giving back. */
-static inline bool cv_share_try_give(struct cv_share *share, uint32_t n)
+static inline bool cv_share_try_give(const struct cv_self *self, struct cv_share *share, uint32_t n)
 {
     uint64_t w = cv_load_relaxed(&share->word);
 
-    return cv_share_is_mine(share, w) && cv_share_held(w) >= n &&
+    return cv_share_is_mine(self, share, w) && cv_share_held(w) >= n &&
            cv_cas64(&share->word, w, cv_share_taken(w, -(int32_t)n));
 }
 

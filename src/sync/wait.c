@@ -13,8 +13,10 @@
 enum {
     SPIN_MAX_NS = 40 * 1000, /* about what sleeping and being woken cost together */
     SPIN_MIN_NS = 500,
-    SHORT_WAIT_NS = 100 * 1000,  /* waits that a longer spin would have made shorter */
-    SPIN_ROUND = 32,             /* looks at the word between two looks at the clock */
+    SHORT_WAIT_NS = 100 * 1000, /* waits that a longer spin would have made shorter */
+    SPIN_CLOSE = 32,            /* looks in quick succession; after that, who holds the word's cache
+                                    line is left alone for longer and longer: */
+    SPIN_PAUSES_MAX = 64,       /* about a microsecond */
     POLL_NS = 20 * CV_NS_PER_MS, /* between looks at lives that the kernel does not tell of */
 };
 
@@ -55,14 +57,15 @@ bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen)
         return cv_load_acquire(word) != seen;
     wait->since_ns = cv_clock_now();
     end = wait->since_ns + cv_load_relaxed(&spin_ns);
-    do {
-        for (int i = 0; i < SPIN_ROUND; i++) {
-            if (cv_load_acquire(word) != seen)
-                return true;
+    for (unsigned looks = 0, pauses = 1; looks < SPIN_CLOSE || cv_clock_now() < end; looks++) {
+        if (cv_load_acquire(word) != seen)
+            return true;
+        for (unsigned i = 0; i < pauses; i++)
             cv_relax();
-        }
-    } while (cv_clock_now() < end);
-    return false;
+        if (looks >= SPIN_CLOSE && pauses < SPIN_PAUSES_MAX)
+            pauses *= 2;
+    }
+    return cv_load_acquire(word) != seen;
 }
 
 enum {

@@ -25,9 +25,9 @@ uint64_t cv_waiter_identify(void)
 {
     cv_thread = (struct cv_thread){
         .nonce = cv_self->nonce,
-        .id = (uint64_t)cv_tag_short(cv_self->tag) << 32 | (uint32_t)cv_thread_id(),
+        .mark = cv_tag_mark(cv_self->tag, cv_thread_id()),
     };
-    return cv_thread.id;
+    return cv_thread.mark;
 }
 
 /* Taking a record **************************************************************************** */
@@ -100,7 +100,7 @@ static struct cv_waiter *claim(void)
     cv_store_relaxed(&w->object, 0);
     cv_store_relaxed(&w->place, 0);
     cv_store_relaxed(&w->since_ns, 0);
-    cv_store_release(&w->tid, cv_waiter_tid(cv_waiter_me()));
+    cv_store_release(&w->tid, (uint32_t)cv_mark_pid(cv_waiter_me()));
     return w;
 }
 

@@ -71,7 +71,7 @@ static inline void *cv_waiter_address(uint64_t object)
 /* What a thread knows of itself. A fork copies it to the child, a new family leaves it behind. */
 struct cv_thread {
     uint64_t nonce; /* the rest is true if this is cv_self->nonce */
-    uint64_t id;    /* its process's short tag, and below that its tid: what locks have */
+    uint64_t mark;  /* its process's, with its own id in the place of the pid: what locks have */
     bool busy;      /* a wait is using @record */
     struct cv_waiter *record;
 };
@@ -80,16 +80,11 @@ extern _Thread_local struct cv_thread cv_thread CV_TLS_FAST;
 
 uint64_t cv_waiter_identify(void);
 
-/* The calling thread's id, in a member. */
+/* The calling thread's mark, in a member. */
 static inline uint64_t cv_waiter_me(void)
 {
-    return __builtin_expect(cv_thread.nonce == cv_self->nonce, 1) ? cv_thread.id
+    return __builtin_expect(cv_thread.nonce == cv_self->nonce, 1) ? cv_thread.mark
                                                                   : cv_waiter_identify();
-}
-
-static inline uint32_t cv_waiter_tid(uint64_t id)
-{
-    return (uint32_t)id;
 }
 
 /* A record for this thread; NULL with a message (COVEY_ELIMIT, COVEY_ENOMEM) if none is free. */

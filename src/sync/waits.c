@@ -4,6 +4,7 @@
 #include "os/clock.h"
 #include "os/descriptor.h"
 #include "sync/holders.h"
+#include "sync/lock.h"
 #include "sync/waiter.h"
 
 #include <covey/family.h>
@@ -60,7 +61,7 @@ static void add_holders(struct out *o, void *object, enum cv_kind kind)
     for (unsigned i = 0; i < n; i++) {
         uint64_t tag = cv_member_marked(holds[i].mark);
 
-        add(o, "%s process %d", i == 0 ? " held by" : ",", (int)cv_mark_pid(holds[i].mark));
+        add(o, "%s process %d", i == 0 ? " held by" : ",", (int)cv_lock_pid(holds[i].mark));
         if (holds[i].tid)
             add(o, " thread %u", holds[i].tid);
         if (holds[i].permits)
