@@ -108,8 +108,10 @@ def check(module, rows):
     for key, name, times, other in getattr(module, "PROMISES", []):
         title = module.QUESTIONS[key].title
         ratio = medians[title, name] / medians[title, other]
-        print(f"{'met   ' if ratio <= times else 'MISSED'} {title}: {name} is {ratio:.2f} times "
-              f"{other}, at most {times}")
+        more = module.QUESTIONS[key].better == "more"
+        met = ratio >= times if more else ratio <= times
+        print(f"{'met   ' if met else 'MISSED'} {title}: {name} is {ratio:.2f} times "
+              f"{other}, at {'least' if more else 'most'} {times:.3g}")
     for row in rows:
         if row["contender"] == "promised":
             for other in rows:

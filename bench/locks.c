@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What locks and their kin cost: one measurement of one contender in each run of this program. Prints
- * lines "QUESTION VALUE"; bench/locks.py asks for them.
+ * a line "QUESTION VALUE", the question being its first argument; bench/locks.py asks for them.
  *
- *   locks free KIND             nanoseconds of acquire + release, by one process
- *   locks shared KIND N         millions of acquire + release in a second, by N processes together
- *   locks round KIND            microseconds of a round trip between two processes that both run
- *   locks meet KIND N           microseconds of a meeting of N processes at a barrier
+ *   locks QUESTION free KIND       nanoseconds of acquire + release, by one process
+ *   locks QUESTION shared KIND N   millions of acquire + release in a second, by N processes together
+ *   locks QUESTION round KIND      microseconds of a round trip between two processes that both run
+ *   locks QUESTION meet KIND N     microseconds of a meeting of N processes at a barrier
  *
  * All in one arena, or in anonymous shared memory for those that are not covey's.
  */
@@ -75,6 +75,13 @@ static void check(int r, const char *what)
         return;
     (void)fprintf(stderr, "bench/locks: %s: %d %s\n", what, r, covey_error());
     exit(EXIT_FAILURE);
+}
+
+static const char *question;
+
+static void answer_with(double value)
+{
+    (void)printf("%s %.4f\n", question, value);
 }
 
 static double now_s(void)
@@ -259,7 +266,7 @@ static void free_of_others(void)
         if (now_s() - start_s < best)
             best = now_s() - start_s;
     }
-    (void)printf("free_%s %.3f\n", kind->name, best * 1e9 / FREE_ROUNDS);
+    answer_with(best * 1e9 / FREE_ROUNDS);
 }
 
 static void share(void)
@@ -382,7 +389,7 @@ static const struct {
 
 static void (*turn)(uint64_t mine);
 
-static void answer(void)
+static void take_turns(void)
 {
     for (int i = 0; i < ROUND_TRIPS; i++)
         turn(1);
@@ -394,12 +401,12 @@ static void round_trips(const char *name)
     pid_t pid;
 
     make_pair(name);
-    pid = start(answer);
+    pid = start(take_turns);
     turn(0);
     start_s = now_s();
     for (int i = 1; i < ROUND_TRIPS; i++)
         turn(0);
-    (void)printf("round_%s %.4f\n", name, (now_s() - start_s) * 1e6 / (ROUND_TRIPS - 1));
+    answer_with((now_s() - start_s) * 1e6 / (ROUND_TRIPS - 1));
     reap(pid);
 }
 
@@ -438,17 +445,19 @@ static void meetings(const char *name, int n)
         pids[i] = start(meet);
     start_s = now_s();
     meet();
-    (void)printf("meet_%d_%s %.4f\n", n, name, (now_s() - start_s) * 1e6 / MEETINGS);
+    answer_with((now_s() - start_s) * 1e6 / MEETINGS);
     for (int i = 1; i < n; i++)
         reap(pids[i]);
 }
 
 int main(int argc, char **argv)
 {
-    int n = argc > 3 ? atoi(argv[3]) : 0;
+    int n = argc > 4 ? atoi(argv[4]) : 0;
 
-    if (argc < 3)
+    if (argc < 4)
         return EXIT_FAILURE;
+    question = argv[1];
+    argv++;
     s = covey_alloc_aligned(LINE, sizeof *s);
     check(!s, "memory");
     memset(s, 0, sizeof *s);
