@@ -294,8 +294,7 @@ static void shared(int n)
     __atomic_store_n(&s->go.value, 2, __ATOMIC_SEQ_CST);
     for (int i = 0; i < n; i++)
         reap(pids[i]);
-    (void)printf(
-        "shared_%d_%s %.4f\n", n, kind->name, (double)s->total.value / (now_s() - start_s) / 1e6);
+    answer_with((double)s->total.value / (now_s() - start_s) / 1e6);
 }
 
 /* Round trips ******************************************************************************** */
