@@ -4,6 +4,7 @@
 #include "arena/family.h"
 #include "base/atomic.h"
 #include "base/error.h"
+#include "base/mutation.h"
 
 #include <covey/memory.h>
 
@@ -300,7 +301,7 @@ static uint32_t claimed_length(uint32_t page, uint32_t n)
 
     while (i < n && cv_load_acquire(word_of(page + i)) == word_make(BODY, i, 0))
         i++;
-    return i;
+    return CV_RECOVERS(heap_length) ? i : n;
 }
 
 /* What this process has claimed becomes free; above the limit, its memory goes to the kernel. */
@@ -369,7 +370,7 @@ static void clear_dead_tags(uint32_t page)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t tag = cv_load_relaxed(&tags[i]);
 
-        if (tag && cv_member_short_is_past(tag))
+        if (CV_RECOVERS(heap_stale_tags) && tag && cv_member_short_is_past(tag))
             (void)cv_cas32(&tags[i], tag, 0);
     }
 }
@@ -580,7 +581,7 @@ void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
 {
     void *block = NULL;
 
-    if (!cv_load_relaxed(&cv_self->slot->owns))
+    if (CV_RECOVERS(member_owns) && !cv_load_relaxed(&cv_self->slot->owns))
         cv_store_seq(&cv_self->slot->owns, 1);
     for (int attempt = 0; !block && attempt < 2; attempt++) {
         if (attempt > 0) {
@@ -685,7 +686,7 @@ bool cv_heap_give(void *block, uint32_t from, uint32_t to)
         given = cv_cas64(word_of(p.page), p.word, word_make(RUN, n_of(p.word), to));
     else
         given = cv_cas32(&tags_of(p.page)[p.index], from, to);
-    if (given && is_process(to) && cv_member_short_is_past(to))
+    if (CV_RECOVERS(heap_give) && given && is_process(to) && cv_member_short_is_past(to))
         free_for(block, to);
     return given;
 }
@@ -709,7 +710,7 @@ static void sweep_slab(uint32_t page, uint32_t sclass, uint32_t tag)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t here = cv_load_acquire(&tags_of(page)[i]);
 
-        if (here == tag)
+        if (here == tag && CV_RECOVERS(heap_tags))
             (void)cv_cas32(&tags_of(page)[i], tag, 0);
         else
             used += here != 0;
@@ -754,12 +755,13 @@ bool cv_heap_sweep(uint64_t tag)
         case CLAIM:
         case RUN:
             if (owner_of(word) == dead &&
+                (kind_of(word) == CLAIM ? CV_RECOVERS(heap_claim) : CV_RECOVERS(heap_run)) &&
                 cv_cas64(word_of(page), word, word_make(CLAIM, n, my_tag())))
                 free_claimed(page, claimed_length(page, n));
             break;
         case SHUT:
         case SLAB:
-            if (kind_of(word) == SHUT && owner_of(word) == dead)
+            if (kind_of(word) == SHUT && owner_of(word) == dead && CV_RECOVERS(heap_shut))
                 (void)cv_cas64(word_of(page), word, word_make(SLAB, n, 0));
             if (cv_load_acquire(&note_of(page)->seen) & seen_bit(dead))
                 sweep_slab(page, n, dead);
@@ -772,29 +774,50 @@ bool cv_heap_sweep(uint64_t tag)
     return true;
 }
 
+static void each_in_slab(uint32_t page, uint32_t sclass, cv_heap_visit *visit, void *context)
+{
+    for (uint32_t i = 0; i < blocks_in_slab(sclass); i++) {
+        uint32_t tag = cv_load_relaxed(&tags_of(page)[i]);
+
+        if (tag)
+            visit(
+                start_of(page) + (size_t)i * class_size(sclass), class_size(sclass), tag, context);
+    }
+}
+
+void cv_heap_each(cv_heap_visit *visit, void *context)
+{
+    uint32_t ready = cv_load_acquire(&heap()->ready);
+
+    for (uint32_t page = 0; page < ready; page++) {
+        uint64_t word = cv_load_acquire(word_of(page));
+
+        if (kind_of(word) == RUN)
+            visit(start_of(page), (size_t)n_of(word) * CV_PAGE_BYTES, owner_of(word), context);
+        else if (kind_of(word) == SLAB || kind_of(word) == SHUT)
+            each_in_slab(page, n_of(word), visit, context);
+    }
+}
+
+static void count_block(void *block, size_t size, uint32_t owner, void *context)
+{
+    struct cv_heap_use *use = context;
+
+    (void)block;
+    if (owner != (uint32_t)CV_OWNER_INTERNAL) {
+        use->blocks++;
+        use->bytes += size;
+    }
+}
+
 void cv_heap_count(struct cv_heap_use *use)
 {
     uint32_t ready = cv_load_acquire(&heap()->ready);
 
     *use = (struct cv_heap_use){0};
-    for (uint32_t page = 0; page < ready; page++) {
-        uint64_t word = cv_load_acquire(word_of(page));
-
+    for (uint32_t page = 0; page < ready; page++)
         use->claimed += claimed_bytes(page, 1);
-        if (kind_of(word) == RUN && owner_of(word) != (uint32_t)CV_OWNER_INTERNAL) {
-            use->blocks++;
-            use->bytes += (size_t)n_of(word) * CV_PAGE_BYTES;
-        } else if (kind_of(word) == SLAB || kind_of(word) == SHUT) {
-            for (uint32_t i = 0; i < blocks_in_slab(n_of(word)); i++) {
-                uint32_t tag = cv_load_relaxed(&tags_of(page)[i]);
-
-                if (tag && tag != (uint32_t)CV_OWNER_INTERNAL) {
-                    use->blocks++;
-                    use->bytes += class_size(n_of(word));
-                }
-            }
-        }
-    }
+    cv_heap_each(count_block, use);
 }
 
 void cv_heap_trim(void)

@@ -118,6 +118,10 @@ uint32_t cv_heap_owner(const void *block, size_t *size);
 /* The part of a burial that gives blocks back. */
 bool cv_heap_sweep(uint64_t tag);
 
+/* Calls @visit for each block in use. */
+typedef void cv_heap_visit(void *block, size_t size, uint32_t owner, void *context);
+void cv_heap_each(cv_heap_visit *visit, void *context);
+
 struct cv_heap_use {
     size_t blocks;
     size_t bytes;

@@ -35,6 +35,7 @@
  */
 #include "arena/family.h"
 #include "base/error.h"
+#include "base/mutation.h"
 #include "base/options.h"
 #include "sync/lock.h"
 #include "sync/wait.h"
@@ -169,7 +170,8 @@ static int enter_put_until(covey_queue *q, uint64_t deadline_ns)
     cv_alarm_set(&q->bell.alarm);
     r = cv_lock_enter(&q->put.lock, &q->bell.alarm, deadline_ns);
     if (r == COVEY_EOWNERDEAD) {
-        mend_put(q);
+        if (CV_RECOVERS(queue_mend))
+            mend_put(q);
         r = 0;
     }
     return r;
@@ -520,7 +522,7 @@ static void mend_count(covey_queue *q)
     uint64_t holder = cv_load_acquire(&q->put.lock) & ~CV_LOCK_SLEEPERS;
     uint64_t owner = holder ? cv_member_marked(holder) : 0;
 
-    if (!holder || (owner && !cv_member_is_dead(owner, 0)))
+    if (!holder || (owner && !cv_member_is_dead(owner, 0)) || !CV_RECOVERS(queue_count))
         return;
     enter_put(q);
     cv_lock_exit(&q->put.lock);

@@ -4,6 +4,7 @@
 #include "arena/family.h"
 #include "base/atomic.h"
 #include "base/error.h"
+#include "base/mutation.h"
 #include "os/clock.h"
 #include "os/pid.h"
 #include "proc/start.h"
@@ -198,6 +199,8 @@ static void set_ended_lost(covey_process *p)
     int pidfd = pidfd_of(p);
     int wait_status = 0;
 
+    if (!CV_RECOVERS(process_lost))
+        return;
     if (pidfd >= 0 && cv_pid_exit_info(pidfd, &wait_status))
         cv_process_set_ended(p, p->tag, CV_ENDED, wait_status);
     else if (own_exit & CV_RETURNED)
@@ -267,7 +270,7 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
         uint64_t lives[2];
         unsigned n = 0;
 
-        if (reaper && cv_member_is_dead(reaper, 0))
+        if (CV_RECOVERS(process_reaper) && reaper && cv_member_is_dead(reaper, 0))
             reaper = 0;
         dead = cv_member_is_dead(p->tag, 0);
         if (dead && !reaper) {
@@ -365,8 +368,8 @@ static bool sweep_child(uint64_t tag, enum cv_phase phase, uint64_t dead)
     if (cv_load_acquire(&p->magic) != MAGIC || cv_load_relaxed(&p->parent) != dead)
         return true;
     cv_member_forget(tag);
-    if (phase == CV_ALIVE && cv_load_relaxed(&p->daemon) && !cv_member_is_dead(tag, 0) &&
-        !end_daemon(tag))
+    if (CV_RECOVERS(process_daemons) && phase == CV_ALIVE && cv_load_relaxed(&p->daemon) &&
+        !cv_member_is_dead(tag, 0) && !end_daemon(tag))
         return false;
     if (dead == cv_self->tag)
         let_go(p);

@@ -3,6 +3,7 @@
 
 #include "arena/family.h"
 #include "base/error.h"
+#include "base/mutation.h"
 
 enum {
     MAGIC = 0x6b636f6c
@@ -19,7 +20,7 @@ int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
         uint64_t owner = holder ? cv_member_marked(holder) : 0;
         struct cv_futex_watch watch = {cv_lock_low(word), (uint32_t)(now | CV_LOCK_SLEEPERS)};
 
-        if (!owner || cv_member_is_past(owner)) {
+        if (!holder || (CV_RECOVERS(lock_takeover) && (!owner || cv_member_is_past(owner)))) {
             if (!cv_cas64(word, now, mine | (now & CV_LOCK_SLEEPERS)))
                 continue;
             wait->dead_owner = holder;

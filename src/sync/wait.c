@@ -2,6 +2,7 @@
 #include "sync/wait.h"
 
 #include "base/error.h"
+#include "base/mutation.h"
 #include "os/cpu.h"
 
 #include <covey/family.h>
@@ -78,6 +79,8 @@ static bool watch_lives(struct watched *w, const uint64_t *tags, unsigned n_tags
     for (unsigned i = 0; i < n_tags; i++) {
         enum cv_life_state state = CV_LIFE_POLL;
 
+        if (!CV_RECOVERS(wait_lives))
+            continue;
         if (i < CV_WAIT_LIVES_MAX)
             state = cv_member_watch(tags[i], &w->lives[w->n_lives], &w->watch[w->n]);
         if (state == CV_LIFE_OVER)
@@ -118,7 +121,8 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_w
 
     if (wait->deadline_ns == 0)
         return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
-    cv_alarm_set(alarm);
+    if (CV_RECOVERS(wait_alarm_asleep))
+        cv_alarm_set(alarm);
     wait->alarm = alarm;
     memcpy(w.watch, words, n_words * sizeof *words);
     if (watch_lives(&w, tags, n_tags)) {
@@ -127,7 +131,7 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_w
         w.watch[w.n] = (struct cv_futex_watch){alarm, 0};
         result = cv_futex_wait(w.watch, w.n + 1, until, &woken);
         /* Somebody died owing a wake; who knows to whom. */
-        if (result == CV_FUTEX_WOKEN && woken == w.n)
+        if (CV_RECOVERS(wait_alarm_all) && result == CV_FUTEX_WOKEN && woken == w.n)
             (void)cv_futex_wake(alarm, INT_MAX);
     }
     for (unsigned i = 0; i < w.n_lives; i++)

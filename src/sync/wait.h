@@ -36,6 +36,7 @@
 
 #include "arena/member.h"
 #include "base/atomic.h"
+#include "base/mutation.h"
 #include "os/clock.h"
 #include "os/futex.h"
 #include "os/robust.h"
@@ -86,7 +87,8 @@ void cv_wait_end(struct cv_wait *wait);
 
 static inline void cv_alarm_set(uint32_t *alarm)
 {
-    cv_robust_pend(alarm);
+    if (CV_RECOVERS(wait_alarm))
+        cv_robust_pend(alarm);
 }
 
 static inline void cv_alarm_clear(void)
