@@ -16,8 +16,11 @@
  *
  * The sleeper sets the flag, and sleeps on the word and on the holder's life. The releaser wakes
  * one sleeper if the flag was set; that one takes the lock with the flag set again, for there may
- * be others. The alarm (sync/wait.h) covers the moment between release and wake, and a woken
- * sleeper that dies before it takes the lock.
+ * be others. These still watch the life of the holder before: so it wakes one of them, which finds
+ * the lock held, and sleeps again, on the life of the new holder. (If somebody who did not sleep
+ * was faster, the woken one watches him.) Of those who sleep, one at least always watches the
+ * holder. The alarm (sync/wait.h) covers the moment between release and wake, and a woken sleeper
+ * that dies before it takes the lock, or before it has passed the wake on.
  */
 #ifndef CV_LOCK_H
 #define CV_LOCK_H
