@@ -30,6 +30,9 @@
  * head). A producer sleeps while get.head is as seen and there is no END at the tail. Each side has
  * a bell; the alarm is pending during every operation.
  *
+ * Freeing makes the block the process's own first: a kill from there on frees it with the rest of
+ * what the dead process owned.
+ *
  * Producers keep @head_seen and @taken_seen, what they last saw of the other end, and look again
  * only when these say that there is no room.
  */
@@ -512,6 +515,8 @@ int covey_queue_free(covey_queue *queue)
     r = check(queue);
     if (r != 0)
         return r;
+    if (!cv_heap_give(queue, (uint32_t)CV_OWNER_OBJECT, cv_tag_short(cv_self->tag)))
+        return cv_fail_object(queue, "queue");
     cv_store_release(&queue->magic, 0);
     return cv_heap_free(queue);
 }
