@@ -575,14 +575,20 @@ static int free_small(uint32_t page, uint32_t sclass, uint32_t i)
     return 0;
 }
 
+/* Pages and blocks may carry this process's tag from now on: its burial is to look for them. */
+static void say_owns(void)
+{
+    if (CV_RECOVERS(member_owns) && cv_self->tag && !cv_load_relaxed(&cv_self->slot->owns))
+        cv_store_seq(&cv_self->slot->owns, 1);
+}
+
 /* Any block ********************************************************************************** */
 
 void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
 {
     void *block = NULL;
 
-    if (CV_RECOVERS(member_owns) && !cv_load_relaxed(&cv_self->slot->owns))
-        cv_store_seq(&cv_self->slot->owns, 1);
+    say_owns();
     for (int attempt = 0; !block && attempt < 2; attempt++) {
         if (attempt > 0) {
             if (covey_error_code() != COVEY_ENOMEM)
@@ -653,6 +659,7 @@ int cv_heap_free(void *block)
 
     if (!p.owner)
         return cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
+    say_owns();
     return kind_of(p.word) == RUN ? free_run(p.page, p.word)
                                   : free_small(p.page, n_of(p.word), p.index);
 }
@@ -742,11 +749,26 @@ static void refresh_hints(void)
     }
 }
 
+static bool sweep_run(uint32_t page, uint64_t word)
+{
+    uint32_t n = n_of(word);
+
+    if (!(kind_of(word) == CLAIM ? CV_RECOVERS(heap_claim) : CV_RECOVERS(heap_run)))
+        return true;
+    if (!cv_self->tag)
+        return false;
+    if (cv_cas64(word_of(page), word, word_make(CLAIM, n, my_tag())))
+        free_claimed(page, claimed_length(page, n));
+    return true;
+}
+
 bool cv_heap_sweep(uint64_t tag)
 {
     uint32_t dead = cv_tag_short(tag);
     uint32_t ready = cv_load_acquire(&heap()->ready);
+    bool done = true;
 
+    say_owns();
     for (uint32_t page = 0; page < ready; page++) {
         uint64_t word = cv_load_acquire(word_of(page));
         uint32_t n = n_of(word);
@@ -754,10 +776,8 @@ bool cv_heap_sweep(uint64_t tag)
         switch (kind_of(word)) {
         case CLAIM:
         case RUN:
-            if (owner_of(word) == dead &&
-                (kind_of(word) == CLAIM ? CV_RECOVERS(heap_claim) : CV_RECOVERS(heap_run)) &&
-                cv_cas64(word_of(page), word, word_make(CLAIM, n, my_tag())))
-                free_claimed(page, claimed_length(page, n));
+            if (owner_of(word) == dead)
+                done &= sweep_run(page, word);
             break;
         case SHUT:
         case SLAB:
@@ -771,7 +791,7 @@ bool cv_heap_sweep(uint64_t tag)
         }
     }
     refresh_hints();
-    return true;
+    return done;
 }
 
 static void each_in_slab(uint32_t page, uint32_t sclass, cv_heap_visit *visit, void *context)
@@ -823,6 +843,8 @@ void cv_heap_count(struct cv_heap_use *use)
 void cv_heap_trim(void)
 {
     uint32_t ready = cv_load_acquire(&heap()->ready);
+
+    say_owns();
 
     for (uint32_t page = 0; page < ready; page++) {
         uint64_t word = cv_load_acquire(word_of(page));

@@ -115,7 +115,10 @@ bool cv_heap_give(void *block, uint32_t from, uint32_t to);
 /* The owner of @block, 0 when it is no block; its usable size in *@size (may be NULL). */
 uint32_t cv_heap_owner(const void *block, size_t *size);
 
-/* The part of a burial that gives blocks back. */
+/*
+ * The part of a burial that gives blocks back. False in a process that is no member yet, and so has
+ * no tag to claim with, if there are large ones.
+ */
 bool cv_heap_sweep(uint64_t tag);
 
 /* Calls @visit for each block in use. */

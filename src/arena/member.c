@@ -188,16 +188,20 @@ static void unlock_joining(void)
 int cv_member_join(bool count)
 {
     int r = cv_family_open(0);
+    uint32_t used;
     uint64_t tag;
 
     if (r != 0)
         return r;
     lock_joining();
     if (!cv_self->tag) {
+        used = cv_load_acquire(&cv_arena.family->slots_used);
         tag = reserve_slot();
         if (tag) {
             come_to_life(tag);
             cv_store_relaxed(&cv_self->opens, 1);
+            if (used != cv_load_acquire(&cv_arena.family->slots_used))
+                (void)cv_member_bury_all(); /* whom only a member can: see cv_heap_sweep() */
         } else {
             r = covey_error_code();
         }

@@ -69,7 +69,7 @@ struct cv_member {
     uint32_t told;      /* 1: the kernel marks the life words; written while BORN */
     uint64_t parent;    /* tag of the process that started it, 0: none; written while BORN */
     uint32_t kept;      /* 1: the parent still needs the record; cleared by the parent's process */
-    uint32_t owns;      /* 1: blocks may carry the tag; set by the member before the first does */
+    uint32_t owns; /* 1: blocks or pages may carry the tag; set by the member before one does */
     uint64_t unused[3];
     uint64_t watcher[CV_LIVES]; /* tag of who watches life[i], 0: nobody; compare-exchange */
     struct cv_held life[CV_LIVES];
