@@ -709,6 +709,16 @@ uint32_t cv_heap_owner(const void *block, size_t *size)
 
 /* Burial ************************************************************************************* */
 
+/*
+ * What is the dead process's: it carries its tag, or, for it may have died just when it gave that
+ * away, that of a process which had been swept by then.
+ */
+static bool is_of(uint32_t owner, uint32_t dead)
+{
+    return owner == dead || (CV_RECOVERS(heap_given) && owner && is_process(owner) &&
+                                cv_member_short_is_gone(owner));
+}
+
 static void sweep_slab(uint32_t page, uint32_t sclass, uint32_t tag)
 {
     uint32_t n = blocks_in_slab(sclass);
@@ -717,8 +727,8 @@ static void sweep_slab(uint32_t page, uint32_t sclass, uint32_t tag)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t here = cv_load_acquire(&tags_of(page)[i]);
 
-        if (here == tag && CV_RECOVERS(heap_tags))
-            (void)cv_cas32(&tags_of(page)[i], tag, 0);
+        if (is_of(here, tag) && CV_RECOVERS(heap_tags))
+            (void)cv_cas32(&tags_of(page)[i], here, 0);
         else
             used += here != 0;
     }
@@ -776,7 +786,7 @@ bool cv_heap_sweep(uint64_t tag)
         switch (kind_of(word)) {
         case CLAIM:
         case RUN:
-            if (owner_of(word) == dead)
+            if (is_of(owner_of(word), dead))
                 done &= sweep_run(page, word);
             break;
         case SHUT:

@@ -41,6 +41,8 @@
  *
  *   give to another the tag (or the owner of a RUN) is exchanged. If the new owner is dead by then,
  *                   its sweep may have passed: so the giver looks, and frees the block in its place.
+ *                   A kill in between leaves a block of a process that is GONE: the sweep of the
+ *                   giver frees these, too.
  *
  * @seen has a bit for each slot modulo 64, set before a tag of that slot appears on the page and
  * never cleared, so that a sweep need not look at every slab.

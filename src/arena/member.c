@@ -365,6 +365,14 @@ bool cv_member_short_is_past(uint32_t short_tag)
            cv_tag_short(tag_of(cv_tag_slot(short_tag), state)) != short_tag;
 }
 
+bool cv_member_short_is_gone(uint32_t short_tag)
+{
+    uint64_t state = cv_load_acquire(&cv_member_of(short_tag)->state);
+
+    return phase_of(state) == CV_GONE ||
+           cv_tag_short(tag_of(cv_tag_slot(short_tag), state)) != short_tag;
+}
+
 pid_t cv_member_short_pid(uint32_t short_tag)
 {
     return (pid_t)cv_load_acquire(&cv_member_of(short_tag)->pid);

@@ -185,6 +185,7 @@ bool cv_member_is_past(uint64_t tag);
 
 /* The same for a short tag, and the pid of the living. */
 bool cv_member_short_is_past(uint32_t short_tag);
+bool cv_member_short_is_gone(uint32_t short_tag); /* and all that it had is given back */
 pid_t cv_member_short_pid(uint32_t short_tag);
 
 /* The pid that belongs to the tag, also after death; 0 when the slot has been used again, or for 0.

@@ -21,6 +21,7 @@
     X(heap_shut, "a slab that a dead process was giving back is opened again")                     \
     X(heap_stale_tags, "a new slab has no tags of the dead")                                       \
     X(heap_give, "what is given to a process that has died meanwhile is freed")                    \
+    X(heap_given, "also if the giver dies before it can")                                          \
     X(member_burial, "a dead member's slot is swept before it is free")                            \
     X(member_owns, "a member says that it owns blocks before it does")                             \
     X(member_abandon, "slots that the dead had reserved are closed")                               \
