@@ -342,8 +342,10 @@ static bool end_daemon(uint64_t tag)
     struct cv_descriptor pidfd;
 
     if (cv_pid_open(cv_member_pid(tag), &pidfd) == 0) {
-        if (!cv_member_is_dead(tag, 0)) /* still: so that descriptor is its own */
+        if (!cv_member_is_dead(tag, 0)) { /* still: so that descriptor is its own */
             (void)cv_pid_signal(pidfd.fd, SIGKILL);
+            (void)cv_pid_wait(pidfd.fd, cv_clock_now() + DAEMON_PATIENCE_NS);
+        }
         cv_descriptor_close(&pidfd);
     }
     return cv_member_is_dead(tag, DAEMON_PATIENCE_NS);
