@@ -28,11 +28,13 @@
     X(member_stillborn, "a child that died before it came to life is found")                       \
     X(member_hand_over, "a child that is made does not depend on its parent any more")             \
     X(member_watchers, "life words that dead watchers had claimed are claimed anew")               \
+    X(member_leaving, "a member that is killed while it leaves wakes who watches it")              \
     X(wait_lives, "who waits for a process is woken by its death")                                 \
     X(wait_alarm, "a dying process wakes those to whom it owed a wake")                            \
     X(wait_alarm_asleep, "so does one that has taken a wake and not used it")                      \
     X(wait_alarm_all, "who is woken by the alarm wakes all others")                                \
     X(lock_takeover, "the lock of a dead holder is taken over")                                    \
+    X(lock_next, "who takes a lock after a sleep has the next sleeper watch its life")             \
     X(queue_mend, "the tail moves over what a dead producer has committed")                        \
     X(queue_count, "queue_size() counts what a dead producer has committed")                       \
     X(process_daemons, "a burial ends the daemons of the dead")                                    \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/robust.h"
 
+#include "base/mutation.h"
 #include "os/futex.h"
 
 #include <limits.h>
@@ -181,7 +182,8 @@ bool cv_robust_release(struct cv_held *held, unsigned n)
     if (!cv_robust_holds(held))
         return false;
     for (unsigned i = 0; i < n; i++) {
-        cv_robust_pend(&held[i].word);
+        if (CV_RECOVERS(member_leaving))
+            cv_robust_pend(&held[i].word);
         if (cv_exchange(&held[i].word, 0) & FUTEX_WAITERS)
             (void)cv_futex_wake(&held[i].word, INT_MAX);
         cv_robust_done();

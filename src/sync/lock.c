@@ -24,7 +24,8 @@ int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
             if (!cv_cas64(word, now, mine | (now & CV_LOCK_SLEEPERS)))
                 continue;
             wait->dead_owner = holder;
-            if (mine & CV_LOCK_SLEEPERS) /* one of them is to watch this life now */
+            if ((mine & CV_LOCK_SLEEPERS) &&
+                CV_RECOVERS(lock_next)) /* one of them is to watch this life now */
                 (void)cv_futex_wake(watch.word, 1);
             return holder ? COVEY_EOWNERDEAD : 0;
         }

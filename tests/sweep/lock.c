@@ -118,7 +118,7 @@ static bool let_holder_go(void)
 
 OPERATION(lock_acquire_asleep, .setup = set_up_held, .victim = acquire, .look = see_holder,
     .unblock = let_holder_go, .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE,
-    .verify = done, .proves = "wait_alarm wait_alarm_asleep wait_lives");
+    .verify = done, .proves = "wait_alarm wait_alarm_asleep wait_lives lock_next");
 
 /* V takes it, before the others fall asleep in their wait for it. */
 OPERATION(lock_release_awaited, .setup = set_up, .warm = take, .victim = release,

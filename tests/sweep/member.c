@@ -96,7 +96,8 @@ static void free_lock(void)
 }
 
 OPERATION(member_leave_awaited, .setup = set_up_free_lock, .warm = take, .victim = leave,
-    .rescue = inherit, .when = RESCUE_SLEEPS_FIRST, .no_stall = true, .verify = free_lock);
+    .rescue = inherit, .when = RESCUE_SLEEPS_FIRST, .no_stall = true, .verify = free_lock,
+    .proves = "member_leaving");
 
 /* Burial **************************************************************************************** */
 
