@@ -111,6 +111,11 @@ bool test_is_old_kernel(void)
     return old_kernel || (syscall(SYS_futex_waitv, NULL, 0, 0, NULL, 0) == -1 && errno == ENOSYS);
 }
 
+void test_ignore_deadlocks(void)
+{
+    check_int(covey_open(.deadlocks = COVEY_DEADLOCKS_IGNORE), ==, 0);
+}
+
 void test_reap(int pid, int status)
 {
     int left = -1;
@@ -148,6 +153,22 @@ void test_wait_for(bool (*condition)(void *), void *context, double seconds)
             test_fail(__FILE__, __LINE__, "what was waited for did not happen in %g s", seconds);
         test_sleep_ms(1);
     }
+}
+
+char test_state_of(int pid)
+{
+    char path[64];
+    char state = 0;
+    FILE *file;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    file = fopen(path, "re");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+        state = 0;
+    (void)fclose(file);
+    return state;
 }
 
 long test_status_of(int pid, const char *field)
@@ -191,7 +212,7 @@ unsigned test_open_descriptors(void)
 
 /* In the test's process ********************************************************************** */
 
-static void check_nothing_is_left(unsigned descriptors)
+void test_check_nothing_is_left(unsigned descriptors)
 {
     struct covey_stats stats = {.size = sizeof stats};
     siginfo_t child = {0};
@@ -219,7 +240,7 @@ static void run_in_child(const struct test *test)
     if (old_kernel)
         test_deny(SYS_futex_waitv, ENOSYS);
     test->run();
-    check_nothing_is_left(descriptors);
+    test_check_nothing_is_left(descriptors);
     (void)fflush(NULL);
     exit(0);
 }
@@ -281,7 +302,7 @@ static bool left_descendants(void)
 }
 
 /* False at the deadline. Without pidfds (valgrind) it looks now and then. */
-static bool wait_for_end(pid_t pid, double deadline_s)
+bool test_ends_within(int pid, double deadline_s)
 {
     struct pollfd p = {.fd = (int)syscall(SYS_pidfd_open, pid, 0), .events = POLLIN};
     double end_s = test_now_s() + deadline_s;
@@ -317,7 +338,7 @@ static int run(const struct test *test)
     }
     if (pid == 0)
         run_in_child(test);
-    if (!wait_for_end(pid, deadline_s)) {
+    if (!test_ends_within(pid, deadline_s)) {
         (void)fprintf(stderr, "# %s: still running after %g s\n", test->name, deadline_s);
         kill_all();
         return 1;

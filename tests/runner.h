@@ -124,6 +124,9 @@ void test_deny_processes(int error);
 /* Is there no futex_waitv, by --old-kernel or really? */
 bool test_is_old_kernel(void);
 
+/* For tests in which a process waits for itself, on purpose. Call it first. */
+void test_ignore_deadlocks(void);
+
 /* Waits for a child, whose wait status must be @status. */
 void test_reap(int pid, int status);
 
@@ -133,9 +136,19 @@ double test_now_s(void);
 /* Calls @condition until it holds; fails the test after @seconds. */
 void test_wait_for(bool (*condition)(void *), void *context, double seconds);
 
+/* What the process is doing: R, S, T, Z and so on, as in /proc/PID/stat; 0: there is none. */
+char test_state_of(int pid);
+
 /* A field of /proc/PID/status as a number, such as "VmRSS" or "voluntary_ctxt_switches". */
 long test_status_of(int pid, const char *field);
 
 unsigned test_open_descriptors(void);
+
+/* Fails the test if the calling process leaves children, blocks, or other open descriptors than so
+ * many; closes the family. The runner does this itself when a test has returned. */
+void test_check_nothing_is_left(unsigned descriptors);
+
+/* Waits until a child has ended, without taking its status; false at the deadline. */
+bool test_ends_within(int pid, double deadline_s);
 
 #endif

@@ -50,8 +50,8 @@ TEST(option_structs_of_other_versions_are_understood)
     struct {
         struct covey_options known;
         long unknown;
-    } newer = {{sizeof newer, 0}, 0};
-    struct covey_options unset = {0, 0};
+    } newer = {.known = {.size = sizeof newer}};
+    struct covey_options unset = {.size = 0};
     size_t older = sizeof older;
 
     check_int(covey_open_with(NULL), ==, 0);

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -404,6 +405,40 @@ static void *use_and_free(void *stop)
     return NULL;
 }
 
+/* What it was given while it left is not lost with it, and not free for who has given it. */
+TEST(realloc_while_the_owner_leaves_loses_nothing, .deadline_s = 60)
+{
+    struct {
+        void *block;
+        int step;
+    } *s = covey_calloc(1, sizeof *s);
+
+    for (int round = 0; round < 300; round++) {
+        pid_t pid = fork();
+        char *moved;
+
+        if (pid == 0) {
+            s->block = covey_alloc(100000);
+            check_int(covey_own(s->block), ==, 0);
+            __atomic_store_n(&s->step, 1, __ATOMIC_SEQ_CST);
+            while (__atomic_load_n(&s->step, __ATOMIC_SEQ_CST) != 2)
+                (void)sched_yield();
+            check_int(covey_close(), ==, 0);
+            _exit(0);
+        }
+        while (__atomic_load_n(&s->step, __ATOMIC_SEQ_CST) != 1)
+            (void)sched_yield();
+        __atomic_store_n(&s->step, 2, __ATOMIC_SEQ_CST);
+        for (volatile int i = 0; i < round * 30; i++) {
+        }
+        moved = covey_realloc(s->block, 300);
+        test_reap(pid, 0);
+        if (moved && covey_owner(moved) == getpid())
+            check_int(covey_free(moved), ==, 0);
+    }
+    check_int(covey_free(s), ==, 0);
+}
+
 TEST(trimming_gives_back_all_that_is_free, .deadline_s = 60)
 {
     pthread_t threads[6];
@@ -418,6 +453,32 @@ TEST(trimming_gives_back_all_that_is_free, .deadline_s = 60)
     check_int(use().blocks, ==, 0);
     check_int(covey_trim(), ==, 0);
     check_int(use().bytes_claimed, ==, 0);
+}
+
+/* Nor do those of one that has never allocated anything. */
+TEST(kills_in_mid_trimming_lose_nothing, .deadline_s = 60)
+{
+    const size_t size = (size_t)48 << 20;
+
+    check_int(covey_open(.memory_max = 64 << 20), ==, 0);
+    for (int round = 0; round < 20; round++) {
+        char *block = covey_alloc(size);
+        pid_t pid;
+
+        check(block != NULL);
+        memset(block, 1, size);
+        check_int(covey_free(block), ==, 0);
+        pid = fork();
+        if (pid == 0) {
+            check_int(covey_trim(), ==, 0);
+            (void)pause();
+        }
+        test_sleep_ms(1 + (unsigned)round % 4);
+        check_int(kill(pid, SIGKILL), ==, 0);
+        test_reap(pid, SIGKILL);
+        check_int(covey_stats(&(struct covey_stats){.size = sizeof(struct covey_stats)}), ==, 0);
+    }
+    check_int(covey_close(), ==, 0);
 }
 
 TEST(kills_in_mid_allocation_lose_nothing, .deadline_s = 120, .keeps_blocks = true)

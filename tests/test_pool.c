@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -51,6 +52,7 @@ TEST_METHODS(a_map_fills_the_results, 60)
     for (int i = 0; i < N; i++)
         check_int(squares[i], ==, i * i);
     check_int(covey_pool_map(pool, square, numbers, squares, 0), ==, 0);
+    check_int(covey_pool_map(pool, square, (const void *)numbers, (void *)squares, 0), ==, 0);
     check_int(covey_pool_map(pool, square, numbers, squares, 1), ==, 0);
     check_int(covey_pool_map(pool, square, numbers, squares, 7, .chunk = 2), ==, 0);
     check_int(covey_pool_close(pool), ==, 0);
@@ -600,9 +602,9 @@ static int call_exec(const void *argument, void *result)
     return 1;
 }
 
-TEST(a_task_that_calls_exec_has_lost_its_worker)
+TEST_METHODS(a_task_that_calls_exec_has_lost_its_worker, 30)
 {
-    covey_pool *pool = open_pool(1, COVEY_FORK);
+    covey_pool *pool = open_pool(1, method);
     covey_future *future;
     double start = test_now_s();
     int n = 3;
@@ -612,6 +614,38 @@ TEST(a_task_that_calls_exec_has_lost_its_worker)
     check_int(covey_pool_map(pool, square, &n, &n, 1), ==, 0);
     check(test_now_s() - start < 10);
     check_int(covey_pool_free(pool), ==, 0);
+    if (method == COVEY_FORKSERVER)
+        check_int(covey_close(), ==, 0); /* ends the server */
+}
+
+static int call_exec_for_a_second(const void *argument, void *result)
+{
+    (void)argument;
+    (void)result;
+    (void)execlp("sleep", "sleep", "1", NULL);
+    return 1;
+}
+
+/* As one that calls a program which changes its user id. */
+TEST(a_task_that_calls_what_cannot_be_killed_is_not_waited_for)
+{
+    covey_pool *pool = open_pool(1, COVEY_FORK);
+    covey_future *future;
+    double start = test_now_s();
+    int n = 3;
+
+    test_deny(SYS_pidfd_send_signal, EPERM);
+    check_int(covey_pool_submit(pool, &future, call_exec_for_a_second), ==, 0);
+    check_int(covey_future_get(future, NULL, COVEY_FOREVER), ==, COVEY_EDIED);
+    check_int(covey_pool_map(pool, square, &n, &n, 1), ==, 0);
+    check(test_now_s() - start < 0.9);
+    check_int(covey_pool_close(pool), ==, 0);
+    check_int(covey_pool_join(pool, COVEY_FOREVER), ==, 0);
+    check_int(covey_pool_free(pool), ==, 0);
+    while (waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) == 0) {
+        check_int(covey_active_children(NULL, 0), ==, 0); /* takes it away when it has ended */
+        test_sleep_ms(1);
+    }
 }
 
 TEST(a_future_is_freed_once)

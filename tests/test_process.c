@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -114,6 +115,14 @@ static int exit_code_of(enum covey_method method, int how)
     check_int(covey_process_is_alive(p), ==, 0);
     check_int(covey_process_close(p), ==, 0);
     return code;
+}
+
+static int run_for_ever(void *argument)
+{
+    (void)argument;
+    for (;;)
+        (void)pause();
+    return 0;
 }
 
 /* The fork server would be a child that is left. */
@@ -312,10 +321,21 @@ static int sleep_for_ever(void *argument)
     return 0;
 }
 
+/* As daemons do; and then opens others under the same numbers. */
+static int close_all_and_sleep_for_ever(void *argument)
+{
+    for (int fd = 3; fd < 100; fd++)
+        (void)close(fd);
+    for (int i = 0; i < 20; i++)
+        check_int(open("/dev/null", O_RDWR | O_CLOEXEC), >=, 0);
+    return sleep_for_ever(argument);
+}
+
 struct order {
     struct shared *shared;
     enum covey_method method;
     bool from_thread;
+    bool closes_all;
 };
 
 static void *start_a_daemon(void *argument)
@@ -323,8 +343,8 @@ static void *start_a_daemon(void *argument)
     struct order *o = argument;
     covey_process *p;
 
-    check_int(covey_process_start(&p, sleep_for_ever, COVEY_ARGUMENT(o->shared), .daemon = true,
-                  .method = o->method),
+    check_int(covey_process_start(&p, o->closes_all ? close_all_and_sleep_for_ever : sleep_for_ever,
+                  COVEY_ARGUMENT(o->shared), .daemon = true, .method = o->method),
         ==, 0);
     check_int(covey_process_is_daemon(p), ==, 1);
     return NULL;
@@ -353,7 +373,7 @@ static int have_a_daemon(void *argument)
 
 static void daemon_ends_with_parent(enum covey_method method, bool from_thread, bool kill_it)
 {
-    struct order o = {make(), method, from_thread};
+    struct order o = {.shared = make(), .method = method, .from_thread = from_thread};
     covey_process *p;
 
     check_int(covey_process_start(&p, have_a_daemon, COVEY_ARGUMENT(o), .method = method), ==, 0);
@@ -377,6 +397,78 @@ TEST_METHODS(a_daemon_ends_with_its_parent, 60)
     daemon_ends_with_parent(method, true, false);
     daemon_ends_with_parent(method, true, true);
     end_server();
+}
+
+TEST_METHODS(a_daemon_ends_with_its_parent_without_pidfds, 60)
+{
+    test_deny(SYS_pidfd_open, ENOSYS);
+    daemon_ends_with_parent(method, true, false);
+    end_server();
+}
+
+/* What it watches its parent by is closed, and the kernel looks there again after a stop. */
+TEST_METHODS(a_daemon_that_closes_all_descriptors_survives_a_stop, 60)
+{
+    struct order o = {.shared = make(), .method = method, .from_thread = true, .closes_all = true};
+    covey_process *p;
+
+    check_int(covey_process_start(&p, have_a_daemon, COVEY_ARGUMENT(o), .method = method), ==, 0);
+    while (!see(&o.shared->pid))
+        test_sleep_ms(1);
+    check_int(kill(o.shared->grandchild, SIGSTOP), ==, 0);
+    test_sleep_ms(50);
+    check_int(kill(o.shared->grandchild, SIGCONT), ==, 0);
+    test_sleep_ms(300);
+    check(pid_runs(o.shared->grandchild));
+    check_int(covey_process_kill(p), ==, 0);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    test_wait_for(has_ended, &o.shared->grandchild, 10);
+    check_int(covey_process_close(p), ==, 0);
+    check_int(covey_free(o.shared), ==, 0);
+    end_server();
+}
+
+struct household {
+    struct shared *shared;
+    void *block;
+};
+
+static int have_daemons_and_memory(void *argument)
+{
+    struct household *h = *(struct household **)argument;
+    covey_process *p;
+
+    for (int i = 0; i < 4; i++)
+        check_int(
+            covey_process_start(&p, sleep_for_ever, COVEY_ARGUMENT(h->shared), .daemon = true), ==,
+            0);
+    h->block = covey_alloc(1000000);
+    check_int(covey_own(h->block), ==, 0);
+    set(&h->shared->step, 1);
+    return run_for_ever(NULL);
+}
+
+/* Its daemons, which need a moment to end, may have been writing to it until then. */
+TEST(the_memory_of_a_killed_process_with_daemons_is_free_when_it_is_joined)
+{
+    int freed = 0;
+
+    for (int round = 0; round < 20; round++) {
+        struct household *h = covey_calloc(1, sizeof *h);
+        covey_process *p;
+
+        h->shared = make();
+        check_int(covey_process_start(&p, have_daemons_and_memory, COVEY_ARGUMENT(h)), ==, 0);
+        await(&h->shared->step, 1);
+        check(covey_owner(h->block) == covey_process_pid(p));
+        check_int(covey_process_kill(p), ==, 0);
+        check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+        freed += covey_owner(h->block) == COVEY_EINVAL;
+        check_int(covey_process_close(p), ==, 0);
+        check_int(covey_free(h->shared), ==, 0);
+        check_int(covey_free(h), ==, 0);
+    }
+    check_int(freed, >=, 15); /* a machine that is very busy may keep one waiting */
 }
 
 static int be_a_daemon_with_a_daemon(void *argument)
@@ -408,7 +500,7 @@ static int have_daemons_below(void *argument)
 
 TEST_METHODS(daemons_of_daemons_end_too, 60)
 {
-    struct order o = {make(), method, false};
+    struct order o = {.shared = make(), .method = method};
     covey_process *p;
 
     check_int(
@@ -505,7 +597,7 @@ TEST(detached_processes_leave_no_zombies)
 
 TEST_METHODS(a_process_may_start_processes, 30)
 {
-    struct order o = {make(), method, false};
+    struct order o = {.shared = make(), .method = method};
     covey_process *p;
 
     check_int(covey_process_start(&p, have_a_daemon, COVEY_ARGUMENT(o), .method = method), ==, 0);
@@ -596,14 +688,6 @@ TEST_METHODS(several_threads_may_join_one_process, 30)
     end_server();
 }
 
-static int run_for_ever(void *argument)
-{
-    (void)argument;
-    for (;;)
-        (void)pause();
-    return 0;
-}
-
 struct race {
     covey_process *process;
     pthread_barrier_t *start;
@@ -642,6 +726,44 @@ TEST(threads_that_join_a_killed_process_at_once_all_see_its_signal, 60)
     (void)pthread_barrier_destroy(&start);
 }
 
+/* A child of the program's own that has @pid and has ended; skips the test where none can be had. */
+static void have_a_zombie(pid_t pid)
+{
+    for (int i = 0; i < 1000; i++) {
+        FILE *file = fopen("/proc/sys/kernel/ns_last_pid", "we");
+        pid_t child;
+
+        if (!file)
+            test_skip("the next pid cannot be chosen here");
+        (void)fprintf(file, "%d", (int)pid - 1);
+        (void)fclose(file);
+        child = fork();
+        if (child == 0)
+            _exit(3);
+        check_int(waitid(P_PID, (id_t)child, &(siginfo_t){0}, WEXITED | WNOWAIT), ==, 0);
+        if (child == pid)
+            return;
+        test_reap(child, 3 << 8);
+    }
+    test_skip("pid %d did not come back", (int)pid);
+}
+
+/* The program has taken the status of ours, and then has a child with the same number. */
+TEST(another_child_with_a_pid_of_ours_is_left_alone)
+{
+    covey_process *p;
+    pid_t pid;
+
+    check_int(covey_process_start(&p, run_for_ever, .method = COVEY_FORK), ==, 0);
+    pid = covey_process_pid(p);
+    check_int(kill(pid, SIGKILL), ==, 0);
+    check_int(waitpid(-1, NULL, 0), ==, pid);
+    have_a_zombie(pid);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    check_int(covey_process_close(p), ==, 0);
+    test_reap(pid, 3 << 8);
+}
+
 /* What kills and closing leave ************************************************************* */
 
 TEST_METHODS(a_parent_that_closes_all_descriptors_keeps_its_child, 30)
@@ -670,6 +792,24 @@ TEST_METHODS(a_parent_that_closes_all_descriptors_keeps_its_child, 30)
     check_int(covey_process_close(p), ==, 0);
     check_int(covey_free(s), ==, 0);
     end_server();
+}
+
+/* That of a process that has ended is not one of the kinds that all have one inode. */
+TEST(closing_a_process_closes_no_descriptor_of_the_programs)
+{
+    struct pollfd fd = {.events = POLLIN};
+    covey_process *p;
+
+    check_int(covey_process_start(&p, do_nothing, .method = COVEY_FORK), ==, 0);
+    check_int(close(covey_process_fd(p)), ==, 0);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    fd.fd = covey_process_fd(p);
+    check_int(poll(&fd, 1, 0), ==, 1);
+    check_int(fd.revents & POLLIN, ==, POLLIN);
+    check_int(close(fd.fd), ==, 0);
+    check_int(epoll_create1(EPOLL_CLOEXEC), ==, fd.fd);
+    check_int(covey_process_close(p), ==, 0);
+    check_int(close(fd.fd), ==, 0);
 }
 
 TEST(joining_a_child_of_a_dead_fork_server_keeps_its_timeout)
@@ -749,35 +889,45 @@ TEST_METHODS(what_was_started_runs_though_its_parent_leaves_the_family, 60)
     check_int(close(ends[1]), ==, 0);
 }
 
-static void *start_detached(void *stop)
+struct detaching {
+    enum covey_method method;
+    int stop;
+};
+
+static void *start_detached(void *argument)
 {
-    while (!see(stop))
-        check_int(covey_process_start(NULL, do_nothing), ==, 0);
+    struct detaching *d = argument;
+
+    while (!see(&d->stop))
+        check_int(covey_process_start(NULL, do_nothing, .method = d->method), ==, 0);
     return NULL;
 }
 
-TEST(threads_that_start_detached_processes_disturb_no_handle, 60)
+TEST_METHODS(threads_that_start_detached_processes_disturb_no_handle, 60)
 {
+    struct detaching d = {.method = method};
     pthread_t threads[3];
-    int stop = 0;
     double end = test_now_s() + 3;
 
+    check_int(covey_open(), ==, 0); /* for who opens it is the one to close it */
     for (int i = 0; i < 3; i++)
-        check_int(pthread_create(&threads[i], NULL, start_detached, &stop), ==, 0);
+        check_int(pthread_create(&threads[i], NULL, start_detached, &d), ==, 0);
     while (test_now_s() < end) {
         int ends[2];
         covey_process *p;
 
         check_int(pipe(ends), ==, 0);
-        check_int(covey_process_start(&p, do_nothing), ==, 0);
+        check_int(covey_process_start(&p, do_nothing, .method = method), ==, 0);
         check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
         check_int(covey_process_close(p), ==, 0);
         check_int(close(ends[0]), ==, 0); /* nobody else has closed them */
         check_int(close(ends[1]), ==, 0);
     }
-    set(&stop, 1);
+    set(&d.stop, 1);
     for (int i = 0; i < 3; i++)
         check_int(pthread_join(threads[i], NULL), ==, 0);
+    if (method == COVEY_FORKSERVER)
+        end_server();
     while (waitid(P_ALL, 0, &(siginfo_t){0}, WEXITED | WNOHANG | WNOWAIT) == 0) {
         check_int(covey_active_children(NULL, 0), ==, 0); /* takes the zombies away */
         test_sleep_ms(1);
@@ -942,6 +1092,40 @@ TEST(fork_returns_twice)
     check_int(covey_free(s), ==, 0);
 }
 
+static void *take_detached_away(void *stop)
+{
+    while (!see(stop))
+        check_int(covey_active_children(NULL, 0), >=, 0);
+    return NULL;
+}
+
+/* While another thread looks whether it has ended. */
+TEST(a_running_forked_child_is_always_found)
+{
+    covey_process *children[100];
+    pthread_t thread;
+    int stop = 0;
+
+    check_int(covey_open(), ==, 0);
+    check_int(pthread_create(&thread, NULL, take_detached_away, &stop), ==, 0);
+    for (int i = 0; i < 100; i++) {
+        pid_t pid = covey_fork();
+
+        if (pid == 0)
+            (void)run_for_ever(NULL);
+        test_sleep_ms(1);
+        children[i] = covey_process_find(pid);
+        check(children[i] != NULL);
+    }
+    set(&stop, 1);
+    check_int(pthread_join(thread, NULL), ==, 0);
+    for (int i = 0; i < 100; i++) {
+        check_int(covey_process_kill(children[i]), ==, 0);
+        check_int(covey_process_join(children[i], COVEY_FOREVER), ==, 0);
+        check_int(covey_process_close(children[i]), ==, 0);
+    }
+}
+
 TEST(forked_children_leave_no_zombies)
 {
     for (int i = 0; i < 30; i++) {
@@ -1037,6 +1221,47 @@ TEST(killing_the_fork_server_at_any_time_fails_nothing, .deadline_s = 120)
     }
 }
 
+static void *wait_for_any_child(void *argument)
+{
+    for (;;) {
+        if (waitpid(-1, NULL, 0) < 0)
+            test_sleep_ms(1);
+    }
+    return argument;
+}
+
+/* As of a library that is loaded with the program, hence also in the fork server. */
+__attribute__((constructor)) static void take_the_servers_children(void)
+{
+    pthread_t thread;
+    sigset_t all;
+    sigset_t before;
+
+    if (!getenv("COVEY_TEST_THIEF"))
+        return;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    check_int(pthread_create(&thread, NULL, wait_for_any_child, NULL), ==, 0);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+TEST(children_whose_status_the_fork_server_never_gets_can_be_joined)
+{
+    covey_process *p;
+    int code = 0;
+
+    check_int(setenv("COVEY_TEST_THIEF", "1", 1), ==, 0);
+    for (int i = 0; i < 10; i++)
+        check_int(exit_code_of(COVEY_FORKSERVER, 42), ==, 42);
+    check_int(covey_process_start(&p, run_for_ever, .method = COVEY_FORKSERVER), ==, 0);
+    check_int(covey_process_kill(p), ==, 0);
+    check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+    (void)covey_process_exit_code(p, &code);
+    check(code == 0 || code == -SIGKILL);
+    check_int(covey_process_close(p), ==, 0);
+    end_server();
+}
+
 static int touch_nothing(void *argument)
 {
     (void)argument;
@@ -1098,6 +1323,39 @@ TEST(a_function_in_no_module_cannot_travel)
         check_fails(covey_process_start(&p, nowhere, .method = methods[i]), COVEY_EINVAL,
             "no loadable module");
     end_server();
+}
+
+/* The header of the arena: its magic number, then the version of what lies in it. */
+static uint32_t *version_of_arena(void)
+{
+    FILE *file = fopen("/proc/self/maps", "re");
+    char line[256];
+    uintptr_t base = 0;
+
+    check(file != NULL);
+    while (!base && fgets(line, sizeof line, file)) {
+        if (strstr(line, "memfd:covey"))
+            base = (uintptr_t)strtoull(line, NULL, 16);
+    }
+    (void)fclose(file);
+    check(base != 0);
+    return (uint32_t *)(base + sizeof(uint64_t));
+}
+
+/* As when the library was replaced while the program runs. */
+TEST(an_image_of_another_version_says_so)
+{
+    uint32_t *version;
+    covey_process *p;
+
+    check_int(covey_open(), ==, 0);
+    version = version_of_arena();
+    ++*version;
+    check_int(covey_process_start(&p, do_nothing, .method = COVEY_SPAWN), ==, 0);
+    check_fails(covey_process_join(p, COVEY_FOREVER), COVEY_ECORRUPT, "of this version");
+    --*version;
+    check_int(covey_process_close(p), ==, 0);
+    check_int(covey_close(), ==, 0);
 }
 
 TEST(no_descriptor_left_is_an_error_and_leaves_nothing)

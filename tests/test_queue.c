@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -461,6 +462,83 @@ TEST(timeouts_hold_though_a_member_is_stopped_in_the_middle, .deadline_s = 60)
         while (covey_queue_get(q, item, sizeof item, NULL, 0) == 0) {
         }
     }
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+static void *page; /* the first touch of it stops the process, in the middle of a copy */
+
+static void stop_here(int signal)
+{
+    (void)signal;
+    (void)raise(SIGSTOP);
+    (void)mprotect(page, 4096, PROT_READ | PROT_WRITE);
+}
+
+static char several[3000]; /* bytes of an item */
+
+enum use {
+    PUT,
+    GET
+};
+
+/* In a child. */
+static pid_t use(covey_queue *q, enum use use, void *item, size_t size, double timeout_s, int code)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        page = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        (void)signal(SIGSEGV, stop_here);
+        if (!item)
+            item = page;
+        check_int(use == PUT ? covey_queue_put(q, item, size, timeout_s)
+                             : covey_queue_get(q, item, size, NULL, timeout_s),
+            ==, code);
+        _exit(0);
+    }
+    test_sleep_ms(100);
+    return pid;
+}
+
+/* Who is woken while the lock is held, and gives up, has had a wake that another one needs. */
+TEST(a_consumer_that_gives_up_wakes_another)
+{
+    covey_queue *q;
+    pid_t stopped;
+
+    if (test_is_old_kernel())
+        test_skip("there, who sleeps first is not woken first");
+    check_int(covey_queue_open(&q), ==, 0);
+    stopped = use(q, GET, NULL, 1, COVEY_FOREVER, 0);
+    (void)use(q, GET, several, 1, 1, COVEY_EEMPTY);
+    (void)use(q, GET, several, 1, COVEY_FOREVER, 0);
+    for (int i = 0; i < 2; i++) { /* the first wakes the one that stops, the second the next */
+        check_int(covey_queue_put(q, several, 1, 0), ==, 0);
+        test_sleep_ms(100);
+    }
+    reap_children(1);
+    check_int(kill(stopped, SIGCONT), ==, 0);
+    reap_children(2);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(a_producer_that_gives_up_wakes_another)
+{
+    covey_queue *q;
+    pid_t stopped;
+
+    if (test_is_old_kernel())
+        test_skip("there, who sleeps first is not woken first");
+    check_int(covey_queue_open(&q, .bytes = 8192), ==, 0);
+    for (int i = 0; i < 2; i++)
+        check_int(covey_queue_put(q, several, 3000, 0), ==, 0);
+    (void)use(q, PUT, several, 2500, 1, COVEY_EFULL);
+    (void)use(q, PUT, several, 2500, COVEY_FOREVER, 0);
+    stopped = use(q, PUT, NULL, 100, COVEY_FOREVER, 0); /* fits, and need not sleep before */
+    check_int(covey_queue_get(q, several, sizeof several, NULL, 0), ==, 0);
+    reap_children(1);
+    check_int(kill(stopped, SIGCONT), ==, 0);
+    reap_children(2);
     check_int(covey_queue_free(q), ==, 0);
 }
 

@@ -36,6 +36,8 @@ enum {
     COVEY_ETASK = -16,      /* the task's function itself returned an error */
     COVEY_EDEADLINE = -17,  /* the task ran past its deadline and its worker was killed */
     COVEY_ECORRUPT = -18,   /* the arena holds something that no covey function can have written */
+    COVEY_EDEADLK = -19,    /* to wait would be for ever: see covey_open() */
+    COVEY_EBROKEN = -20,    /* the barrier is broken */
 };
 
 /**

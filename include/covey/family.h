@@ -32,11 +32,21 @@ extern "C" {
 /** No time limit, wherever a timeout in seconds is asked for. */
 #define COVEY_FOREVER __builtin_inf()
 
+/** enum covey_deadlocks - what happens to a call that would wait for ever */
+enum covey_deadlocks {
+    COVEY_DEADLOCKS_DEFAULT, /* as DETECT if covey was built for debugging, else as IGNORE */
+    COVEY_DEADLOCKS_DETECT,  /* a call that would close a circle of processes that wait for what
+                                the next one holds fails at once with COVEY_EDEADLK, and its
+                                message names the circle; taking a lock costs a little more */
+    COVEY_DEADLOCKS_IGNORE,  /* it waits */
+};
+
 /** struct covey_options - how to open the family; zero means the default */
 struct covey_options {
     size_t size;       /* sizeof(struct covey_options) */
     size_t memory_max; /* this much can be allocated, if the machine has it, and a few MiB more;
                           default: four times the RAM */
+    enum covey_deadlocks deadlocks; /* see covey_waits_print(), too */
 };
 
 /**
@@ -93,6 +103,24 @@ COVEY_API void covey_on_interrupt(int (*hook)(void *context), void *context);
  * The smaller of its affinity mask and the CPU quota of its control group (rounded up). At least 1.
  */
 COVEY_API unsigned covey_cpu_count(void);
+
+/**
+ * covey_waits_print() - print who waits for what, and who holds what
+ * @fd: a descriptor to write to, such as 2
+ *
+ * One line for each thread of the family that sleeps in a call of covey, and one for each lock,
+ * rlock, rwlock and semaphore that is held:
+ *
+ *     process 4711 thread 4711 waits for lock 0x100000412340 held by process 4712, for 3.201 s
+ *     lock 0x100000412340 held by process 4712
+ *
+ * Threads that hold a lock are named where the family looks for deadlocks. All is read without
+ * stopping anybody, so the lines need not be of the same instant. It walks over all memory in use,
+ * which takes a while in a large family. Any member can call it at any time, also from a debugger.
+ *
+ * Returns 0; COVEY_ESYS when @fd cannot be written to; the codes of covey_open().
+ */
+COVEY_API int covey_waits_print(int fd);
 
 /** struct covey_stats - what a family uses, at about one instant */
 struct covey_stats {

@@ -31,16 +31,19 @@
 extern "C" {
 #endif
 
-/** covey_lock - 16 bytes of the arena; all of it is covey's */
+/** covey_lock - 40 bytes of the arena; all of it is covey's */
 typedef struct covey_lock {
-    uint32_t magic_;
-    uint32_t alarm_;
+    uint64_t signature_;
     uint64_t word_;
+    uint64_t holder_;
+    uint32_t alarm_[2];
+    uint32_t count_;
+    uint32_t unused_;
 } covey_lock;
 
 /**
  * covey_lock_init() - make a lock
- * @lock: 16 bytes in the arena, aligned to 8
+ * @lock: 40 bytes in the arena, aligned to 8
  *
  * Nobody may be using the memory as a lock. Returns 0; COVEY_EINVAL when @lock does not lie in the
  * arena or is not aligned; the codes of covey_open_with().
@@ -52,12 +55,13 @@ COVEY_API int covey_lock_init(covey_lock *lock);
  * @lock: the lock
  * @timeout_s: how long to wait at most, in seconds; 0 or less: only try; COVEY_FOREVER
  *
- * Not recursive: a thread that holds the lock and takes it again waits for itself.
+ * Not recursive: a thread that holds the lock and takes it again waits for itself; covey_rlock can
+ * be taken again.
  *
  * Returns 0; COVEY_EOWNERDEAD when the lock is taken as well, and to be released as ever, but its
  * last holder has died: what it guards may be half changed, and the message names the pid (said
- * once; the next one gets 0); COVEY_ETIMEDOUT; COVEY_EINTR; COVEY_EINVAL when @lock is not a lock or
- * the timeout not a number.
+ * once; the next one gets 0); COVEY_ETIMEDOUT; COVEY_EDEADLK, if the family looks for deadlocks (see
+ * covey_open()); COVEY_EINTR; COVEY_EINVAL when @lock is not a lock or the timeout not a number.
  */
 COVEY_API int covey_lock_acquire(covey_lock *lock, double timeout_s);
 

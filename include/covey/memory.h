@@ -50,7 +50,8 @@ COVEY_API void *covey_calloc(size_t count, size_t size);
  * @size: the size wanted, in bytes
  *
  * The block may move: then the old one is freed, and whoever else points to it must not look there
- * any more. The contents are kept up to the smaller of both sizes, the owner is kept.
+ * any more. The contents are kept up to the smaller of both sizes, the owner is kept; if that has
+ * died, it is the caller.
  *
  * Returns the block; NULL, with the old one as it was, as covey_alloc() or with COVEY_EINVAL when
  * @block is not one.

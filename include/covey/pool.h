@@ -169,7 +169,9 @@ COVEY_API int covey_pool_close(covey_pool *pool);
  *
  * Tasks that are running are killed with their workers; those and all that have not begun fail with
  * COVEY_ECLOSED. Waits only for the kernel to end the workers.
- * Returns 0; COVEY_ENOTOWNER; COVEY_EINVAL.
+ *
+ * Returns 0; COVEY_ESYS when this process may not kill a worker, whose task has changed its user id
+ * (the pool stays, and can be terminated later); COVEY_ENOTOWNER; COVEY_EINVAL.
  */
 COVEY_API int covey_pool_terminate(covey_pool *pool);
 
@@ -203,7 +205,8 @@ COVEY_API int covey_pool_workers(covey_pool *pool);
         .size = sizeof(struct covey_submit_options), .pool = __VA_ARGS__})
 
 /* The size of what @p points to; 1 for NULL. */
-#define COVEY_SIZE_AT_(p) (sizeof *_Generic((p), void * : (char *)0, default : (p)))
+#define COVEY_SIZE_AT_(p)                                                                          \
+    (sizeof *_Generic((p), void * : (char *)0, const void * : (char *)0, default : (p)))
 
 /* covey_pool_map(pool, task, arguments, results, count, .OPTION = VALUE, ...) */
 #define covey_pool_map(pool_, task_, arguments_, results_, ...)                                    \

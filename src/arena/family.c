@@ -26,6 +26,12 @@ enum {
     SIZE_STEP = 1 << 20,
 };
 
+#ifdef CV_DEBUG
+#define DETECTS_BY_DEFAULT true
+#else
+#define DETECTS_BY_DEFAULT false
+#endif
+
 _Static_assert(sizeof(struct cv_family) <= HEADER_BYTES, "the header has its own pages");
 
 struct cv_arena cv_arena = {.memory = {.file = {.fd = -1}}};
@@ -68,6 +74,7 @@ static void publish(void)
 {
     struct cv_family *family = (struct cv_family *)(void *)cv_arena.memory.base;
 
+    cv_arena.epoch++;
     cv_arena.members = (struct cv_member *)(void *)(cv_arena.memory.base + family->members_offset);
     cv_store_release(&cv_arena.family, family);
 }
@@ -80,23 +87,26 @@ static uint32_t slots_for(uint64_t size)
 }
 
 /* The new mapping reads as zero; this writes what is not. */
-static int lay_out(uint64_t memory_max)
+static int lay_out(const struct covey_options *options)
 {
     struct cv_memory *memory = &cv_arena.memory;
     struct cv_family *family = (struct cv_family *)(void *)memory->base;
-    uint64_t members_end;
 
     if (cv_memory_claim(memory, memory->base, HEADER_BYTES + 2 * sizeof(struct cv_member)) != 0)
         return covey_error_code();
     family->abi = ABI;
     family->base = (uintptr_t)memory->base;
     family->size = memory->size;
-    family->memory_max = memory_max;
+    family->memory_max = options->memory_max;
+    family->detects = options->deadlocks == COVEY_DEADLOCKS_DETECT ||
+                      (options->deadlocks == COVEY_DEADLOCKS_DEFAULT && DETECTS_BY_DEFAULT);
     family->slots = slots_for(memory->size);
     family->slots_used = 2;
     family->members_offset = HEADER_BYTES;
-    members_end = HEADER_BYTES + family->slots * sizeof(struct cv_member);
-    if (!cv_heap_layout(&family->heap, members_end, memory->size))
+    family->waiters = family->slots * CV_WAITERS_PER_MEMBER;
+    family->waiters_offset = HEADER_BYTES + family->slots * sizeof(struct cv_member);
+    if (!cv_heap_layout(&family->heap,
+            family->waiters_offset + (uint64_t)family->waiters * CV_WAITER_BYTES, memory->size))
         return cv_fail(COVEY_ENOMEM, "an arena of %zu bytes has no room for a page", memory->size);
     family->magic = MAGIC;
     return 0;
@@ -110,18 +120,19 @@ static size_t size_for(uint64_t memory_max)
     return (size_t)(size / SIZE_STEP * SIZE_STEP);
 }
 
-static int open_locked(uint64_t memory_max)
+static int open_locked(const struct covey_options *options)
 {
+    struct covey_options o = options ? *options : (struct covey_options){0};
     int r = make_self();
 
     if (r != 0)
         return r;
-    if (!memory_max)
-        memory_max = 4 * cv_memory_of_machine();
-    r = cv_memory_create(&cv_arena.memory, size_for(memory_max), ARENA_MIN);
+    if (!o.memory_max)
+        o.memory_max = 4 * cv_memory_of_machine();
+    r = cv_memory_create(&cv_arena.memory, size_for(o.memory_max), ARENA_MIN);
     if (r != 0)
         return r;
-    r = lay_out(memory_max);
+    r = lay_out(&o);
     if (r != 0) {
         cv_memory_unmap(&cv_arena.memory);
         return r;
@@ -130,7 +141,7 @@ static int open_locked(uint64_t memory_max)
     return 0;
 }
 
-int cv_family_open(uint64_t memory_max)
+int cv_family_open(const struct covey_options *options)
 {
     int r = 0;
 
@@ -138,7 +149,7 @@ int cv_family_open(uint64_t memory_max)
         return 0;
     lock_opening();
     if (!cv_arena.family)
-        r = open_locked(memory_max);
+        r = open_locked(options);
     unlock_opening();
     return r;
 }
@@ -158,7 +169,6 @@ int cv_family_attach(int fd, char *base, size_t size)
         family->size != size) {
         r = cv_fail(
             COVEY_ECORRUPT, "descriptor %d is not the memory of a family of this version", fd);
-        cv_memory_unmap(&cv_arena.memory);
         return r;
     }
     publish();
@@ -180,7 +190,10 @@ int covey_open_with(const struct covey_options *options)
     if (wanted.memory_max > PTRDIFF_MAX / 2)
         return cv_fail(COVEY_EINVAL, "memory_max is %zu bytes: more than there are addresses",
             wanted.memory_max);
-    r = cv_family_open(wanted.memory_max);
+    if (wanted.deadlocks < COVEY_DEADLOCKS_DEFAULT || wanted.deadlocks > COVEY_DEADLOCKS_IGNORE)
+        return cv_fail(
+            COVEY_EINVAL, "deadlocks is %d: no enum covey_deadlocks", (int)wanted.deadlocks);
+    r = cv_family_open(&wanted);
     return r == 0 ? cv_member_join(true) : r;
 }
 

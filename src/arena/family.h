@@ -2,14 +2,14 @@
 /*
  * The arena: one mapping, at one address in every member, from open to the last member's end.
  *
- *   +--------+---------+------------------------------+------------------+
- *   | header | members | heap: page words, notes, tags | heap: the pages  |
- *   +--------+---------+------------------------------+------------------+
+ *   +--------+---------+---------+-------------------------------+------------------+
+ *   | header | members | waiters | heap: page words, notes, tags | heap: the pages  |
+ *   +--------+---------+---------+-------------------------------+------------------+
  *
  * All of it is address space without memory; each part is claimed from the kernel as it grows into
  * use. The header is written once, by the process that opens the family, before anybody else can
- * see it; the fields that change later are heap hints, @slots_used and @root, each with its
- * comment.
+ * see it; the fields that change later are heap hints, @slots_used, @waiters_used, @wait_count and
+ * @root, each with its comment.
  */
 #ifndef CV_FAMILY_H
 #define CV_FAMILY_H
@@ -18,10 +18,14 @@
 #include "arena/member.h"
 #include "os/memory.h"
 
+#include <covey/family.h>
+
 #include <stdint.h>
 
 enum {
-    CV_ROOT_COUNT = 256
+    CV_ROOT_COUNT = 256,
+    CV_WAITER_BYTES = 64,
+    CV_WAITERS_PER_MEMBER = 16,
 };
 
 struct cv_family {
@@ -32,6 +36,14 @@ struct cv_family {
     uint64_t size;
     uint64_t memory_max;
     uint64_t members_offset;
+
+    uint32_t detects; /* 1: deadlocks are looked for (sync/deadlock.h) */
+
+    /* Threads that wait: records of the sync floor (sync/waiter.h). */
+    uint32_t waiters; /* length of the table */
+    uint64_t waiters_offset;
+    uint32_t waiters_used; /* as slots_used */
+    uint64_t wait_count;   /* numbers the waits; fetch-and-add */
 
     /* Slots below this have been claimed from the kernel and may be in use. Only grows, by CAS
      * after the claim. */
@@ -50,12 +62,13 @@ struct cv_arena {
     struct cv_memory memory;
     struct cv_family *family;
     struct cv_member *members;
+    uint32_t epoch; /* how many families this process has had, and those that it was forked from */
 };
 
 extern struct cv_arena cv_arena;
 
-/* Opens a family if this process has none yet. */
-int cv_family_open(uint64_t memory_max);
+/* Opens a family if this process has none yet; NULL: with the default options. */
+int cv_family_open(const struct covey_options *options);
 
 /* In a fresh program image: maps the family of another process. */
 int cv_family_attach(int fd, char *base, size_t size);

@@ -5,6 +5,7 @@
 #include "base/atomic.h"
 #include "base/error.h"
 #include "base/mutation.h"
+#include "os/fault.h"
 
 #include <covey/memory.h>
 
@@ -82,9 +83,17 @@ static uint32_t owner_of(uint64_t word)
     return (uint32_t)(word >> 32);
 }
 
+/*
+ * This process's tag, as the caller is about to write it: from now on its death asks for a sweep.
+ * (0 in a process that only makes room for itself, by a burial, before it joins.)
+ */
 static uint32_t my_tag(void)
 {
-    return cv_tag_short(cv_self->tag);
+    uint64_t tag = cv_self->tag;
+
+    if (CV_RECOVERS(member_owns) && tag && !(cv_load_relaxed(&cv_self->slot->owns) & CV_OWNS))
+        cv_member_note_owning(tag);
+    return cv_tag_short(tag);
 }
 
 bool cv_heap_layout(struct cv_heap *h, uint64_t start, uint64_t end)
@@ -473,9 +482,10 @@ static uint32_t find_miscounted(uint32_t sclass)
 {
     uint32_t ready = cv_load_acquire(&heap()->ready);
     uint32_t page = cv_load_relaxed(&cv_self->slab[sclass].recounted);
+    uint32_t found = NO_PAGE;
     uint32_t left = RECOUNTS;
 
-    for (uint32_t i = 0; i < ready && left > 0; i++, page++) {
+    for (uint32_t i = 0; i < ready && left > 0 && found == NO_PAGE; i++, page++) {
         if (page >= ready)
             page = 0;
         if (cv_load_acquire(word_of(page)) != word_make(SLAB, sclass, 0))
@@ -483,10 +493,10 @@ static uint32_t find_miscounted(uint32_t sclass)
         left--;
         recount(page, sclass);
         if (has_room(page, sclass))
-            break;
+            found = page;
     }
-    cv_store_relaxed(&cv_self->slab[sclass].recounted, page + (left == 0));
-    return page < ready && left > 0 && has_room(page, sclass) ? page : NO_PAGE;
+    cv_store_relaxed(&cv_self->slab[sclass].recounted, page);
+    return found;
 }
 
 /* A slab of the class that has room, this process's latest first; NO_PAGE with a message. */
@@ -575,20 +585,13 @@ static int free_small(uint32_t page, uint32_t sclass, uint32_t i)
     return 0;
 }
 
-/* Pages and blocks may carry this process's tag from now on: its burial is to look for them. */
-static void say_owns(void)
-{
-    if (CV_RECOVERS(member_owns) && cv_self->tag && !cv_load_relaxed(&cv_self->slot->owns))
-        cv_store_seq(&cv_self->slot->owns, 1);
-}
-
 /* Any block ********************************************************************************** */
 
-void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
+/* What the dead have left, and what is kept for no use, is given back before there is none. */
+static void *alloc_any(size_t size, size_t alignment, uint32_t owner)
 {
     void *block = NULL;
 
-    say_owns();
     for (int attempt = 0; !block && attempt < 2; attempt++) {
         if (attempt > 0) {
             if (covey_error_code() != COVEY_ENOMEM)
@@ -608,6 +611,14 @@ void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
         }
     }
     return block;
+}
+
+void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
+{
+    if (CV_RECOVERS(member_owns) && !cv_load_relaxed(&cv_self->slot->owns))
+        cv_store_seq(&cv_self->slot->owns, 1);
+    return CV_MAY_FAIL(alloc_any(size, alignment, owner),
+        ((void)cv_fail_errno("no memory for a block of %zu bytes", size), NULL), ENOMEM);
 }
 
 struct place {
@@ -659,43 +670,33 @@ int cv_heap_free(void *block)
 
     if (!p.owner)
         return cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
-    say_owns();
     return kind_of(p.word) == RUN ? free_run(p.page, p.word)
                                   : free_small(p.page, n_of(p.word), p.index);
 }
 
-/* As the sweep of its owner does, or has done. */
-static void free_for(void *block, uint32_t owner)
+static bool change_tag(const struct place *p, uint32_t from, uint32_t to)
 {
-    struct place p = place_of(block);
-
-    if (p.owner != owner)
-        return;
-    if (kind_of(p.word) == RUN)
-        (void)free_run(p.page, p.word);
-    else
-        (void)cv_cas32(&tags_of(p.page)[p.index], owner, 0);
+    if (kind_of(p->word) == RUN)
+        return cv_cas64(word_of(p->page), word_make(RUN, n_of(p->word), from),
+            word_make(RUN, n_of(p->word), to));
+    return cv_cas32(&tags_of(p->page)[p->index], from, to);
 }
 
 bool cv_heap_give(void *block, uint32_t from, uint32_t to)
 {
     struct place p = place_of(block);
 
-    bool given;
-
     if (p.owner != from || !from)
         return false;
     if (is_process(to))
-        cv_store_seq(&cv_member_of(to)->owns, 1);
+        cv_member_note_owning(to);
     if (is_process(to) && kind_of(p.word) != RUN)
         mark_seen(p.page, to);
-    if (kind_of(p.word) == RUN)
-        given = cv_cas64(word_of(p.page), p.word, word_make(RUN, n_of(p.word), to));
-    else
-        given = cv_cas32(&tags_of(p.page)[p.index], from, to);
-    if (CV_RECOVERS(heap_give) && given && is_process(to) && cv_member_short_is_past(to))
-        free_for(block, to);
-    return given;
+    if (!change_tag(&p, from, to))
+        return false;
+    /* Its sweep may have passed; if the block cannot be had back, it has come just now. */
+    return !is_process(to) || to == my_tag() || !CV_RECOVERS(heap_give) || cv_member_takes(to) ||
+           !change_tag(&p, to, from);
 }
 
 uint32_t cv_heap_owner(const void *block, size_t *size)
@@ -725,7 +726,7 @@ static void sweep_slab(uint32_t page, uint32_t sclass, uint32_t tag)
     uint32_t used = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t here = cv_load_acquire(&tags_of(page)[i]);
+        uint32_t here = cv_load_seq(&tags_of(page)[i]);
 
         if (is_of(here, tag) && CV_RECOVERS(heap_tags))
             (void)cv_cas32(&tags_of(page)[i], here, 0);
@@ -772,15 +773,15 @@ static bool sweep_run(uint32_t page, uint64_t word)
     return true;
 }
 
+/* What it looks at it loads in sequential order, for giving (above) relies on that. */
 bool cv_heap_sweep(uint64_t tag)
 {
     uint32_t dead = cv_tag_short(tag);
     uint32_t ready = cv_load_acquire(&heap()->ready);
     bool done = true;
 
-    say_owns();
     for (uint32_t page = 0; page < ready; page++) {
-        uint64_t word = cv_load_acquire(word_of(page));
+        uint64_t word = cv_load_seq(word_of(page));
         uint32_t n = n_of(word);
 
         switch (kind_of(word)) {
@@ -793,7 +794,7 @@ bool cv_heap_sweep(uint64_t tag)
         case SLAB:
             if (kind_of(word) == SHUT && owner_of(word) == dead && CV_RECOVERS(heap_shut))
                 (void)cv_cas64(word_of(page), word, word_make(SLAB, n, 0));
-            if (cv_load_acquire(&note_of(page)->seen) & seen_bit(dead))
+            if (cv_load_seq(&note_of(page)->seen) & seen_bit(dead))
                 sweep_slab(page, n, dead);
             break;
         default:
@@ -804,14 +805,22 @@ bool cv_heap_sweep(uint64_t tag)
     return done;
 }
 
-static void each_in_slab(uint32_t page, uint32_t sclass, cv_heap_visit *visit, void *context)
+static size_t existing(uint32_t page, size_t offset, size_t size)
 {
-    for (uint32_t i = 0; i < blocks_in_slab(sclass); i++) {
-        uint32_t tag = cv_load_relaxed(&tags_of(page)[i]);
+    size_t end = (size_t)cv_load_acquire(&note_of(page)->pages_claimed) * UNIT_BYTES;
 
-        if (tag)
-            visit(
-                start_of(page) + (size_t)i * class_size(sclass), class_size(sclass), tag, context);
+    return end > offset + size ? size : end > offset ? end - offset : 0;
+}
+
+static void visit_slab(uint32_t page, uint32_t sclass, cv_heap_visit *visit, void *context)
+{
+    size_t size = class_size(sclass);
+
+    for (uint32_t i = 0; i < blocks_in_slab(sclass); i++) {
+        uint32_t owner = cv_load_acquire(&tags_of(page)[i]);
+
+        if (owner)
+            visit(start_of(page) + i * size, existing(page, i * size, size), owner, context);
     }
 }
 
@@ -822,21 +831,15 @@ void cv_heap_each(cv_heap_visit *visit, void *context)
     for (uint32_t page = 0; page < ready; page++) {
         uint64_t word = cv_load_acquire(word_of(page));
 
-        if (kind_of(word) == RUN)
-            visit(start_of(page), (size_t)n_of(word) * CV_PAGE_BYTES, owner_of(word), context);
-        else if (kind_of(word) == SLAB || kind_of(word) == SHUT)
-            each_in_slab(page, n_of(word), visit, context);
-    }
-}
+        if (kind_of(word) == SLAB || kind_of(word) == SHUT) {
+            visit_slab(page, n_of(word), visit, context);
+        } else if (kind_of(word) == RUN) {
+            size_t size = 0;
 
-static void count_block(void *block, size_t size, uint32_t owner, void *context)
-{
-    struct cv_heap_use *use = context;
-
-    (void)block;
-    if (owner != (uint32_t)CV_OWNER_INTERNAL) {
-        use->blocks++;
-        use->bytes += size;
+            for (uint32_t i = 0; i < n_of(word); i++)
+                size += existing(page + i, 0, CV_PAGE_BYTES);
+            visit(start_of(page), size, owner_of(word), context);
+        }
     }
 }
 
@@ -845,16 +848,29 @@ void cv_heap_count(struct cv_heap_use *use)
     uint32_t ready = cv_load_acquire(&heap()->ready);
 
     *use = (struct cv_heap_use){0};
-    for (uint32_t page = 0; page < ready; page++)
+    for (uint32_t page = 0; page < ready; page++) {
+        uint64_t word = cv_load_acquire(word_of(page));
+
         use->claimed += claimed_bytes(page, 1);
-    cv_heap_each(count_block, use);
+        if (kind_of(word) == RUN && owner_of(word) != (uint32_t)CV_OWNER_INTERNAL) {
+            use->blocks++;
+            use->bytes += (size_t)n_of(word) * CV_PAGE_BYTES;
+        } else if (kind_of(word) == SLAB || kind_of(word) == SHUT) {
+            for (uint32_t i = 0; i < blocks_in_slab(n_of(word)); i++) {
+                uint32_t tag = cv_load_relaxed(&tags_of(page)[i]);
+
+                if (tag && tag != (uint32_t)CV_OWNER_INTERNAL) {
+                    use->blocks++;
+                    use->bytes += class_size(n_of(word));
+                }
+            }
+        }
+    }
 }
 
 void cv_heap_trim(void)
 {
     uint32_t ready = cv_load_acquire(&heap()->ready);
-
-    say_owns();
 
     for (uint32_t page = 0; page < ready; page++) {
         uint64_t word = cv_load_acquire(word_of(page));
@@ -914,7 +930,7 @@ static uint32_t user_owner(const void *block, size_t *size)
 
     if (!owner || owner == (uint32_t)CV_OWNER_INTERNAL)
         (void)cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
-    else if (owner == (uint32_t)CV_OWNER_OBJECT)
+    else if (owner == (uint32_t)CV_OWNER_OBJECT || owner == (uint32_t)CV_OWNER_CELLS)
         (void)cv_fail(COVEY_EINVAL, "%p is a covey object: its own function frees it", block);
     else
         return owner;
@@ -941,7 +957,7 @@ void *covey_realloc(void *block, size_t size)
         return NULL;
     memcpy(moved, block, size < before ? size : before);
     (void)cv_heap_free(block);
-    (void)cv_heap_give(moved, my_tag(), owner);
+    (void)cv_heap_give(moved, my_tag(), owner); /* it stays this process's if that has died */
     return moved;
 }
 

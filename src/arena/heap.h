@@ -39,10 +39,11 @@
  *   a kill          leaves tags of the dead: the sweep clears them; SHUT: the sweep makes it SLAB. A
  *                   tag put on a page that is no slab any more is found when it is one again.
  *
- *   give to another the tag (or the owner of a RUN) is exchanged. If the new owner is dead by then,
- *                   its sweep may have passed: so the giver looks, and frees the block in its place.
- *                   A kill in between leaves a block of a process that is GONE: the sweep of the
- *                   giver frees these, too.
+ *   give to another the tag (or the owner of a RUN) is exchanged. If the new owner has died or is
+ *                   leaving by then, its sweep may have passed: so the giver looks, and takes the
+ *                   block back. (One that leaves says so before it sweeps: of the two, one sees what
+ *                   the other has written.) A kill before that leaves a block of a process that is
+ *                   GONE: the sweep of the giver frees these, too.
  *
  * @seen has a bit for each slot modulo 64, set before a tag of that slot appears on the page and
  * never cleared, so that a sweep need not look at every slab.
@@ -70,6 +71,7 @@ enum {
     CV_OWNER_FAMILY = INT32_MIN + 1,   /* freed by somebody who knows it */
     CV_OWNER_INTERNAL = INT32_MIN + 2, /* lives as long as the family; not counted */
     CV_OWNER_OBJECT = INT32_MIN + 3,   /* a covey object, freed by its own function */
+    CV_OWNER_CELLS = INT32_MIN + 4,    /* part of one (sync/share.h) */
 };
 
 struct cv_page_note {
@@ -109,8 +111,8 @@ void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner);
 int cv_heap_free(void *block);
 
 /*
- * Hands @block from owner @from to @to; false when it is not a block of @from's. The block is gone
- * when @to is a process that has died.
+ * Hands @block from owner @from to @to; false when it is not a block of @from's, or @to is a process
+ * that has died: then it stays @from's.
  */
 bool cv_heap_give(void *block, uint32_t from, uint32_t to);
 
@@ -123,15 +125,15 @@ uint32_t cv_heap_owner(const void *block, size_t *size);
  */
 bool cv_heap_sweep(uint64_t tag);
 
-/* Calls @visit for each block in use. */
-typedef void cv_heap_visit(void *block, size_t size, uint32_t owner, void *context);
-void cv_heap_each(cv_heap_visit *visit, void *context);
-
 struct cv_heap_use {
     size_t blocks;
     size_t bytes;
     size_t claimed;
 };
+
+/* Calls @visit for each block in use, with as much of it as exists. */
+typedef void cv_heap_visit(char *block, size_t size, uint32_t owner, void *context);
+void cv_heap_each(cv_heap_visit *visit, void *context);
 
 void cv_heap_count(struct cv_heap_use *use);
 void cv_heap_trim(void);

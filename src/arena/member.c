@@ -2,6 +2,7 @@
 #include "arena/member.h"
 
 #include "arena/family.h"
+#include "arena/object.h"
 #include "base/atomic.h"
 #include "base/error.h"
 #include "base/mutation.h"
@@ -18,25 +19,19 @@
 enum {
     WHO_BITS = 22, /* a pid: the kernel's largest is 2^22 */
     PHASE_BITS = 3,
-    SLOTS_FIRST = 32, /* so many are used in turn before more are claimed */
-    SWEEPS_MAX = 4,
-    LEAVE_TRIES = 1000, /* of a millisecond */
+    SLOTS_FIRST = 32,                /* so many are used in turn before more are claimed */
+    LEAVE_PATIENCE_NS = CV_NS_PER_S, /* for daemons to end */
 };
 
 static struct cv_self nobody;
 
 struct cv_self *cv_self = &nobody;
 
-static cv_sweep_fn *sweeps[SWEEPS_MAX];
+static cv_sweep_fn *sweeps[CV_SWEEPS];
 
-void cv_member_add_sweep(cv_sweep_fn *sweep)
+void cv_member_set_sweep(enum cv_sweep sweep, cv_sweep_fn *fn)
 {
-    for (int i = 0; i < SWEEPS_MAX; i++) {
-        if (!sweeps[i]) {
-            sweeps[i] = sweep;
-            return;
-        }
-    }
+    sweeps[sweep] = fn;
 }
 
 /* State words ******************************************************************************** */
@@ -78,6 +73,16 @@ static uint64_t tag_of(uint32_t slot, uint64_t state)
     return cv_tag_make(slot, generation_of(state));
 }
 
+uint64_t cv_member_tag_at(const void *p)
+{
+    size_t slot =
+        (size_t)((const char *)p - (const char *)cv_arena.members) / sizeof(struct cv_member);
+
+    return slot < cv_arena.family->slots
+               ? tag_of((uint32_t)slot, cv_load_acquire(&cv_arena.members[slot].state))
+               : 0;
+}
+
 /* Finding a slot ***************************************************************************** */
 
 static bool is_takeable(struct cv_member *m, uint64_t state)
@@ -100,6 +105,7 @@ static uint64_t take_slot(uint32_t i)
     cv_store_relaxed(&m->pid, 0);
     cv_store_relaxed(&m->told, 0);
     cv_store_relaxed(&m->owns, 0);
+    cv_store_relaxed(&m->orderly, 0);
     for (unsigned k = 0; k < CV_MEMBER_ROOM / sizeof *m->room; k++)
         cv_store_relaxed(&m->room[k], 0); /* somebody may be looking for children */
     cv_store_relaxed(&m->kept, 0);
@@ -171,6 +177,10 @@ static void come_to_life(uint64_t tag)
     cv_store_seq(&m->state, state_make(generation_of(state), CV_ALIVE, getpid()));
     cv_self->slot = m;
     cv_self->mark = cv_tag_mark(tag, getpid());
+    cv_self->nonce = (uint64_t)getpid() << 32 | cv_arena.epoch;
+    cv_self->detects = cv_arena.family->detects;
+    cv_store_relaxed(&cv_self->base, (uintptr_t)cv_arena.memory.base);
+    cv_store_release(&cv_self->span, cv_arena.memory.size - CV_OBJECT_MAX);
     cv_store_release(&cv_self->tag, tag);
 }
 
@@ -187,7 +197,7 @@ static void unlock_joining(void)
 
 int cv_member_join(bool count)
 {
-    int r = cv_family_open(0);
+    int r = cv_family_open(NULL);
     uint32_t used;
     uint64_t tag;
 
@@ -306,35 +316,37 @@ static bool abandon_one(uint64_t tag, enum cv_phase phase, void *context)
 
 static bool sweep_all(uint64_t tag)
 {
-    for (int i = 0; i < SWEEPS_MAX && sweeps[i]; i++) {
+    for (int i = 0; i < CV_SWEEPS; i++) {
         if (!sweeps[i](tag))
             return false;
     }
     cv_member_each(abandon_one, &tag);
-    return !cv_load_acquire(&cv_member_of(tag)->owns) || cv_heap_sweep(tag);
+    return !(cv_load_seq(&cv_member_of(tag)->owns) & CV_OWNS) || cv_heap_sweep(tag);
 }
 
 /*
  * Leaves what others must wait for, daemons that cannot be ended, for them to bury.
  *
- * Sweeps while still ALIVE, so that nobody else does at the same time; and lets go of the life
- * words before the slot can be used again, for they are on this thread's list.
+ * Sweeps while still ALIVE, so that nobody else does at the same time, and says so before, so that
+ * nothing is given to it behind the sweep; and lets go of the life words before the slot can be used
+ * again, for they are on this thread's list.
  */
 bool cv_member_leave(void)
 {
     struct cv_member *m = cv_self->slot;
     uint64_t tag = cv_self->tag;
     uint64_t state = cv_load_acquire(&m->state);
-    bool swept = false;
+    uint64_t end_ns = cv_clock_now() + LEAVE_PATIENCE_NS;
+    bool swept;
 
     if (!cv_robust_holds(m->life))
         return false;
-    for (int i = 0; i < LEAVE_TRIES && !swept; i++) {
-        swept = sweep_all(tag);
-        if (!swept)
-            cv_clock_sleep(CV_NS_PER_MS);
-    }
+    cv_member_end_orderly();
+    (void)cv_fetch_or(&m->owns, CV_LEAVING);
+    while (!(swept = sweep_all(tag)) && cv_clock_now() < end_ns)
+        cv_clock_sleep(CV_NS_PER_MS);
     cv_thread_release(m->life, CV_LIVES);
+    cv_store_release(&cv_self->span, 0);
     cv_store_release(&cv_self->tag, 0);
     (void)cv_cas64(&m->state, state, with_phase(state, swept ? CV_GONE : CV_DEAD));
     return true;
@@ -371,6 +383,17 @@ bool cv_member_short_is_gone(uint32_t short_tag)
 
     return phase_of(state) == CV_GONE ||
            cv_tag_short(tag_of(cv_tag_slot(short_tag), state)) != short_tag;
+}
+
+void cv_member_note_owning(uint64_t tag)
+{
+    (void)cv_fetch_or(&cv_member_of(tag)->owns, CV_OWNS);
+}
+
+bool cv_member_takes(uint32_t short_tag)
+{
+    return !(cv_load_seq(&cv_member_of(short_tag)->owns) & CV_LEAVING) &&
+           !cv_member_short_is_past(short_tag);
 }
 
 pid_t cv_member_short_pid(uint32_t short_tag)
@@ -432,6 +455,26 @@ bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns)
         return false;
     /* Had it come to life or the slot been used again in between, its state would be another. */
     return cv_cas64(&m->state, state, with_phase(state, CV_DEAD)) || cv_member_is_past(tag);
+}
+
+void cv_member_end_orderly(void)
+{
+    if (cv_arena.family && cv_self->tag)
+        cv_store_release(&cv_self->slot->orderly, 1);
+}
+
+/* When the program calls exit(), or returns from main(). */
+__attribute__((destructor)) static void at_exit(void)
+{
+    cv_member_end_orderly();
+}
+
+bool cv_member_was_orderly(uint64_t tag)
+{
+    struct cv_member *m = cv_member_of(tag);
+    bool orderly = cv_load_acquire(&m->orderly);
+
+    return generation_of(cv_load_acquire(&m->state)) != cv_tag_generation(tag) || orderly;
 }
 
 bool cv_member_bury(uint64_t tag)

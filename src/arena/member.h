@@ -62,6 +62,11 @@ enum {
     CV_MEMBER_ROOM = 832,   /* bytes of a slot that are the process floor's */
 };
 
+enum cv_owns {
+    CV_OWNS = 1,    /* the heap may have the tag; set by who writes it there, before */
+    CV_LEAVING = 2, /* nothing is to be given to it any more; set by itself, before it sweeps */
+};
+
 struct cv_member {
     uint64_t state;     /* phase, generation, pid of @who; see above */
     uint64_t joined_ns; /* boot clock, when pid was this process; written while BORN */
@@ -69,8 +74,9 @@ struct cv_member {
     uint32_t told;      /* 1: the kernel marks the life words; written while BORN */
     uint64_t parent;    /* tag of the process that started it, 0: none; written while BORN */
     uint32_t kept;      /* 1: the parent still needs the record; cleared by the parent's process */
-    uint32_t owns; /* 1: blocks or pages may carry the tag; set by the member before one does */
-    uint64_t unused[3];
+    uint32_t owns;      /* flags of cv_owns; OR */
+    uint32_t orderly;   /* 1: it ends of its own will; set by the member */
+    uint32_t unused[5];
     uint64_t watcher[CV_LIVES]; /* tag of who watches life[i], 0: nobody; compare-exchange */
     struct cv_held life[CV_LIVES];
     uint64_t room[CV_MEMBER_ROOM / 8] __attribute__((aligned(64)));
@@ -121,13 +127,22 @@ static inline uint64_t cv_tag_mark(uint64_t tag, pid_t pid)
     return (tag >> 32 & 0x3ff) << 54 | (uint64_t)pid << 32 | (uint32_t)tag;
 }
 
+static inline pid_t cv_mark_pid(uint64_t mark)
+{
+    return (pid_t)(mark >> 32 & 0x3fffff);
+}
+
 /* The tag that @mark was made of, if that process's slot is still its own; else 0. */
 uint64_t cv_member_marked(uint64_t mark);
 
 /* What a process knows of itself; wiped in every child of a fork. */
 struct cv_self {
-    uint64_t tag;  /* 0: not a member yet */
-    uint64_t mark; /* the tag as locks have it (sync/lock.h) */
+    uint64_t tag;   /* 0: not a member yet */
+    uint64_t mark;  /* the tag as locks have it (sync/lock.h) */
+    uint64_t base;  /* of the arena: objects may start less than @span bytes from here */
+    uint64_t span;  /* 0: not a member yet */
+    uint64_t nonce; /* names this process's membership; what a thread has cached is true under it */
+    uint64_t detects; /* 1: the family looks for deadlocks */
     struct cv_member *slot;
     uint32_t joining;
     uint32_t opens; /* calls of covey_open() not yet undone */
@@ -154,6 +169,9 @@ static inline int cv_enter(void)
 }
 
 struct cv_member *cv_member_of(uint64_t tag);
+
+/* The tag of the process in whose slot @p lies. */
+uint64_t cv_member_tag_at(const void *p);
 
 /* Reserves a slot for a child to be: its tag, or 0 with a message. The child's @kept is set. */
 uint64_t cv_member_reserve(void);
@@ -186,6 +204,9 @@ bool cv_member_is_past(uint64_t tag);
 /* The same for a short tag, and the pid of the living. */
 bool cv_member_short_is_past(uint32_t short_tag);
 bool cv_member_short_is_gone(uint32_t short_tag); /* and all that it had is given back */
+/* For the heap: before a block gets the tag; and after it: may the process have it? */
+void cv_member_note_owning(uint64_t tag);
+bool cv_member_takes(uint32_t short_tag);
 pid_t cv_member_short_pid(uint32_t short_tag);
 
 /* The pid that belongs to the tag, also after death; 0 when the slot has been used again, or for 0.
@@ -199,6 +220,12 @@ pid_t cv_member_pid(uint64_t tag);
  */
 bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns);
 
+/* This process is about to end, and has nothing left to do: nobody need wait for it in vain. */
+void cv_member_end_orderly(void);
+
+/* Did the dead process say so? Yes when its slot is another's by now. */
+bool cv_member_was_orderly(uint64_t tag);
+
 /* Gives back all that a dead member held. False: not yet possible; somebody must try again. */
 bool cv_member_bury(uint64_t tag);
 
@@ -211,9 +238,16 @@ void cv_member_each(bool (*visit)(uint64_t tag, enum cv_phase phase, void *conte
 /* The record of a GONE child is not needed any more. */
 void cv_member_forget(uint64_t tag);
 
-/* A floor's part of a burial: idempotent, killable anywhere; false: not yet possible. */
+/* A floor's part of a burial, in this order: idempotent, killable anywhere; false: not yet possible,
+ * and those after it wait. */
+enum cv_sweep {
+    CV_SWEEP_WAITERS,
+    CV_SWEEP_PROCESSES,
+    CV_SWEEPS,
+};
+
 typedef bool cv_sweep_fn(uint64_t tag);
-void cv_member_add_sweep(cv_sweep_fn *sweep);
+void cv_member_set_sweep(enum cv_sweep sweep, cv_sweep_fn *fn);
 
 enum cv_life_state {
     CV_LIFE_WATCHED, /* *watch is set; call cv_member_unwatch() after the sleep */

@@ -43,6 +43,9 @@ static inline bool cv_cas64(uint64_t *word, uint64_t expected, uint64_t desired)
     return cv_cas(word, &expected, desired);
 }
 
+/* What comes after a fast path, and must not make it longer by being inlined. */
+#define CV_SLOW __attribute__((noinline, cold))
+
 /* In a spinning loop: lets the other hyper-thread work and saves power. */
 static inline void cv_relax(void)
 {

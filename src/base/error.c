@@ -31,6 +31,7 @@ static int code_of_errno(int error)
     switch (error) {
     case ENOMEM:
     case ENOSPC:
+    case ENOBUFS:
         return COVEY_ENOMEM;
     case EMFILE:
     case ENFILE:
@@ -58,11 +59,17 @@ int cv_fail_errno(const char *format, ...)
     return last_code;
 }
 
+const char *cv_article(const char *noun)
+{
+    return strchr("aeior", noun[0]) ? "an" : "a"; /* an rlock */
+}
+
 int cv_fail_object(const void *p, const char *kind)
 {
     if (!p)
         return cv_fail(COVEY_EINVAL, "%s is NULL", kind);
-    return cv_fail(COVEY_EINVAL, "%p is not a %s of this family, or was freed", p, kind);
+    return cv_fail(
+        COVEY_EINVAL, "%p is not %s %s of this family, or was freed", p, cv_article(kind), kind);
 }
 
 const char *covey_error(void)
@@ -116,6 +123,10 @@ const char *covey_strerror(int code)
         return "COVEY_EDEADLINE: the task ran past its deadline";
     case COVEY_ECORRUPT:
         return "COVEY_ECORRUPT: the arena is corrupt";
+    case COVEY_EDEADLK:
+        return "COVEY_EDEADLK: to wait would be for ever";
+    case COVEY_EBROKEN:
+        return "COVEY_EBROKEN: the barrier is broken";
     default:
         return "unknown code";
     }

@@ -10,6 +10,9 @@
 int cv_fail(int code, const char *format, ...) __attribute__((cold, format(printf, 2, 3)));
 /* COVEY_EINVAL for @p, which should be a @kind ("queue"). */
 int cv_fail_object(const void *p, const char *kind) __attribute__((cold));
+
+/* "a" or "an" */
+const char *cv_article(const char *noun);
 int cv_fail_errno(const char *format, ...) __attribute__((cold, format(printf, 1, 2)));
 
 #endif

@@ -36,7 +36,7 @@
  * Producers keep @head_seen and @taken_seen, what they last saw of the other end, and look again
  * only when these say that there is no room.
  */
-#include "arena/family.h"
+#include "arena/object.h"
 #include "base/error.h"
 #include "base/mutation.h"
 #include "base/options.h"
@@ -49,7 +49,6 @@
 #include <string.h>
 
 enum {
-    MAGIC = 0x75657571, /* "queu" */
     CELL_HEAD = 8,
     BYTES_DEFAULT = 64 * 1024,
     BYTES_MIN = 128,
@@ -65,9 +64,8 @@ enum {
 #define KIND_END  UINT32_C(0x20000000)
 
 struct covey_queue {
+    uint64_t signature; /* arena/object.h */
     /* Written once, when the queue is made. */
-    uint32_t magic;
-    uint32_t unused;
     uint64_t bytes; /* a power of two */
     uint64_t items_max;
 
@@ -85,9 +83,9 @@ struct covey_queue {
     } get __attribute__((aligned(LINE)));
 
     struct {
-        uint32_t alarm; /* always 0 */
-        uint32_t items; /* bell of the consumers */
-        uint32_t room;  /* bell of the producers */
+        uint32_t alarm[2];
+        uint32_t items[2]; /* of the consumers */
+        uint32_t room[2];  /* of the producers */
     } bell __attribute__((aligned(LINE)));
 
     unsigned char ring[] __attribute__((aligned(LINE)));
@@ -170,8 +168,8 @@ static int enter_put_until(covey_queue *q, uint64_t deadline_ns)
 {
     int r;
 
-    cv_alarm_set(&q->bell.alarm);
-    r = cv_lock_enter(&q->put.lock, &q->bell.alarm, deadline_ns);
+    cv_alarm_set(q->bell.alarm);
+    r = cv_lock_enter(&q->put.lock, q->bell.alarm, deadline_ns);
     if (r == COVEY_EOWNERDEAD) {
         if (CV_RECOVERS(queue_mend))
             mend_put(q);
@@ -249,21 +247,22 @@ static bool append(covey_queue *q, const void *item, size_t size)
 static int wait_for_room(covey_queue *q, struct cv_wait *wait, uint64_t head, uint64_t tail)
 {
     struct cv_futex_watch words[] = {
-        {&q->bell.room, CV_BELL_ARMED},
+        cv_bell_armed(q->bell.room),
         {low_half(&q->get.head), (uint32_t)head},
         {low_half(cell_at(q, tail)), 0},
     };
 
     if (cv_wait_spin(wait, low_half(&q->get.head), (uint32_t)head))
         return CV_WAIT_AGAIN;
-    cv_bell_arm(&q->bell.room);
-    return cv_wait_sleep(wait, &q->bell.alarm, words, 3, NULL, 0);
+    cv_bell_arm(q->bell.room);
+    return cv_wait_sleep(wait, q->bell.alarm, cv_bell_gong(q->bell.room), words, 3, NULL, 0);
 }
 
 /*
  * One wake comes with each item that is taken, but what that leaves may be room for several small
  * items, or not enough for the one that the woken producer has. So who was woken wakes the next one,
- * when it has put its item or when it finds that something was taken and there is still no room.
+ * when it has put its item, when it finds that something was taken and there is still no room, or
+ * when it gives up because it cannot enter.
  */
 static int put(covey_queue *q, const void *item, size_t size, struct cv_wait *wait)
 {
@@ -277,8 +276,11 @@ static int put(covey_queue *q, const void *item, size_t size, struct cv_wait *wa
         uint64_t tail;
         int entered = enter_put_until(q, wait->deadline_ns);
 
-        if (entered != 0)
+        if (entered != 0) {
+            if (wait->alarm)
+                cv_bell_ring(q->bell.room, 1);
             return entered;
+        }
         head = cv_load_acquire(&q->get.head);
         tail = q->put.tail;
         closed = is_closed(q);
@@ -286,9 +288,9 @@ static int put(covey_queue *q, const void *item, size_t size, struct cv_wait *wa
             done = append(q, item, size);
         cv_lock_exit(&q->put.lock); /* between the commit and the bell */
         if (done)
-            cv_bell_ring(&q->bell.items, 1);
+            cv_bell_ring(q->bell.items, 1);
         if (wait->alarm && (done || head != head_before))
-            cv_bell_ring(&q->bell.room, 1);
+            cv_bell_ring(q->bell.room, 1);
         if (done)
             return 0;
         if (closed)
@@ -348,9 +350,9 @@ static int wait_for_item(covey_queue *q, struct cv_wait *wait, struct cv_futex_w
 {
     if (cv_wait_spin(wait, words[1].word, 0))
         return CV_WAIT_AGAIN;
-    words[0] = (struct cv_futex_watch){&q->bell.items, CV_BELL_ARMED};
-    cv_bell_arm(&q->bell.items);
-    return cv_wait_sleep(wait, &q->bell.alarm, words, 3, NULL, 0);
+    words[0] = cv_bell_armed(q->bell.items);
+    cv_bell_arm(q->bell.items);
+    return cv_wait_sleep(wait, q->bell.alarm, cv_bell_gong(q->bell.items), words, 3, NULL, 0);
 }
 
 static int get(covey_queue *q, struct taking *t, struct cv_wait *wait)
@@ -364,16 +366,19 @@ static int get(covey_queue *q, struct taking *t, struct cv_wait *wait)
                 return r;
             r = wait_for_item(q, wait, words);
         } else {
-            int taken = cv_lock_enter(&q->get.lock, &q->bell.alarm, wait->deadline_ns);
+            int taken = cv_lock_enter(&q->get.lock, q->bell.alarm, wait->deadline_ns);
 
-            if (taken != 0 && taken != COVEY_EOWNERDEAD) /* a death leaves nothing to mend */
+            if (taken != 0 && taken != COVEY_EOWNERDEAD) { /* a death leaves nothing to mend */
+                if (wait->alarm) /* the wake that this thread has had is another's then */
+                    cv_bell_ring(q->bell.items, 1);
                 return taken;
+            }
             taken = take(q, t);
             cv_lock_exit(&q->get.lock); /* between the commit and the bell */
             if (taken == 0)
-                cv_bell_ring(&q->bell.room, 1);
+                cv_bell_ring(q->bell.room, 1);
             if (taken == COVEY_ETOOBIG) /* the wake was for somebody with more room */
-                cv_bell_ring(&q->bell.items, 1);
+                cv_bell_ring(q->bell.items, 1);
             if (taken != COVEY_EEMPTY)
                 return taken;
         }
@@ -384,13 +389,7 @@ static int get(covey_queue *q, struct taking *t, struct cv_wait *wait)
 
 static int check(const covey_queue *q)
 {
-    int r = cv_enter();
-
-    if (r != 0)
-        return r;
-    if (!cv_arena_has(q, sizeof *q, LINE) || cv_load_relaxed(&q->magic) != MAGIC)
-        return cv_fail_object(q, "queue");
-    return 0;
+    return cv_object_check(q, CV_QUEUE);
 }
 
 static int check_size(const covey_queue *q, size_t size)
@@ -432,7 +431,7 @@ int covey_queue_open_with(const struct covey_queue_options *options)
     memset(q, 0, sizeof *q + CELL_HEAD);
     q->bytes = o.bytes;
     q->items_max = o.items ? o.items : UINT64_MAX;
-    cv_store_release(&q->magic, MAGIC);
+    cv_object_begin(q, CV_QUEUE);
     *o.queue = q;
     return 0;
 }
@@ -443,7 +442,7 @@ int covey_queue_put(covey_queue *queue, const void *item, size_t size, double ti
     int r = check(queue);
 
     if (r == 0)
-        r = cv_wait_begin(&wait, timeout_s);
+        r = cv_wait_begin(&wait, timeout_s, queue, CV_QUEUE);
     if (r != 0)
         return r;
     if (!item && size)
@@ -467,12 +466,12 @@ int covey_queue_get(covey_queue *queue, void *item, size_t room, size_t *size, d
     int r = check(queue);
 
     if (r == 0)
-        r = cv_wait_begin(&wait, timeout_s);
+        r = cv_wait_begin(&wait, timeout_s, queue, CV_QUEUE);
     if (r != 0)
         return r;
     if (!item && room)
         return cv_fail(COVEY_EINVAL, "item is NULL, with room for %zu bytes", room);
-    cv_alarm_set(&queue->bell.alarm);
+    cv_alarm_set(queue->bell.alarm);
     r = get(queue, &t, &wait);
     cv_wait_end(&wait);
     cv_alarm_clear();
@@ -500,8 +499,8 @@ int covey_queue_close(covey_queue *queue)
     if (!is_closed(queue))
         cv_store_release(cell_at(queue, queue->put.tail), head_make(KIND_END, 0, queue->put.count));
     cv_lock_exit(&queue->put.lock);
-    cv_bell_ring(&queue->bell.items, INT_MAX);
-    cv_bell_ring(&queue->bell.room, INT_MAX);
+    cv_bell_ring(queue->bell.items, INT_MAX);
+    cv_bell_ring(queue->bell.room, INT_MAX);
     cv_alarm_clear();
     return 0;
 }
@@ -517,7 +516,7 @@ int covey_queue_free(covey_queue *queue)
         return r;
     if (!cv_heap_give(queue, (uint32_t)CV_OWNER_OBJECT, cv_tag_short(cv_self->tag)))
         return cv_fail_object(queue, "queue");
-    cv_store_release(&queue->magic, 0);
+    cv_object_end(queue);
     return cv_heap_free(queue);
 }
 

@@ -16,8 +16,8 @@ enum {
 unsigned cv_cpu_affinity(void)
 {
     for (int cpus = 1024; cpus <= CPUS_MAX; cpus *= 2) {
-        cpu_set_t *set = CPU_ALLOC(cpus);
         size_t size = CPU_ALLOC_SIZE(cpus);
+        cpu_set_t *set = malloc(size);
         int count = 0;
         int r;
 
@@ -26,7 +26,7 @@ unsigned cv_cpu_affinity(void)
         r = sched_getaffinity(0, size, set);
         if (r == 0)
             count = CPU_COUNT_S(size, set);
-        CPU_FREE(set);
+        free(set);
         if (r == 0)
             return count > 0 ? (unsigned)count : 1;
         if (errno != EINVAL) /* EINVAL: the machine has more CPUs than the mask */

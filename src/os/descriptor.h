@@ -4,18 +4,20 @@
  *
  * The program may close them (daemons close all that they do not know) and open something else
  * under the same number. So each is kept with the device and inode of its file, and used only where
- * these are still the same. (All pidfds have one inode before Linux 6.9.) None is ever 0, 1 or 2,
- * which the program may believe closed.
+ * these are still the same. Before Linux 6.9 a pidfd has the inode that all anonymous files have
+ * (epoll, eventfd, timerfd, ...): so what should be a pidfd must be one; which one, is not known there.
+ * None is ever 0, 1 or 2, which the program may believe closed.
  */
 #ifndef CV_DESCRIPTOR_H
 #define CV_DESCRIPTOR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct cv_descriptor {
-    int32_t fd; /* -1: none */
-    uint32_t unused;
+    int32_t fd;        /* -1: none */
+    uint32_t is_pidfd; /* 1: it names a process */
     uint64_t device;
     uint64_t inode;
 };
@@ -29,8 +31,17 @@ int cv_descriptor_take(struct cv_descriptor *descriptor, int fd);
 /* One that is always readable, for what has happened already. */
 int cv_descriptor_readable(struct cv_descriptor *descriptor);
 
+/* The two ends of a socket that keeps messages apart, for @whom. */
+int cv_descriptor_pair(struct cv_descriptor pair[2], const char *whom);
+
+/* Is there one more to be had? Found out with a copy of @any. 0 or COVEY_ELIMIT. */
+int cv_descriptor_check_room(const struct cv_descriptor *any);
+
 /* Is it open, and still the same file? */
 bool cv_descriptor_is_ours(const struct cv_descriptor *descriptor);
+
+/* Writes all of it to any descriptor; false with errno. */
+bool cv_descriptor_write(int fd, const void *bytes, size_t size);
 
 /* Closes it, if it is ours, and makes it none. */
 void cv_descriptor_close(struct cv_descriptor *descriptor);

@@ -75,10 +75,10 @@ enum cv_futex_result cv_futex_wait(
     for (unsigned i = 0; i < n; i++)
         v[i] = (struct waitv){watch[i].seen, (uintptr_t)watch[i].word, WAITV_SIZE_U32, 0};
     r = syscall(SYS_futex_waitv, v, n, 0, deadline_ns == CV_FOREVER ? NULL : &t, CLOCK_MONOTONIC);
-    if (r < 0 && (errno == ENOSYS || errno == EPERM)) { /* EPERM: an old seccomp filter */
+    if (r < 0 && (errno == ENOSYS || errno == EPERM)) /* EPERM: an old seccomp filter */
         cv_store_relaxed(&without_waitv, true);
+    if (r < 0 && (errno == ENOSYS || errno == EPERM || errno == ENOMEM))
         return wait_a_slice(watch, n, deadline_ns);
-    }
     if (r >= 0)
         *woken = (unsigned)r;
     return result_of(r);

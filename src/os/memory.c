@@ -71,16 +71,22 @@ static int create_memfd(struct cv_descriptor *file)
  * Nothing may make all of it exist. A core dump would read every page, hence MADV_DONTDUMP. A
  * program that has locked its memory, that to come as well, would have the kernel fill every new
  * mapping; but not one without access, and giving access fills nothing that is shared.
+ *
+ * NULL with errno: EEXIST when something else is there.
  */
 static char *map_at(uintptr_t place, size_t size, int fd)
 {
     void *wanted = (void *)place;
     void *p = mmap(wanted, size, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+    int error = EEXIST;
 
     if (p == MAP_FAILED)
         return NULL;
     if (p != wanted || mprotect(p, size, PROT_READ | PROT_WRITE) != 0) {
+        if (p == wanted)
+            error = errno;
         (void)munmap(p, size);
+        errno = error;
         return NULL;
     }
     (void)madvise(p, size, MADV_DONTDUMP);
@@ -114,6 +120,7 @@ static char *map_somewhere(size_t size, int fd)
 /* As large as the file system and the address space allow. */
 static int size_and_map(struct cv_memory *memory, size_t size, size_t size_min)
 {
+    errno = ENOMEM; /* if a limit leaves not even that */
     for (; size >= size_min; size /= 2) {
         if (ftruncate(memory->file.fd, (off_t)size) != 0) {
             if (errno == EFBIG || errno == EINVAL)
@@ -125,7 +132,9 @@ static int size_and_map(struct cv_memory *memory, size_t size, size_t size_min)
         if (memory->base)
             return 0;
     }
-    return cv_fail(COVEY_ENOMEM,
+    if (errno == EEXIST) /* at all places */
+        errno = ENOMEM;
+    return cv_fail_errno(
         "no room for the family's arena in the address space: less than %zu bytes", size_min);
 }
 
@@ -156,11 +165,13 @@ int cv_memory_attach(struct cv_memory *memory, int fd, char *base, size_t size)
         return error;
     memory->size = size;
     memory->base = map_at((uintptr_t)base, size, memory->file.fd);
-    if (!memory->base)
+    if (memory->base)
+        return 0;
+    if (errno == EEXIST)
         return cv_fail(COVEY_ENOMEM,
             "cannot map the family's arena at %p (%zu bytes): something else is there",
             (void *)base, size);
-    return 0;
+    return cv_fail_errno("cannot map the family's arena at %p (%zu bytes)", (void *)base, size);
 }
 
 int cv_memory_check(const struct cv_memory *memory)
@@ -197,6 +208,8 @@ int cv_memory_claim(const struct cv_memory *memory, char *start, size_t size)
     } while (r != 0 && errno == EINTR);
     if (r == 0)
         return 0;
+    if (!ours && errno == EINVAL) /* the kernel is too old for the other way */
+        return cv_memory_check(memory);
     if (errno == EFAULT) /* what MADV_POPULATE_WRITE says instead of SIGBUS */
         errno = ENOMEM;
     return cv_fail_errno("no memory for %zu more bytes of the family's arena", size);

@@ -3,7 +3,9 @@
 
 #include "base/error.h"
 #include "os/clock.h"
+#include "os/thread.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -50,27 +52,29 @@ _Static_assert(sizeof(struct pidfd_info) == 64, "the kernel's first version of i
 int cv_pid_open(pid_t pid, struct cv_descriptor *pidfd)
 {
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    int r;
 
     *pidfd = CV_NO_DESCRIPTOR;
     if (fd < 0)
         return errno == ESRCH ? cv_fail(COVEY_EDIED, "process %d has ended", (int)pid)
                               : cv_fail_errno("no descriptor for process %d", (int)pid);
-    return cv_descriptor_take(pidfd, fd);
+    r = cv_descriptor_take(pidfd, fd);
+    pidfd->is_pidfd = 1;
+    return r;
 }
 
 int cv_pid_signal(int pidfd, int signal)
 {
     if (syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0) == 0)
         return 0;
-    return errno == ESRCH ? cv_fail(COVEY_EDIED, "the process has ended")
-                          : cv_fail_errno("cannot send signal %d", signal);
+    return errno == ESRCH ? COVEY_EDIED : cv_fail_errno("cannot send signal %d", signal);
 }
 
 int cv_pid_signal_child(pid_t pid, int signal)
 {
     if (kill(pid, signal) == 0)
         return 0;
-    return errno == ESRCH ? cv_fail(COVEY_EDIED, "the process has ended")
+    return errno == ESRCH ? COVEY_EDIED
                           : cv_fail_errno("cannot send signal %d to process %d", signal, (int)pid);
 }
 
@@ -143,6 +147,7 @@ static bool has_called_exec(pid_t pid, const struct cv_descriptor *memory)
     char path[64];
     char line[512];
     bool found = false;
+    bool read; /* all of it */
     unsigned lines = 0;
     FILE *file;
 
@@ -161,8 +166,9 @@ static bool has_called_exec(pid_t pid, const struct cv_descriptor *memory)
             found = inode == memory->inode && device[0] == major(memory->device) &&
                     device[1] == minor(memory->device);
     }
+    read = !ferror(file);
     (void)fclose(file);
-    return lines > 0 && !found;
+    return read && lines > 0 && !found;
 }
 
 static bool is_zombie_child(pid_t pid)
@@ -182,9 +188,8 @@ static bool has_one_thread(pid_t pid)
     return stat(path, &task) != 0 || task.st_nlink <= 3; /* ".", "..", and itself */
 }
 
-/* Where there are no pidfds (valgrind, emulators), /proc tells nearly the same, but only by
- * looking.
- */
+/* Where there are no pidfds (valgrind, emulators, filters older than they), /proc tells nearly the
+ * same, but only by looking. */
 static bool lives_by_proc(
     pid_t pid, uint64_t seen_ns, const struct cv_descriptor *memory, uint64_t patience_ns)
 {
@@ -213,7 +218,7 @@ bool cv_pid_lives(
     if (is_zombie_child(pid))
         return false;
     fd = (int)syscall(SYS_pidfd_open, pid, 0);
-    if (fd < 0 && errno == ENOSYS)
+    if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* the latter from a filter (seccomp) */
         return lives_by_proc(pid, seen_ns, memory, patience_ns);
     if (fd < 0)
         return errno != ESRCH;
@@ -229,16 +234,23 @@ static int status_of(const siginfo_t *info)
     return info->si_code == CLD_EXITED ? (info->si_status & 0xff) << 8 : info->si_status & 0x7f;
 }
 
+/* Its number may be that of another child by now, which is somebody else's to wait for. */
+static bool is_gone(int pidfd)
+{
+    return syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) != 0 && errno == ESRCH;
+}
+
 /* The descriptor may have been closed, or be another library's by now: then the pid decides, which
  * stays the child's until it is reaped. */
-int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status)
+int cv_pid_look(pid_t pid, int pidfd, int *status)
 {
-    int options = WEXITED | WNOHANG | (keep ? WNOWAIT : 0);
+    const int options = WEXITED | WNOHANG | WNOWAIT;
     siginfo_t info = {0};
 
-    if (pidfd < 0 || waitid((idtype_t)WAIT_PIDFD, (id_t)pidfd, &info, options | WNOWAIT) != 0 ||
-        (info.si_pid && info.si_pid != pid) ||
-        (!keep && info.si_pid && waitid((idtype_t)WAIT_PIDFD, (id_t)pidfd, &info, options) != 0)) {
+    if (pidfd < 0 || waitid((idtype_t)WAIT_PIDFD, (id_t)pidfd, &info, options) != 0 ||
+        (info.si_pid && info.si_pid != pid)) {
+        if (pidfd >= 0 && is_gone(pidfd))
+            return COVEY_ESTATE;
         info.si_pid = 0;
         if (waitid(P_PID, (id_t)pid, &info, options) != 0)
             return errno == ECHILD ? COVEY_ESTATE : 0;
@@ -249,6 +261,13 @@ int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status)
     return 1;
 }
 
+void cv_pid_reap(pid_t pid)
+{
+    siginfo_t info;
+
+    (void)waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG);
+}
+
 bool cv_pid_exit_info(int pidfd, int *status)
 {
     struct pidfd_info info = {.mask = INFO_EXIT};
@@ -257,4 +276,45 @@ bool cv_pid_exit_info(int pidfd, int *status)
         return false;
     *status = info.exit_code;
     return true;
+}
+
+/* Names of threads are read as the kernel has them, with a line feed. */
+static bool is_helper(pid_t pid, uint32_t tid)
+{
+    char path[64];
+    char name[32] = "";
+    int fd;
+    ssize_t n;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/task/%u/comm", (int)pid, tid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    n = read(fd, name, sizeof name - 1);
+    (void)close(fd);
+    return n > 0 && strcmp(name, CV_THREAD_NAME "\n") == 0;
+}
+
+unsigned cv_pid_threads(pid_t pid, uint32_t *tids, unsigned max)
+{
+    char path[32];
+    struct dirent *entry;
+    unsigned n = 0;
+    DIR *tasks;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    tasks = opendir(path);
+    if (!tasks)
+        return 0;
+    while ((entry = readdir(tasks))) {
+        uint32_t tid = (uint32_t)strtoul(entry->d_name, NULL, 10); /* 0: "." and ".." */
+
+        if (tid == 0 || is_helper(pid, tid))
+            continue;
+        if (n < max)
+            tids[n] = tid;
+        n++;
+    }
+    (void)closedir(tasks);
+    return n;
 }

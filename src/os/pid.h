@@ -12,7 +12,7 @@
 /* A descriptor that names process @pid, and no later one with its number. Close-on-exec. */
 int cv_pid_open(pid_t pid, struct cv_descriptor *pidfd);
 
-/* 0, or COVEY_EDIED when the process has ended. */
+/* 0, or COVEY_EDIED, without a message, when the process has ended. */
 int cv_pid_signal(int pidfd, int signal);
 
 /* The same for a child that has no descriptor here: it keeps its pid until it is reaped. */
@@ -31,11 +31,18 @@ bool cv_pid_lives(
     pid_t pid, uint64_t seen_ns, const struct cv_descriptor *memory, uint64_t patience_ns);
 
 /*
- * Takes what a child of this process left: 1 when *status was set (as of waitpid), 0 when it still
- * runs, COVEY_ESTATE when the kernel says that it is not a child of this process (any more). With
- * @keep it stays a zombie, so that several can look. Never blocks. @pidfd: -1 if there is none.
+ * How has a child of this process ended? 1 when *status was set (as of waitpid), 0 when it still
+ * runs, COVEY_ESTATE when the kernel says that it is not a child of this process (any more). It
+ * stays a zombie, so that several can look. Never blocks. @pidfd: -1 if there is none.
  */
-int cv_pid_reap(pid_t pid, int pidfd, bool keep, int *status);
+int cv_pid_look(pid_t pid, int pidfd, int *status);
+
+/* Takes the zombie away: once, for then its number may be another child's. */
+void cv_pid_reap(pid_t pid);
+
+/* The ids of its threads, covey's own (os/thread.h) left out: up to @max of them. How many there are;
+ * 0: unknown. */
+unsigned cv_pid_threads(pid_t pid, uint32_t *tids, unsigned max);
 
 /* How a process ended that somebody else has reaped; Linux 6.15 and later. */
 bool cv_pid_exit_info(int pidfd, int *status);

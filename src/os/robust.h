@@ -59,20 +59,29 @@ static inline struct robust_list_head *cv_robust_list(void)
     return head ? head : cv_robust_attach();
 }
 
-/* From here until cv_robust_done(): if this thread dies while *word is 0, a sleeper is woken. */
-static inline void cv_robust_pend(uint32_t *word)
+/* From here until cv_robust_done(): if this thread dies while *word is 0, a sleeper is woken. @head is
+ * this thread's cv_robust_list(). */
+static inline void cv_robust_pend_on(struct robust_list_head *head, uint32_t *word)
 {
-    struct robust_list_head *head = cv_robust_list();
-
     cv_store_relaxed(
         &head->list_op_pending, (struct robust_list *)(void *)((char *)word - head->futex_offset));
     __atomic_signal_fence(__ATOMIC_SEQ_CST); /* before what follows in this thread's program */
 }
 
-static inline void cv_robust_done(void)
+static inline void cv_robust_done_on(struct robust_list_head *head)
 {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    cv_store_relaxed(&cv_robust_list()->list_op_pending, NULL);
+    cv_store_relaxed(&head->list_op_pending, NULL);
+}
+
+static inline void cv_robust_pend(uint32_t *word)
+{
+    cv_robust_pend_on(cv_robust_list(), word);
+}
+
+static inline void cv_robust_done(void)
+{
+    cv_robust_done_on(cv_robust_list());
 }
 
 /*

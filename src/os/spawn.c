@@ -12,11 +12,13 @@ int cv_spawn_self(char *const *argv, const int *fds, unsigned n, pid_t *pid)
     posix_spawn_file_actions_t actions;
     int error = posix_spawn_file_actions_init(&actions);
 
-    for (unsigned i = 0; i < n && error == 0; i++) /* onto itself: clears close-on-exec there */
-        error = posix_spawn_file_actions_adddup2(&actions, fds[i], fds[i]);
-    if (error == 0)
-        error = posix_spawn(pid, "/proc/self/exe", &actions, NULL, argv, environ);
-    (void)posix_spawn_file_actions_destroy(&actions);
+    if (error == 0) {
+        for (unsigned i = 0; i < n && error == 0; i++) /* onto itself: clears close-on-exec there */
+            error = posix_spawn_file_actions_adddup2(&actions, fds[i], fds[i]);
+        if (error == 0)
+            error = posix_spawn(pid, "/proc/self/exe", &actions, NULL, argv, environ);
+        (void)posix_spawn_file_actions_destroy(&actions);
+    }
     errno = error;
     return error ? cv_fail_errno("cannot start a fresh image of this program (/proc/self/exe)") : 0;
 }

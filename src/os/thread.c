@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "os/clock.h"
+#include "os/fault.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -10,6 +11,8 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -42,13 +45,23 @@ static int start(int (*run)(void *), void *argument)
         return cv_fail_errno("no stack for a thread");
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    tid = clone(run, stack + STACK_BYTES, LIKE_A_THREAD, argument);
+    tid = CV_MAY_FAIL(clone(run, stack + STACK_BYTES, LIKE_A_THREAD, argument), -1, EAGAIN, ENOMEM);
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (tid >= 0)
         return 0;
     (void)cv_fail_errno("no thread");
     (void)munmap(stack, STACK_BYTES);
     return covey_error_code();
+}
+
+pid_t cv_thread_id(void)
+{
+    return (pid_t)syscall(SYS_gettid);
+}
+
+NOT_INSTRUMENTED static void name_myself(void)
+{
+    (void)syscall(SYS_prctl, PR_SET_NAME, CV_THREAD_NAME, 0, 0, 0);
 }
 
 /* The keeper ********************************************************************************* */
@@ -60,12 +73,14 @@ struct keeper {
 };
 
 static pthread_key_t key;
+static bool has_key; /* without one, watchers ask the kernel when the thread has ended */
 static struct keeper thread_to_keeper; /* handed over while the old thread waits */
 
 NOT_INSTRUMENTED static int keep(void *argument)
 {
     struct keeper *k = argument;
 
+    name_myself();
     cv_robust_hold_raw(k->held, k->n);
     __atomic_store_n(&k->ready, 1, __ATOMIC_SEQ_CST);
     for (;;)
@@ -90,7 +105,7 @@ static void pass_on(void *value)
 
 static void make_key(void)
 {
-    (void)pthread_key_create(&key, pass_on);
+    has_key = pthread_key_create(&key, pass_on) == 0;
 }
 
 bool cv_thread_hold(struct cv_held *held, unsigned n)
@@ -101,42 +116,78 @@ bool cv_thread_hold(struct cv_held *held, unsigned n)
     (void)pthread_once(&once, make_key);
     cv_store_relaxed(&thread_to_keeper.held, held);
     cv_store_relaxed(&thread_to_keeper.n, n);
-    (void)pthread_setspecific(key, &thread_to_keeper);
+    if (has_key)
+        (void)pthread_setspecific(key, &thread_to_keeper);
     return told;
 }
 
 void cv_thread_release(struct cv_held *held, unsigned n)
 {
-    (void)pthread_setspecific(key, NULL); /* no pass_on() at the end of this thread */
+    if (has_key)
+        (void)pthread_setspecific(key, NULL); /* no pass_on() at the end of this thread */
     (void)cv_robust_release(held, n);
 }
 
 /* Ending with another process **************************************************************** */
 
-static struct pollfd awaited;
-static pid_t awaited_pid;
+bool cv_thread_is_first(void)
+{
+    return (pid_t)syscall(SYS_gettid) == getpid();
+}
 
+/* Some sandboxes do not allow it. */
+bool cv_thread_end_with_maker(void)
+{
+    return prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
+}
+
+static struct cv_descriptor awaited;
+static pid_t awaited_pid;
+static bool awaited_is_parent; /* to the kernel, too */
+
+/* POLLNVAL first: a call that fails would write errno, which is another thread's here. */
+NOT_INSTRUMENTED static bool is_still_awaited(short revents)
+{
+    struct stat now;
+
+    return !(revents & POLLNVAL) && syscall(SYS_fstat, awaited.fd, &now) == 0 &&
+           (uint64_t)now.st_dev == awaited.device && (uint64_t)now.st_ino == awaited.inode;
+}
+
+/* By number alone. A parent is one until it ends; of others, a zombie still runs. */
+NOT_INSTRUMENTED static bool awaited_runs(void)
+{
+    return awaited_is_parent ? syscall(SYS_getppid) == awaited_pid
+                             : syscall(SYS_getpgid, awaited_pid) >= 0;
+}
+
+/*
+ * If the program closes the descriptor, the call that is under way does not mind; but one that the
+ * kernel restarts (after SIGSTOP and SIGCONT) would, or would look at what the program has opened
+ * under that number.
+ */
 NOT_INSTRUMENTED static int wait_and_end(void *argument)
 {
+    struct pollfd p = {.fd = awaited.fd, .events = POLLIN};
     struct timespec slice = {0, FALLBACK_SLICE_NS};
 
     (void)argument;
-    /* If the program closes the descriptor, the call that is under way does not mind; but one that
-     * the kernel restarts (after SIGSTOP and SIGCONT) would. Then the process is asked for. */
-    do {
-        awaited.revents = 0;
-        (void)syscall(SYS_ppoll, &awaited, 1, NULL, NULL, 0);
-        while ((awaited.revents & POLLNVAL) && syscall(SYS_kill, awaited_pid, 0) == 0)
+    name_myself();
+    while (p.fd >= 0 && !p.revents)
+        (void)syscall(SYS_ppoll, &p, 1, NULL, NULL, 0);
+    if (p.fd < 0 || !is_still_awaited(p.revents)) {
+        while (awaited_runs())
             (void)syscall(SYS_nanosleep, &slice, NULL);
-    } while (!awaited.revents);
+    }
     for (;;)
         (void)syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
     return 0;
 }
 
-int cv_thread_end_with(int pidfd, pid_t pid)
+int cv_thread_end_with(const struct cv_descriptor *pidfd, pid_t pid)
 {
-    awaited = (struct pollfd){.fd = pidfd, .events = POLLIN};
+    awaited = *pidfd;
     awaited_pid = pid;
+    awaited_is_parent = getppid() == pid;
     return start(wait_and_end, NULL);
 }

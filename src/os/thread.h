@@ -12,9 +12,15 @@
 #ifndef CV_THREAD_H
 #define CV_THREAD_H
 
+#include "os/descriptor.h"
 #include "os/robust.h"
 
 #include <sys/types.h>
+
+#define CV_THREAD_NAME "covey:helper" /* of these threads, to the kernel */
+
+/* The calling thread's number, which no other thread of the system has. */
+pid_t cv_thread_id(void);
 
 /*
  * Holds the words as cv_robust_hold() does. When this thread ends before its process, they pass
@@ -25,7 +31,15 @@ bool cv_thread_hold(struct cv_held *held, unsigned n);
 /* Lets go of them in the thread that holds them; their memory may go, too. */
 void cv_thread_release(struct cv_held *held, unsigned n);
 
-/* Kills this process (SIGKILL) when the one that @pidfd names ends. Keeps @pidfd. */
-int cv_thread_end_with(int pidfd, pid_t pid);
+/* Is the calling thread the first one of its process? */
+bool cv_thread_is_first(void);
+
+/* The kernel is to kill this process (SIGKILL) when the thread that has forked it ends. False: it
+ * will not. */
+bool cv_thread_end_with_maker(void);
+
+/* Kills this process (SIGKILL) when process @pid ends, which @pidfd names. Keeps @pidfd; without one,
+ * or when the program has closed it, the process is asked for now and then. */
+int cv_thread_end_with(const struct cv_descriptor *pidfd, pid_t pid);
 
 #endif

@@ -179,12 +179,12 @@ struct covey_future *cv_pool_new_entry(covey_pool *pool)
 static void tell_workers(covey_pool *pool, int sleepers)
 {
     (void)cv_fetch_add(&pool->give.published, 1);
-    cv_bell_ring(&pool->take.work, sleepers);
+    cv_bell_ring(pool->take.work, sleepers);
 }
 
 void cv_pool_publish(covey_pool *pool, struct covey_future *entry)
 {
-    cv_alarm_set(&pool->give.alarm);
+    cv_alarm_set(pool->give.alarm);
     cv_store_release(&entry->state, CV_ENTRY_READY);
     cv_store_release(&pool->give.tail, entry->number + 1);
     tell_workers(pool, 1);
@@ -356,12 +356,23 @@ static bool has_ready(covey_pool *pool)
     return false;
 }
 
-/* A worker that has been joined. */
+/* A worker that was sent SIGKILL with result @sent; if that failed, it is another program by exec,
+ * with other rights, and none of this pool's any more. */
+static void await_end(covey_process *p, int sent)
+{
+    while (sent == 0 && covey_process_join(p, COVEY_FOREVER) != 0 && !cv_process_has_ended(p)) {
+    }
+}
+
+/* A worker that has ended, or is another program. */
 static void give_back(covey_pool *pool, uint32_t i)
 {
-    pool->private->process[i]->is_worker = 0;
-    (void)covey_process_close(pool->private->process[i]);
+    covey_process *p = pool->private->process[i];
+
     pool->private->process[i] = NULL;
+    p->is_worker = 0;
+    if (covey_process_close(p) != 0)
+        cv_process_detach(p);
 }
 
 static void describe_end(char *text, size_t size, pid_t pid, int exit_code)
@@ -409,9 +420,7 @@ static void replace_worker(covey_pool *pool, uint32_t i)
     pid_t pid = (pid_t)p->pid;
     int exit_code = 0;
 
-    /* It is dead, or another program by exec; this takes the zombie. */
-    (void)covey_process_kill(p);
-    (void)covey_process_join(p, COVEY_FOREVER);
+    await_end(p, covey_process_kill(p)); /* this takes the zombie */
     (void)covey_process_exit_code(p, &exit_code);
     if (p->failure)
         break_pool(pool, p->failure, p->message);
@@ -433,7 +442,7 @@ static void tend_worker(covey_pool *pool, uint32_t i)
 
 void cv_pool_tend(covey_pool *pool)
 {
-    cv_alarm_set(&pool->give.alarm);
+    cv_alarm_set(pool->give.alarm);
     for (uint32_t i = 0; i < pool->workers; i++)
         tend_worker(pool, i);
     cv_alarm_clear();
@@ -443,7 +452,7 @@ void cv_pool_tend_next(covey_pool *pool)
 {
     uint32_t i = pool->private->tended++ % pool->workers;
 
-    cv_alarm_set(&pool->give.alarm);
+    cv_alarm_set(pool->give.alarm);
     tend_worker(pool, i);
     cv_alarm_clear();
 }
@@ -491,14 +500,14 @@ int cv_pool_await(struct covey_future *entry, struct cv_wait *wait)
 
     for (;;) {
         uint64_t state = cv_load_acquire(&entry->state);
-        struct cv_futex_watch word = {cv_entry_low(entry), (uint32_t)(state | CV_ENTRY_SLEEPER)};
+        struct cv_futex_watch low = cv_word_low(&entry->state, state | CV_ENTRY_SLEEPER);
         int broken;
 
         if (cv_entry_phase(state) == CV_ENTRY_DONE)
             return 0;
         if (r < 0)
             return r;
-        if (cv_wait_spin(wait, word.word, (uint32_t)state))
+        if (cv_wait_spin(wait, low.word, (uint32_t)state))
             continue;
         broken = tend_and_list(entry->pool, tags, &n);
         if (broken != 0 && n == 0 && !is_done(entry))
@@ -506,7 +515,8 @@ int cv_pool_await(struct covey_future *entry, struct cv_wait *wait)
         if (wait->deadline_ns != 0 && !(state & CV_ENTRY_SLEEPER) &&
             !cv_cas64(&entry->state, state, state | CV_ENTRY_SLEEPER))
             continue;
-        r = cv_wait_sleep(wait, &entry->pool->give.alarm, &word, 1, tags, n);
+        r = cv_wait_sleep(
+            wait, entry->pool->give.alarm, cv_word_gong(&entry->state, state), &low, 1, tags, n);
     }
 }
 
@@ -590,30 +600,40 @@ static void free_pool_memory(covey_pool *pool)
     free_own(own);
 }
 
-static void end_workers(covey_pool *pool)
+/* The code of what keeps this process from killing one of them: one that has changed its user id. */
+static int end_workers(covey_pool *pool)
 {
     struct cv_pool_own *own = pool->private;
+    int failed = 0;
 
     for (uint32_t i = 0; i < pool->workers; i++) {
         if (own->process[i])
             (void)covey_process_kill(own->process[i]);
     }
     for (uint32_t i = 0; i < pool->workers; i++) {
-        if (!own->process[i])
-            continue;
-        while (covey_process_join(own->process[i], COVEY_FOREVER) == COVEY_EINTR) {
+        covey_process *p = own->process[i];
+        int r = p ? covey_process_kill(p) : 0;
+
+        if (r != 0 && !cv_member_is_dead(p->tag, 0)) {
+            failed = r;
+        } else if (p) {
+            await_end(p, r);
+            give_back(pool, i);
         }
-        give_back(pool, i);
     }
+    return failed;
 }
 
-static void terminate(covey_pool *pool)
+static int terminate(covey_pool *pool)
 {
     struct covey_outcome outcome = {.code = COVEY_ECLOSED};
     struct cv_pool_own *own = pool->private;
+    int r;
 
     cv_store_seq(&pool->give.phase, CV_POOL_TERMINATED);
-    end_workers(pool);
+    r = end_workers(pool);
+    if (r != 0)
+        return r;
     for (uint64_t n = own->first; n < pool->give.tail; n++) {
         struct covey_future *entry = cv_pool_entry(pool, n);
         enum cv_entry_phase phase = cv_entry_phase(cv_load_acquire(&entry->state));
@@ -624,6 +644,7 @@ static void terminate(covey_pool *pool)
             cv_entry_note(entry, i, &outcome);
         cv_entry_finish(entry);
     }
+    return 0;
 }
 
 int covey_pool_open_with(const struct covey_pool_options *options)
@@ -659,8 +680,8 @@ int covey_pool_open_with(const struct covey_pool_options *options)
     for (uint32_t i = 0; i < o.workers && r == 0; i++)
         r = start_worker(pool, i);
     if (r != 0) {
-        end_workers(pool);
-        free_pool_memory(pool);
+        if (end_workers(pool) == 0)
+            free_pool_memory(pool);
         return r;
     }
     cv_store_release(&pool->magic, CV_POOL_MAGIC);
@@ -676,7 +697,7 @@ int covey_pool_close(covey_pool *pool)
         return r;
     (void)pthread_mutex_lock(&pool->private->lock);
     if (pool->give.phase == CV_POOL_OPEN) {
-        cv_alarm_set(&pool->give.alarm);
+        cv_alarm_set(pool->give.alarm);
         cv_store_seq(&pool->give.phase, CV_POOL_CLOSED);
         tell_workers(pool, INT_MAX);
         cv_alarm_clear();
@@ -692,11 +713,11 @@ int covey_pool_terminate(covey_pool *pool)
     if (r != 0)
         return r;
     (void)pthread_mutex_lock(&pool->private->lock);
-    cv_alarm_set(&pool->give.alarm);
-    terminate(pool);
+    cv_alarm_set(pool->give.alarm);
+    r = terminate(pool);
     cv_alarm_clear();
     (void)pthread_mutex_unlock(&pool->private->lock);
-    return 0;
+    return r;
 }
 
 int covey_pool_join(covey_pool *pool, double timeout_s)
@@ -706,7 +727,7 @@ int covey_pool_join(covey_pool *pool, double timeout_s)
     int r = cv_pool_check(pool);
 
     if (r == 0)
-        r = cv_wait_begin(&wait, timeout_s);
+        r = cv_wait_begin(&wait, timeout_s, pool, CV_POOL);
     if (r != 0)
         return r;
     if (cv_load_acquire(&pool->give.phase) == CV_POOL_OPEN)
@@ -724,7 +745,7 @@ int covey_pool_join(covey_pool *pool, double timeout_s)
                        ? cv_fail(r, "%u workers have not ended within %g s", n, timeout_s)
                        : r;
         }
-        r = cv_wait_sleep(&wait, &pool->give.alarm, &word, 1, tags, n);
+        r = cv_wait_sleep(&wait, pool->give.alarm, word, NULL, 0, tags, n);
     }
 }
 

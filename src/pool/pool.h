@@ -146,15 +146,15 @@ struct covey_pool {
     struct cv_directory *directory; /* replaced by the owner, by a larger one */
 
     struct {
-        uint64_t head; /* version (24 bits) and number (40 bits) of an entry; see above */
-        uint32_t work; /* bell of idle workers */
+        uint64_t head;    /* version (24 bits) and number (40 bits) of an entry; see above */
+        uint32_t work[2]; /* bell of idle workers */
     } take __attribute__((aligned(CV_LINE)));
 
     struct {
         uint64_t tail;      /* number of the next entry; written by the owner */
         uint32_t published; /* counts what idle workers should look at; written by the owner */
         uint32_t phase;     /* enum cv_pool_phase; written by the owner */
-        uint32_t alarm;     /* always 0 */
+        uint32_t alarm[2];
     } give __attribute__((aligned(CV_LINE)));
 
     struct cv_worker worker[] __attribute__((aligned(CV_LINE)));
@@ -170,11 +170,6 @@ static inline struct covey_future *cv_pool_entry(const covey_pool *pool, uint64_
         cv_load_acquire(&d->segment[number / CV_SEGMENT_ENTRIES & (d->size - 1)]);
 
     return s ? &s->entry[number % CV_SEGMENT_ENTRIES] : NULL;
-}
-
-static inline uint32_t *cv_entry_low(struct covey_future *entry)
-{
-    return (uint32_t *)(void *)&entry->state;
 }
 
 /* Makes a claimed entry DONE, and wakes who sleeps on it. The alarm is pending. */

@@ -182,7 +182,7 @@ int covey_future_get(covey_future *future, void *result, double timeout_s)
     int r = check(future);
 
     if (r == 0)
-        r = cv_wait_begin(&wait, timeout_s);
+        r = cv_wait_begin(&wait, timeout_s, future, CV_FUTURE);
     if (r != 0)
         return r;
     r = cv_pool_await(future, &wait);
@@ -328,7 +328,8 @@ static int add_chunks(struct mapping *m)
 /* Waits for all chunks; the code of the first failure, whose message stands then. */
 static int await_chunks(struct mapping *m)
 {
-    struct cv_wait wait = {.deadline_ns = CV_FOREVER};
+    struct cv_wait wait = {
+        .deadline_ns = CV_FOREVER, .object = cv_waiter_object(m->o->pool, CV_POOL)};
     char what[48];
 
     for (size_t i = 0; i < m->entries.count; i++) {

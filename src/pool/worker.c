@@ -20,7 +20,7 @@ void cv_entry_note(struct covey_future *entry, uint32_t index, const struct cove
 void cv_entry_finish(struct covey_future *entry)
 {
     if (cv_exchange(&entry->state, CV_ENTRY_DONE) & CV_ENTRY_SLEEPER)
-        (void)cv_futex_wake(cv_entry_low(entry), INT_MAX);
+        (void)cv_futex_wake(cv_word_gong(&entry->state, 0).word, INT_MAX);
 }
 
 /* Moves head over entry @number, which was seen not to be READY, unless it has moved already. */
@@ -104,7 +104,7 @@ static void run(covey_pool *pool, struct cv_worker *w, struct covey_future *entr
         for (uint32_t i = entry->progress; i < entry->count; i++)
             run_item(w, entry, (covey_task *)function, i);
     }
-    cv_alarm_set(&pool->give.alarm);
+    cv_alarm_set(pool->give.alarm);
     cv_entry_finish(entry);
     cv_alarm_clear();
 }
@@ -113,19 +113,21 @@ static void run(covey_pool *pool, struct cv_worker *w, struct covey_future *entr
 static void wait_for_task(covey_pool *pool, struct cv_wait *wait, uint32_t published)
 {
     struct cv_futex_watch words[] = {
-        {&pool->take.work, CV_BELL_ARMED}, {&pool->give.published, published}};
+        cv_bell_armed(pool->take.work), {&pool->give.published, published}};
 
     if (cv_wait_spin(wait, words[1].word, published))
         return;
-    cv_bell_arm(&pool->take.work);
-    (void)cv_wait_sleep(wait, &pool->give.alarm, words, 2, NULL, 0);
+    cv_bell_arm(pool->take.work);
+    (void)cv_wait_sleep(wait, pool->give.alarm, cv_bell_gong(pool->take.work), words, 2, NULL, 0);
 }
 
 int cv_worker_main(void *argument)
 {
     const struct cv_worker_argument *me = argument;
     covey_pool *pool = me->pool;
-    struct cv_wait wait = {.deadline_ns = CV_FOREVER};
+    const struct cv_wait idle = {
+        .deadline_ns = CV_FOREVER, .object = cv_waiter_object(pool, CV_POOL)};
+    struct cv_wait wait = idle;
 
     cv_store_release(&pool->worker[me->index].looked, 1);
     for (;;) {
@@ -135,7 +137,7 @@ int cv_worker_main(void *argument)
 
         if (entry) {
             cv_wait_end(&wait); /* a wake that this worker has taken is used now */
-            wait = (struct cv_wait){.deadline_ns = CV_FOREVER};
+            wait = idle;
             run(pool, &pool->worker[me->index], entry);
         } else if (closed) {
             return 0;

@@ -11,6 +11,7 @@
 #include "sync/wait.h"
 
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -72,10 +73,10 @@ static covey_process *own_record(void)
 
     if (cv_load_acquire(&p->magic) != MAGIC) {
         p->pid = (uint32_t)getpid();
-        p->tag = cv_self->tag;
+        cv_store_relaxed(&p->tag, cv_self->tag);
         p->pidfd = CV_NO_DESCRIPTOR;
         p->started = 1;
-        p->ended = cv_process_running(p->tag);
+        p->ended = cv_process_running(cv_self->tag);
         cv_process_name(p, getpid());
         cv_store_release(&p->magic, MAGIC);
     }
@@ -130,10 +131,10 @@ int cv_process_prepare(const struct covey_process_options *options, covey_proces
     cv_store_relaxed(&p->parent, cv_self->tag);
     cv_store_relaxed(&p->daemon, (uint8_t)options->daemon);
     cv_store_relaxed(
-        &p->detached, cv_process_handle(tag, options->process ? CV_ATTACHED : CV_DETACHED));
+        &p->detached, cv_process_handle(tag, options->process ? CV_ATTACHED : CV_STARTING));
     cv_store_relaxed(&p->ended, cv_process_running(tag));
     p->pidfd = CV_NO_DESCRIPTOR;
-    p->bell = CV_BELL_QUIET;
+    p->bell[0] = CV_BELL_QUIET;
     p->method = (uint8_t)options->method;
     if (options->name)
         memcpy(p->name, options->name, strlen(options->name) + 1);
@@ -160,7 +161,15 @@ void cv_process_set_started(covey_process *p, pid_t pid)
     cv_store_release(&p->reaper, cv_self->tag);
     cv_store_release(&p->started, 1);
     if (cv_process_is_detached(p))
-        __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+        cv_process_detach(p);
+}
+
+void cv_process_detach(covey_process *p)
+{
+    uint32_t detached = cv_process_handle(p->tag, CV_DETACHED);
+
+    __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+    cv_store_release(&p->detached, detached);
 }
 
 /* The end ************************************************************************************ */
@@ -174,16 +183,18 @@ static void bury(uint64_t tag)
     }
 }
 
-void cv_process_set_ended(covey_process *p, uint64_t tag, uint32_t kind, int wait_status)
+bool cv_process_set_ended(covey_process *p, uint64_t tag, uint32_t kind, int wait_status)
 {
     int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -WTERMSIG(wait_status);
     uint32_t running = cv_process_running(tag);
+    bool first;
 
-    cv_alarm_set(&p->alarm);
-    (void)cv_cas32(&p->ended, running, (uint32_t)code << 16 | running | kind);
-    cv_bell_ring(&p->bell, INT_MAX);
+    cv_alarm_set(p->alarm);
+    first = cv_cas32(&p->ended, running, (uint32_t)code << 16 | running | kind);
+    cv_bell_ring(p->bell, INT_MAX);
     cv_alarm_clear();
     bury(tag);
+    return first;
 }
 
 /* Its descriptor, if the program has not closed it; for the process that started it. */
@@ -192,8 +203,7 @@ static int pidfd_of(const covey_process *p)
     return is_mine(p) && cv_descriptor_is_ours(&p->pidfd) ? p->pidfd.fd : -1;
 }
 
-/* The status has been taken away by somebody else. What is left to know? */
-static void set_ended_lost(covey_process *p)
+void cv_process_set_lost(covey_process *p, uint64_t tag)
 {
     uint32_t own_exit = cv_load_acquire(&p->own_exit);
     int pidfd = pidfd_of(p);
@@ -202,54 +212,62 @@ static void set_ended_lost(covey_process *p)
     if (!CV_RECOVERS(process_lost))
         return;
     if (pidfd >= 0 && cv_pid_exit_info(pidfd, &wait_status))
-        cv_process_set_ended(p, p->tag, CV_ENDED, wait_status);
+        (void)cv_process_set_ended(p, tag, CV_ENDED, wait_status);
     else if (own_exit & CV_RETURNED)
-        cv_process_set_ended(p, p->tag, CV_ENDED, (int)(own_exit & 0xff) << 8);
+        (void)cv_process_set_ended(p, tag, CV_ENDED, (int)(own_exit & 0xff) << 8);
     else
-        cv_process_set_ended(p, p->tag, CV_ENDED_LOST, 0);
+        (void)cv_process_set_ended(p, tag, CV_ENDED_LOST, 0);
 }
 
-/* Looks at a child of this process: true when it has ended. The zombie goes last. */
+/*
+ * Looks at a child of this process: true when it has ended. The zombie goes last. Should another
+ * thread give the record up meanwhile, and a third start a process in it, then what is seen here of
+ * that one is not written, for the tag was read first.
+ */
 static bool look_at_child(covey_process *p)
 {
-    pid_t pid = (pid_t)p->pid;
+    uint64_t tag = cv_load_acquire(&p->tag);
+    pid_t pid = (pid_t)cv_load_acquire(&p->pid);
     int status = 0;
-    int pidfd = pidfd_of(p);
-    int r = cv_pid_reap(pid, pidfd, true, &status);
+    int r = cv_pid_look(pid, pidfd_of(p), &status);
 
     if (r == 0)
         return false;
-    if (r > 0) {
-        cv_process_set_ended(p, p->tag, CV_ENDED, status);
-        (void)cv_pid_reap(pid, pidfd, false, &status);
-    } else {
-        set_ended_lost(p);
-    }
+    if (r < 0)
+        cv_process_set_lost(p, tag);
+    else if (cv_process_set_ended(p, tag, CV_ENDED, status))
+        cv_pid_reap(pid);
     return true;
 }
 
 static int wait_for_child(covey_process *p, uint64_t deadline_ns)
 {
-    while (!cv_process_has_ended(p) && !look_at_child(p)) {
+    struct cv_wait wait = {.object = cv_waiter_object(p, CV_PROCESS)};
+    int r = 0;
+
+    while (r == 0 && !cv_process_has_ended(p) && !look_at_child(p)) {
         uint64_t now = cv_clock_now();
         int pidfd = pidfd_of(p);
-        int r;
 
-        if (deadline_ns <= now)
-            return COVEY_ETIMEDOUT;
-        if (pidfd >= 0) {
+        if (deadline_ns <= now) {
+            r = COVEY_ETIMEDOUT;
+        } else if ((r = cv_wait_show(&wait)) != 0) {
+            /* it waits for this process */
+        } else if (pidfd >= 0) {
             r = cv_pid_wait(pidfd, deadline_ns);
         } else { /* no descriptor was left when it was started, or the program has closed it */
             cv_clock_sleep(
                 deadline_ns - now < LOST_PIDFD_SLICE_NS ? deadline_ns - now : LOST_PIDFD_SLICE_NS);
             r = 0;
         }
+        cv_wait_hide(&wait);
         if (r == COVEY_EINTR)
-            r = cv_wait_interrupted();
-        if (r < 0 && r != COVEY_ETIMEDOUT)
-            return r;
+            r = cv_wait_interrupted(NULL);
+        else if (r == COVEY_ETIMEDOUT && cv_clock_now() < deadline_ns)
+            r = 0;
     }
-    return 0;
+    cv_wait_end(&wait);
+    return cv_process_has_ended(p) ? 0 : r;
 }
 
 /*
@@ -258,10 +276,10 @@ static int wait_for_child(covey_process *p, uint64_t deadline_ns)
  */
 static int wait_for_other(covey_process *p, uint64_t deadline_ns)
 {
-    struct cv_wait wait = {.deadline_ns = deadline_ns};
+    struct cv_wait wait = {.deadline_ns = deadline_ns, .object = cv_waiter_object(p, CV_PROCESS)};
     uint64_t reaper = is_mine(p) ? cv_load_acquire(&p->reaper) : 0;
     uint32_t running = cv_process_running(p->tag);
-    struct cv_futex_watch words[] = {{&p->bell, CV_BELL_ARMED}, {&p->ended, running}};
+    struct cv_futex_watch words[] = {cv_bell_armed(p->bell), {&p->ended, running}};
     bool patient = false;
     bool dead = false;
     int r = 0;
@@ -275,7 +293,7 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
         dead = cv_member_is_dead(p->tag, 0);
         if (dead && !reaper) {
             if (is_mine(p))
-                set_ended_lost(p);
+                cv_process_set_lost(p, p->tag);
             break;
         }
         if (r < 0)
@@ -287,8 +305,8 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
         patient = dead;
         if (reaper)
             lives[n++] = reaper;
-        cv_bell_arm(&p->bell);
-        r = cv_wait_sleep(&wait, &p->alarm, words, 2, lives, n);
+        cv_bell_arm(p->bell);
+        r = cv_wait_sleep(&wait, p->alarm, cv_bell_gong(p->bell), words, 2, lives, n);
     }
     cv_wait_end(&wait);
     return r < 0 && !cv_process_has_ended(p) && (!dead || reaper) ? r : 0;
@@ -311,7 +329,7 @@ static void reap_detached(covey_process *p)
 {
     uint64_t tag = cv_load_acquire(&p->tag);
 
-    if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) || !cv_load_acquire(&p->started) ||
+    if (cv_load_acquire(&p->magic) != MAGIC || !is_mine(p) ||
         !change_handle(p, tag, CV_DETACHED, CV_TAKING))
         return;
     if (!(is_my_child(p) ? look_at_child(p) : served_has_ended(p))) {
@@ -336,19 +354,29 @@ void cv_process_reap_detached(void)
         reap_detached((covey_process *)(void *)cv_arena.members[i].room);
 }
 
-/* What the dead process's daemons may still be writing to must not be given to others. */
-static bool end_daemon(uint64_t tag)
+struct sweep {
+    uint64_t dead;
+    uint64_t deadline_ns; /* for its daemons to end */
+    bool done;
+};
+
+/*
+ * What the dead process's daemons may still be writing to must not be given to others. A process
+ * that has been killed looks alive until it runs again: its descriptor tells when it has ended.
+ */
+static bool end_daemon(uint64_t tag, uint64_t deadline_ns)
 {
     struct cv_descriptor pidfd;
 
     if (cv_pid_open(cv_member_pid(tag), &pidfd) == 0) {
         if (!cv_member_is_dead(tag, 0)) { /* still: so that descriptor is its own */
             (void)cv_pid_signal(pidfd.fd, SIGKILL);
-            (void)cv_pid_wait(pidfd.fd, cv_clock_now() + DAEMON_PATIENCE_NS);
+            while (cv_pid_wait(pidfd.fd, deadline_ns) == COVEY_EINTR) {
+            }
         }
         cv_descriptor_close(&pidfd);
     }
-    return cv_member_is_dead(tag, DAEMON_PATIENCE_NS);
+    return cv_member_is_dead(tag, 0);
 }
 
 /* This process is leaving the family: no handle of it is valid any more. */
@@ -363,38 +391,33 @@ static void let_go(covey_process *p)
  * The process floor's part of a burial, for one slot: if it is a daemon of the dead process, it
  * must end first; and nobody needs its record any more.
  */
-static bool sweep_child(uint64_t tag, enum cv_phase phase, uint64_t dead)
+static bool sweep_child(uint64_t tag, enum cv_phase phase, const struct sweep *s)
 {
     covey_process *p = cv_process_record(tag);
 
-    if (cv_load_acquire(&p->magic) != MAGIC || cv_load_relaxed(&p->parent) != dead)
+    if (cv_load_acquire(&p->magic) != MAGIC || cv_load_relaxed(&p->parent) != s->dead)
         return true;
     cv_member_forget(tag);
     if (CV_RECOVERS(process_daemons) && phase == CV_ALIVE && cv_load_relaxed(&p->daemon) &&
-        !cv_member_is_dead(tag, 0) && !end_daemon(tag))
+        !cv_member_is_dead(tag, 0) && !end_daemon(tag, s->deadline_ns))
         return false;
-    if (dead == cv_self->tag)
+    if (s->dead == cv_self->tag)
         let_go(p);
     return true;
 }
-
-struct sweep {
-    uint64_t dead;
-    bool done;
-};
 
 static bool visit_for_sweep(uint64_t tag, enum cv_phase phase, void *context)
 {
     struct sweep *s = context;
 
     if (tag != s->dead)
-        s->done &= sweep_child(tag, phase, s->dead);
+        s->done &= sweep_child(tag, phase, s);
     return true;
 }
 
 static bool sweep(uint64_t tag)
 {
-    struct sweep s = {tag, true};
+    struct sweep s = {tag, cv_clock_now() + DAEMON_PATIENCE_NS, true};
 
     cv_member_each(visit_for_sweep, &s);
     if (tag == cv_self->tag) { /* leaving, not dead */
@@ -406,7 +429,7 @@ static bool sweep(uint64_t tag)
 
 __attribute__((constructor)) static void register_sweep(void)
 {
-    cv_member_add_sweep(sweep);
+    cv_member_set_sweep(CV_SWEEP_PROCESSES, sweep);
 }
 
 /* Public ************************************************************************************* */
@@ -465,7 +488,8 @@ int covey_process_exit_code(covey_process *process, int *code)
         return 0;
     case CV_ENDED_LOST:
         return cv_fail(COVEY_EDIED,
-            "process %s has ended, and its status went to somebody else in its parent",
+            "process %s has ended, and its status is lost: somebody else in its parent has taken "
+            "it, or its fork server died",
             process->name);
     default:
         return cv_fail(COVEY_ESTATE, "process %s has ended, and its parent has not yet asked how",
@@ -489,10 +513,10 @@ int covey_process_signal(covey_process *process, int signal)
         return alive;
     if (signal < 0 || signal > SIGRTMAX)
         return cv_fail(COVEY_EINVAL, "%d is not a signal", signal);
+    if (process->pidfd.is_pidfd && pidfd_of(process) >= 0) /* though dead to the family, by exec */
+        return signal_sent(cv_pid_signal(process->pidfd.fd, signal));
     if (!alive)
         return 0;
-    if (pidfd_of(process) >= 0)
-        return signal_sent(cv_pid_signal(process->pidfd.fd, signal));
     if (is_my_child(process))
         return signal_sent(cv_pid_signal_child((pid_t)process->pid, signal));
     r = cv_pid_open((pid_t)process->pid, &pidfd);
@@ -648,6 +672,28 @@ static bool visit_to_find(uint64_t tag, enum cv_phase phase, void *context)
     return !f->found;
 }
 
+/*
+ * Gives the process of @tag a handle; false if it has been taken away. Another thread that is just
+ * starting it, or looking at it, has done in a moment.
+ */
+static bool attach(covey_process *p, uint64_t tag)
+{
+    while (cv_load_acquire(&p->magic) == MAGIC) {
+        uint32_t now = cv_load_acquire(&p->detached);
+
+        if (now == cv_process_handle(tag, CV_ATTACHED))
+            return true;
+        if (change_handle(p, tag, CV_DETACHED, CV_ATTACHED)) {
+            __atomic_fetch_sub(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+            return true;
+        }
+        if (now >> 8 != cv_process_handle(tag, 0) >> 8)
+            return false;
+        (void)sched_yield();
+    }
+    return false;
+}
+
 covey_process *covey_process_find(pid_t pid)
 {
     struct find f = {.pid = pid};
@@ -655,10 +701,8 @@ covey_process *covey_process_find(pid_t pid)
     if (cv_enter() != 0)
         return NULL;
     cv_member_each(visit_to_find, &f);
-    if (f.found && change_handle(f.found, f.tag, CV_DETACHED, CV_ATTACHED))
-        __atomic_fetch_sub(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
-    else if (f.found && cv_process_is_detached(f.found))
-        f.found = NULL; /* another thread is just taking it away */
+    if (f.found && !attach(f.found, f.tag))
+        f.found = NULL;
     if (!f.found)
         (void)cv_fail(COVEY_EINVAL, "pid %d is not a child of this process", (int)pid);
     return f.found;

@@ -6,16 +6,19 @@
  *
  *   pid, started, failure   the process that forks it: parent or fork server; @started last, once
  *   own_exit                the child, when its function has returned
- *   ended                   whoever reaps it, once, by compare-exchange. Until then the child is left
- *                           a zombie, so a kill in between loses nothing and the next one to look
- *                           finds it. Those who find no zombie any more write @ended as well: that
- *                           comes after the one who took it away, hence changes nothing. The word
- *                           has some of the tag in it, so a reaper that comes too late (its
- *                           requester died, and the slot is another's) changes nothing either.
- *   detached                the parent's threads: whoever exchanges DETACHED for TAKING is the one to
- *                           take the ended child away. Nobody else gives up a record that its
- *                           parent has written. This word, too, has some of the tag in it, for
- *                           threads that come too late.
+ *   ended                   whoever looks at it first when it has ended, by compare-exchange; he alone
+ *                           then takes the zombie away. Until then it is left, so a kill in between
+ *                           loses nothing and the next one to look finds it. Those who find no
+ *                           zombie any more write @ended as well: that comes after the one who took
+ *                           it away, hence changes nothing. The word has some of the tag in it, so
+ *                           one who comes too late (the slot is another's) changes nothing either.
+ *   detached                the parent's threads. The record of a detached child is the starter's
+ *                           while STARTING; DETACHED is the starter's last write. Then whoever
+ *                           exchanges that for TAKING is the one to look at the child: either it
+ *                           still runs, and the word is DETACHED again, or the record is given up.
+ *                           A handle is given out by DETACHED -> ATTACHED. Nobody else gives up a
+ *                           record that its parent has written. This word, too, has some of the
+ *                           tag in it, for threads that come too late.
  *
  * Who looks for his children walks over all records, also those that are just being written: magic,
  * tag, parent, daemon and detached are therefore read and written atomically, and what follows from
@@ -56,6 +59,7 @@ static inline uint32_t cv_process_running(uint64_t tag)
 /* @detached: one of these; above it 24 bits of the generation. */
 enum {
     CV_ATTACHED, /* a handle was given out */
+    CV_STARTING,
     CV_DETACHED,
     CV_TAKING,
 };
@@ -76,9 +80,9 @@ struct covey_process {
     int32_t failure;            /* a code, when it could not be started */
     uint32_t started;           /* sleepers' word: 1 when pid or failure is there */
     uint32_t ended;             /* sleepers' word */
-    uint32_t alarm;             /* always 0 */
-    uint32_t bell;              /* of those who wait for started or ended */
-    uint32_t own_exit;          /* CV_RETURNED | code */
+    uint32_t alarm[2];
+    uint32_t bell[2];  /* of those who wait for started or ended */
+    uint32_t own_exit; /* CV_RETURNED | code */
     uint32_t detached;
     uint8_t daemon;
     uint8_t method;    /* enum covey_method */
@@ -126,11 +130,24 @@ static inline bool cv_process_has_ended(covey_process *process)
     return (cv_load_acquire(&process->ended) & 0xff) != CV_RUNNING;
 }
 
-/* Writes how the process of @tag has ended, if it is still its record, and tells those who wait. */
-void cv_process_set_ended(covey_process *process, uint64_t tag, uint32_t kind, int wait_status);
+/*
+ * Writes how the process of @tag has ended, if it is still its record, and tells those who wait.
+ * False if somebody else has written it before.
+ */
+bool cv_process_set_ended(covey_process *process, uint64_t tag, uint32_t kind, int wait_status);
 
-/* A child has been made: process @pid, which the kernel counts as this process's. */
+/* The same when its status has been taken away by somebody else: what is left to know? */
+void cv_process_set_lost(covey_process *process, uint64_t tag);
+
+/*
+ * A child has been made: process @pid, which the kernel counts as this process's. If it is detached,
+ * another thread may take it away from now on.
+ */
 void cv_process_set_started(covey_process *process, pid_t pid);
+
+/* Nobody has a handle of it, or is still starting it: any thread may take it away when it has ended.
+ */
+void cv_process_detach(covey_process *process);
 
 /* Takes away the zombies among the detached children. */
 void cv_process_reap_detached(void);

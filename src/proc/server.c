@@ -68,33 +68,27 @@ static int start_server(struct cv_own *own)
 {
     struct covey_process_options options = {
         .name = "forkserver", .method = COVEY_SPAWN, .daemon = true};
-    struct cv_descriptor mine = CV_NO_DESCRIPTOR;
-    struct cv_descriptor its = CV_NO_DESCRIPTOR;
+    struct cv_descriptor socket[2]; /* mine, its */
+    uint64_t tag = 0;
     covey_process *p;
-    int sockets[2];
-    int r;
+    int r = cv_descriptor_pair(socket, "the fork server");
 
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) != 0)
-        return cv_fail_errno("no socket for the fork server");
-    r = cv_descriptor_take(&its, sockets[1]);
-    if (r == 0)
-        r = cv_descriptor_take(&mine, sockets[0]);
-    else
-        (void)close(sockets[0]);
-    if (r == 0)
-        r = cv_process_prepare(&options, &p);
+    if (r != 0)
+        return r;
+    r = cv_process_prepare(&options, &p);
     if (r == 0) {
-        r = cv_start_image(p, its.fd);
+        tag = p->tag; /* once it is started, another thread may find it dead and take it away */
+        r = cv_start_image(p, socket[1].fd);
         if (r != 0)
             cv_process_cancel(p);
     }
-    cv_descriptor_close(&its);
+    cv_descriptor_close(&socket[1]);
     if (r != 0) {
-        cv_descriptor_close(&mine);
+        cv_descriptor_close(&socket[0]);
         return r;
     }
-    own->server_socket = mine;
-    own->server = p->tag;
+    own->server_socket = socket[0];
+    own->server = tag;
     return 0;
 }
 
@@ -134,15 +128,15 @@ static int request(covey_process *p, uint64_t *server)
 /* True when the server has answered; false when it has died before. */
 static bool wait_for_answer(covey_process *p, uint64_t server)
 {
-    struct cv_futex_watch words[] = {{&p->bell, CV_BELL_ARMED}, {&p->started, 0}};
+    struct cv_futex_watch words[] = {cv_bell_armed(p->bell), {&p->started, 0}};
 
     while (!cv_load_acquire(&p->started)) {
         struct cv_wait wait = {.deadline_ns = cv_clock_now() + LOOK_NS};
 
         if (CV_RECOVERS(server_death) && !is_running(server))
             return cv_load_acquire(&p->started);
-        cv_bell_arm(&p->bell);
-        (void)cv_wait_sleep(&wait, &p->alarm, words, 2, &server, 1);
+        cv_bell_arm(p->bell);
+        (void)cv_wait_sleep(&wait, p->alarm, cv_bell_gong(p->bell), words, 2, &server, 1);
         cv_wait_end(&wait);
     }
     return true;
@@ -169,6 +163,15 @@ static bool was_started(covey_process *p)
     }
 }
 
+static int fail_with_server(uint64_t server)
+{
+    covey_process *s = cv_process_record(server);
+    bool said = cv_load_acquire(&s->tag) == server && cv_load_acquire(&s->failure);
+
+    return cv_fail(COVEY_EDIED, "the fork server died before it had started the process%s%s",
+        said ? ": " : "", said ? s->message : "");
+}
+
 /* COVEY_EDIED: the server has died, and the process was not started. */
 int cv_server_start(covey_process *p)
 {
@@ -178,12 +181,13 @@ int cv_server_start(covey_process *p)
     if (r != 0)
         return r;
     if (!wait_for_answer(p, server) && !was_started(p))
-        return cv_fail(COVEY_EDIED, "the fork server died before it had started the process");
+        return fail_with_server(server);
     if (p->failure)
         return cv_fail(p->failure, "%s", p->message);
+    cv_process_name(p, (pid_t)p->pid); /* perhaps the child has not come so far */
     cv_store_release(&p->started, 1);
     if (cv_process_is_detached(p)) {
-        __atomic_fetch_add(&cv_process_own()->children, 1, __ATOMIC_RELAXED);
+        cv_process_detach(p);
         return 0;
     }
     (void)cv_pid_open((pid_t)p->pid, &p->pidfd);
@@ -216,7 +220,7 @@ static void answer(uint64_t tag, pid_t pid)
 
     if (cv_load_acquire(&p->tag) != tag) /* the requester is gone, and so is the slot */
         return;
-    cv_alarm_set(&p->alarm);
+    cv_alarm_set(p->alarm);
     if (pid > 0) {
         cv_member_hand_over(tag, pid);
         cv_store_relaxed(&p->pid, (uint32_t)pid);
@@ -225,7 +229,7 @@ static void answer(uint64_t tag, pid_t pid)
         cv_store_relaxed(&p->failure, covey_error_code());
     }
     cv_store_seq(&p->started, 1);
-    cv_bell_ring(&p->bell, INT_MAX);
+    cv_bell_ring(p->bell, INT_MAX);
     cv_alarm_clear();
 }
 
@@ -234,11 +238,16 @@ static void reap_child(size_t i)
     struct child c = server.list[i];
     covey_process *p = cv_process_record(c.tag);
     int status = 0;
+    int r = cv_pid_look(c.pid, -1, &status);
 
-    if (cv_pid_reap(c.pid, -1, true, &status) != 1)
+    if (r == 0)
         return;
-    cv_process_set_ended(p, c.tag, CV_ENDED, status);
-    (void)cv_pid_reap(c.pid, -1, false, &status);
+    if (r < 0) { /* something that the program runs before main() has taken it */
+        cv_process_set_lost(p, c.tag);
+    } else {
+        (void)cv_process_set_ended(p, c.tag, CV_ENDED, status);
+        cv_pid_reap(c.pid);
+    }
     server.list[i] = server.list[--server.count];
 }
 
@@ -293,6 +302,12 @@ static void serve(uint64_t tag)
     answer(tag, pid);
 }
 
+__attribute__((noreturn)) static void fail(const char *what)
+{
+    (void)cv_fail_errno("%s", what);
+    cv_start_fail(cv_process_record(cv_self->tag));
+}
+
 /*
  * Ctrl-C goes to the whole process group, but ending is the requester's business. A program that
  * ignores SIGCHLD passes that on, too; here it would take the children's status away.
@@ -312,7 +327,7 @@ static void set_up(int socket)
     (void)sigprocmask(SIG_BLOCK, &child, &server.mask_before);
     server.signals = signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
     if (server.signals < 0)
-        _exit(EXIT_FAILURE);
+        fail("no descriptor for signals");
 }
 
 void cv_server_main(int socket)
@@ -322,15 +337,19 @@ void cv_server_main(int socket)
         struct pollfd fds[] = {{server.socket, POLLIN, 0}, {server.signals, POLLIN, 0}};
         struct signalfd_siginfo info;
         uint64_t tag;
+        ssize_t n;
 
         if (poll(fds, 2, -1) < 0 && errno != EINTR)
-            _exit(EXIT_FAILURE);
+            fail("cannot wait for requests");
         while (read(server.signals, &info, sizeof info) > 0) {
         }
         reap_children();
         if (!(fds[0].revents & (POLLIN | POLLHUP)))
             continue;
-        if (recv(server.socket, &tag, sizeof tag, 0) != (ssize_t)sizeof tag)
+        n = recv(server.socket, &tag, sizeof tag, 0);
+        if (n < 0 && errno != ECONNRESET)
+            fail("cannot receive requests");
+        if (n <= 0)
             _exit(EXIT_SUCCESS); /* the requester, and all that have its end, are gone */
         serve(tag);
     }

@@ -12,7 +12,6 @@
 #include "proc/function.h"
 #include "sync/wait.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -21,8 +20,6 @@
 #include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
@@ -68,7 +65,7 @@ enum covey_method covey_start_method(void)
 
 /* In the child ******************************************************************************* */
 
-__attribute__((noreturn)) static void fail_to_start(covey_process *p)
+void cv_start_fail(covey_process *p)
 {
     (void)snprintf(p->message, sizeof p->message, "%s", covey_error());
     cv_store_release(&p->failure, covey_error_code());
@@ -76,16 +73,15 @@ __attribute__((noreturn)) static void fail_to_start(covey_process *p)
 }
 
 /*
- * The kernel's own way, PR_SET_PDEATHSIG, watches the *thread* that made this process, is gone
- * after setuid(), and misses a parent that has died already; a thread with a descriptor of the
- * parent has none of these faults, but is a thread.
+ * The kernel's own way watches the *thread* that made this process, is gone after setuid(), and
+ * misses a parent that has died already; a thread with a descriptor of the parent has none of these
+ * faults, but is a thread.
  */
 static void end_with_parent(const covey_process *parent, enum watch_parent watch)
 {
     struct cv_descriptor pidfd;
 
-    if (watch == WATCH_KERNEL) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (watch == WATCH_KERNEL && cv_thread_end_with_maker()) {
         if (getppid() != (pid_t)parent->pid)
             _exit(EXIT_NO_START);
         return;
@@ -93,8 +89,8 @@ static void end_with_parent(const covey_process *parent, enum watch_parent watch
     (void)cv_pid_open((pid_t)parent->pid, &pidfd); /* without a descriptor, the thread polls */
     if (cv_member_is_dead(parent->tag, 0))
         _exit(EXIT_NO_START);
-    if (cv_thread_end_with(pidfd.fd, (pid_t)parent->pid) != 0)
-        fail_to_start(cv_process_record(cv_self->tag));
+    if (cv_thread_end_with(&pidfd, (pid_t)parent->pid) != 0)
+        cv_start_fail(cv_process_record(cv_self->tag));
 }
 
 /* A copy of the parent's record, for the parent's slot may be used again one day. */
@@ -129,7 +125,7 @@ static void *copy_argument(covey_process *p, const void *argument, size_t size)
     copy = malloc(size);
     if (!copy) {
         (void)cv_fail(COVEY_ENOMEM, "no memory for its argument of %zu bytes", size);
-        fail_to_start(p);
+        cv_start_fail(p);
     }
     return memcpy(copy, argument, size);
 }
@@ -137,8 +133,10 @@ static void *copy_argument(covey_process *p, const void *argument, size_t size)
 /* Unless the function has left the family. */
 static void note_exit(covey_process *p, uint64_t tag, int code)
 {
-    if (cv_self->tag == tag)
-        cv_store_release(&p->own_exit, CV_RETURNED | (unsigned)(code & 0xff));
+    if (cv_self->tag != tag)
+        return;
+    cv_store_release(&p->own_exit, CV_RETURNED | (unsigned)(code & 0xff));
+    cv_member_end_orderly();
 }
 
 /* Of a child that shares its image with the process that has forked it. */
@@ -170,28 +168,16 @@ __attribute__((noreturn)) static void be_forked(
 
 /* In the parent: fork ************************************************************************ */
 
-/* Better to find out before there is a child. */
-static int check_descriptor(void)
-{
-    int fd = fcntl(cv_arena.memory.file.fd, F_DUPFD_CLOEXEC, 0);
-
-    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
-        return cv_fail_errno("no descriptor for a process");
-    if (fd >= 0)
-        (void)close(fd);
-    return 0;
-}
-
 static enum watch_parent watch_of_this_thread(void)
 {
-    return (pid_t)syscall(SYS_gettid) == getpid() ? WATCH_KERNEL : WATCH_THREAD;
+    return cv_thread_is_first() ? WATCH_KERNEL : WATCH_THREAD;
 }
 
 /* As fork(); the child is a member already. */
 static pid_t fork_member(covey_process *p)
 {
     pid_t pid;
-    int r = check_descriptor();
+    int r = cv_descriptor_check_room(&cv_arena.memory.file); /* before there is a child */
 
     if (r != 0)
         return r;
@@ -247,7 +233,7 @@ int cv_start_image(covey_process *p, int socket)
     char *argv[] = {(char *)(uintptr_t)program, name, what, NULL};
     int fds[2] = {memory->file.fd, socket};
     pid_t pid;
-    int r = check_descriptor();
+    int r = cv_descriptor_check_room(&memory->file);
 
     if (socket >= 0)
         (void)snprintf(flags, sizeof flags, "%c%d", FLAG_SERVER, socket);
@@ -288,7 +274,7 @@ static void take_arguments(covey_process *p, struct covey_process_options *optio
     struct arguments *a = (struct arguments *)(uintptr_t)p->arguments;
 
     if (cv_function_import(a->function, (cv_any_function **)&options->function) != 0)
-        fail_to_start(p);
+        cv_start_fail(p);
     options->argument = copy_argument(p, a->bytes, a->size);
     options->argument_size = a->size;
     p->arguments = 0;
@@ -360,7 +346,7 @@ __attribute__((noreturn)) static void be_image(char **argv)
     if (cv_family_attach(fd, (char *)base, size) != 0) {
         if (tries > 1)
             try_again(argv, tries);
-        tell_failure(fd, tag);
+        tell_failure(fd, tag); /* which is open still, mapped or not */
         exit(EXIT_NO_START);
     }
     (void)fcntl(fd, F_SETFD, FD_CLOEXEC);

@@ -16,6 +16,9 @@
 
 #include "proc/process.h"
 
+/* In a child that cannot do what it was started for: leaves the last failure in its record. */
+__attribute__((noreturn)) void cv_start_fail(covey_process *process);
+
 /* The function and argument of a child, in a block of its own. */
 int cv_start_write_arguments(covey_process *process, const struct covey_process_options *options);
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "sync/lock.h"
 
-#include "arena/family.h"
 #include "base/error.h"
 #include "base/mutation.h"
 
-enum {
-    MAGIC = 0x6b636f6c
-}; /* "lock" */
+#include <string.h>
+
+void cv_lock_wake(uint64_t *word)
+{
+    (void)cv_futex_wake(cv_word_gong(word, 0).word, 1);
+}
 
 int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
 {
@@ -18,25 +20,29 @@ int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait)
         uint64_t now = cv_load_acquire(word);
         uint64_t holder = now & ~CV_LOCK_SLEEPERS;
         uint64_t owner = holder ? cv_member_marked(holder) : 0;
-        struct cv_futex_watch watch = {cv_lock_low(word), (uint32_t)(now | CV_LOCK_SLEEPERS)};
+        bool taken = false;
+        struct cv_futex_watch low;
 
         if (!holder || (CV_RECOVERS(lock_takeover) && (!owner || cv_member_is_past(owner)))) {
-            if (!cv_cas64(word, now, mine | (now & CV_LOCK_SLEEPERS)))
+            taken = cv_cas64(word, now, mine | (now & CV_LOCK_SLEEPERS));
+            if (!taken)
                 continue;
             wait->dead_owner = holder;
-            if ((mine & CV_LOCK_SLEEPERS) &&
-                CV_RECOVERS(lock_next)) /* one of them is to watch this life now */
-                (void)cv_futex_wake(watch.word, 1);
-            return holder ? COVEY_EOWNERDEAD : 0;
+            r = holder ? COVEY_EOWNERDEAD : 0;
         }
-        if (r < 0) /* only now, for the wake of the lock's release may have been for this thread */
+        if (taken || r < 0) {
+            if ((mine & CV_LOCK_SLEEPERS) &&
+                CV_RECOVERS(lock_next)) /* of those who sleep, one must watch who holds it now */
+                cv_lock_wake(word);
             return r;
-        if (cv_wait_spin(wait, watch.word, (uint32_t)now))
+        }
+        if (cv_wait_spin(wait, (uint32_t *)(void *)word, (uint32_t)now))
             continue;
         if (wait->deadline_ns != 0 && !(now & CV_LOCK_SLEEPERS) &&
             !cv_cas64(word, now, now | CV_LOCK_SLEEPERS))
             continue;
-        r = cv_wait_sleep(wait, alarm, &watch, 1, &owner, 1);
+        low = cv_word_low(word, now | CV_LOCK_SLEEPERS);
+        r = cv_wait_sleep(wait, alarm, cv_word_gong(word, now), &low, 1, &owner, 1);
         mine |= CV_LOCK_SLEEPERS; /* from now on: others may sleep, too */
     }
 }
@@ -55,88 +61,113 @@ int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm, uint64_t deadline_ns)
     return r;
 }
 
-/* Public ************************************************************************************* */
+/* Locks that users have ********************************************************************** */
 
-static int check(const covey_lock *lock)
+/* Not the holder's while it is 0 or the last one's: for a moment after the word was taken. */
+static void set_holder(covey_lock *lock, enum cv_kind kind)
 {
-    int r = cv_enter();
-
-    if (r != 0)
-        return r;
-    if (!cv_arena_has(lock, sizeof *lock, 8) || cv_load_relaxed(&lock->magic_) != MAGIC)
-        return cv_fail_object(lock, "lock");
-    return 0;
+    if (kind == CV_RLOCK || cv_self->detects)
+        cv_store_relaxed(&lock->holder_, cv_waiter_me());
 }
 
-int covey_lock_init(covey_lock *lock)
+int cv_lock_report_death(const struct cv_wait *wait)
 {
-    int r = cv_enter();
+    uint64_t mark = wait->dead_owner;
+    uint64_t owner = cv_member_marked(mark);
 
-    if (r != 0)
-        return r;
-    if (!cv_arena_has(lock, sizeof *lock, 1))
-        return cv_fail(COVEY_EINVAL,
-            "%p is not in the family's arena, where covey_alloc() has memory for a lock",
-            (void *)lock);
-    if ((uintptr_t)lock % 8)
-        return cv_fail(COVEY_EINVAL, "%p is not aligned to 8 bytes", (void *)lock);
-    lock->alarm_ = 0;
-    cv_store_relaxed(&lock->word_, 0);
-    cv_store_release(&lock->magic_, MAGIC);
-    return 0;
+    if (owner)
+        (void)cv_member_bury(owner);
+    return cv_fail(COVEY_EOWNERDEAD, "the process that held the lock (pid %d) has died",
+        (int)cv_mark_pid(mark));
 }
 
-int covey_lock_acquire(covey_lock *lock, double timeout_s)
+int cv_lock_acquire_until(covey_lock *lock, enum cv_kind kind, struct cv_wait *wait)
 {
-    struct cv_wait wait;
-    uint64_t owner;
-    int r = check(lock);
+    int r = cv_lock_take_slowly(&lock->word_, lock->alarm_, wait);
 
-    if (r != 0)
-        return r;
-    if (timeout_s == timeout_s && cv_lock_try(&lock->word_))
-        return 0;
-    r = cv_wait_begin(&wait, timeout_s);
-    if (r != 0)
-        return r;
-    r = cv_lock_take_slowly(&lock->word_, &lock->alarm_, &wait);
-    cv_wait_end(&wait);
-    if (r == COVEY_EOWNERDEAD) {
-        owner = cv_member_marked(wait.dead_owner);
-        if (owner)
-            (void)cv_member_bury(owner);
-        return cv_fail(r, "the process that held the lock (pid %d) has died",
-            (int)cv_lock_pid(wait.dead_owner));
-    }
-    if (r == COVEY_ETIMEDOUT)
-        return cv_fail(
-            r, "the lock is held by pid %d", (int)cv_lock_pid(cv_load_relaxed(&lock->word_)));
+    if (r == 0 || r == COVEY_EOWNERDEAD)
+        set_holder(lock, kind);
     return r;
 }
 
-int covey_lock_release(covey_lock *lock)
+int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s)
 {
-    uint64_t now;
-    int r = check(lock);
+    struct cv_wait wait;
+    int r = cv_object_check(lock, kind);
+
+    if (r == 0)
+        r = cv_wait_begin(&wait, timeout_s, lock, kind);
+    if (r != 0)
+        return r;
+    r = cv_lock_acquire_until(lock, kind, &wait);
+    cv_wait_end(&wait);
+    if (r == COVEY_EOWNERDEAD)
+        return cv_lock_report_death(&wait);
+    if (r == COVEY_ETIMEDOUT)
+        return cv_fail(r, "the %s is held by pid %d", cv_object_name(kind),
+            (int)cv_mark_pid(cv_load_relaxed(&lock->word_)));
+    return r;
+}
+
+int cv_lock_end_release(covey_lock *lock, uint64_t before)
+{
+    if (before & CV_LOCK_SLEEPERS)
+        cv_lock_wake(&lock->word_);
+    cv_alarm_clear();
+    return before ? 0 : cv_fail(COVEY_ENOTHELD, "lock %p is not held", (void *)lock);
+}
+
+int cv_lock_init(covey_lock *lock, enum cv_kind kind)
+{
+    int r = cv_object_place(lock, sizeof *lock, kind);
 
     if (r != 0)
         return r;
-    cv_alarm_set(&lock->alarm_);
-    now = cv_exchange(&lock->word_, 0);
-    if (now & CV_LOCK_SLEEPERS)
-        (void)cv_futex_wake(cv_lock_low(&lock->word_), 1);
-    cv_alarm_clear();
-    return now ? 0 : cv_fail(COVEY_ENOTHELD, "lock %p is not held", (void *)lock);
+    cv_store_relaxed(&lock->word_, 0);
+    cv_store_relaxed(&lock->holder_, 0);
+    memset(lock->alarm_, 0, sizeof lock->alarm_);
+    lock->count_ = 0;
+    cv_object_begin(lock, kind);
+    return 0;
 }
 
-int covey_lock_destroy(covey_lock *lock)
+int cv_lock_destroy(covey_lock *lock, enum cv_kind kind)
 {
-    int r = check(lock);
+    int r = cv_object_check(lock, kind);
 
     if (r != 0)
         return r;
     if (cv_load_acquire(&lock->word_))
-        return cv_fail(COVEY_ESTATE, "lock %p is held", (void *)lock);
-    cv_store_release(&lock->magic_, 0);
+        return cv_fail(COVEY_ESTATE, "%s %p is held", cv_object_name(kind), (void *)lock);
+    cv_object_end(lock);
     return 0;
+}
+
+/* Public ************************************************************************************* */
+
+int covey_lock_init(covey_lock *lock)
+{
+    return cv_lock_init(lock, CV_LOCK);
+}
+
+int covey_lock_acquire(covey_lock *lock, double timeout_s)
+{
+    if (cv_object_is(lock, CV_LOCK) && timeout_s == timeout_s && cv_lock_try(&lock->word_)) {
+        if (cv_self->detects)
+            set_holder(lock, CV_LOCK);
+        return 0;
+    }
+    return cv_lock_acquire(lock, CV_LOCK, timeout_s);
+}
+
+int covey_lock_release(covey_lock *lock)
+{
+    int r = cv_object_check(lock, CV_LOCK);
+
+    return r == 0 ? cv_lock_release(lock) : r;
+}
+
+int covey_lock_destroy(covey_lock *lock)
+{
+    return cv_lock_destroy(lock, CV_LOCK);
 }

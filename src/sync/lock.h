@@ -16,16 +16,15 @@
  *
  * The sleeper sets the flag, and sleeps on the word and on the holder's life. The releaser wakes
  * one sleeper if the flag was set; that one takes the lock with the flag set again, for there may
- * be others. These still watch the life of the holder before: so it wakes one of them, which finds
- * the lock held, and sleeps again, on the life of the new holder. (If somebody who did not sleep
- * was faster, the woken one watches him.) Of those who sleep, one at least always watches the
- * holder. The alarm (sync/wait.h) covers the moment between release and wake, and a woken sleeper
- * that dies before it takes the lock, or before it has passed the wake on.
+ * be others. These watch the life of somebody who does not hold it any more: so he wakes the next one,
+ * who then watches his. The alarm (sync/wait.h) covers the moments between release, or taking, and
+ * wake, and a woken sleeper that dies before it takes the lock. One that gives up wakes the next as
+ * well: it may have been the one that watched.
  */
 #ifndef CV_LOCK_H
 #define CV_LOCK_H
 
-#include "arena/member.h"
+#include "arena/object.h"
 #include "base/atomic.h"
 #include "os/futex.h"
 #include "sync/wait.h"
@@ -38,23 +37,12 @@ enum {
     CV_LOCK_PATIENCE_NS = 50 * CV_NS_PER_MS
 };
 
-/* The half of the word with tag and flag; all supported machines are little-endian. */
-static inline uint32_t *cv_lock_low(uint64_t *word)
-{
-    return (uint32_t *)(void *)word;
-}
-
 /* 0, COVEY_EOWNERDEAD (both: taken), COVEY_ETIMEDOUT or COVEY_EINTR. */
 int cv_lock_take_slowly(uint64_t *word, uint32_t *alarm, struct cv_wait *wait);
 
 static inline bool cv_lock_try(uint64_t *word)
 {
     return cv_cas64(word, 0, cv_self->mark);
-}
-
-static inline pid_t cv_lock_pid(uint64_t word)
-{
-    return (pid_t)(word >> 32 & 0x3fffff);
 }
 
 /*
@@ -70,10 +58,55 @@ static inline int cv_lock_enter(uint64_t *word, uint32_t *alarm, uint64_t deadli
     return cv_lock_try(word) ? 0 : cv_lock_enter_slowly(word, alarm, deadline_ns);
 }
 
+/* Wakes one of those who sleep. */
+void cv_lock_wake(uint64_t *word);
+
 static inline void cv_lock_exit(uint64_t *word)
 {
     if (cv_exchange(word, 0) & CV_LOCK_SLEEPERS)
-        (void)cv_futex_wake(cv_lock_low(word), 1);
+        cv_lock_wake(word);
+}
+
+/*
+ * The lock that users have (covey_lock, and the covey_rlock made of it) has with the word the id of
+ * the holding thread (sync/waiter.h): stored after the word was taken, 0 before it is given up. A
+ * dead holder's is overwritten by the next. The thread itself never sees it wrong; others may for a
+ * moment, or find it 0. It is how an rlock knows its holder again; the plain lock, which has no need
+ * of it, has it only where deadlocks are looked for. The count is the rlock's, and its holder's.
+ */
+int cv_lock_init(covey_lock *lock, enum cv_kind kind);
+int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s) __attribute__((cold));
+int cv_lock_destroy(covey_lock *lock, enum cv_kind kind);
+
+/* Within a wait; without a message. */
+int cv_lock_acquire_until(covey_lock *lock, enum cv_kind kind, struct cv_wait *wait);
+
+/* COVEY_EOWNERDEAD, with its message, for the holder whose lock was taken over in this wait. */
+int cv_lock_report_death(const struct cv_wait *wait);
+
+/* The commit of a release, within an operation that has the alarm pending: what was there before. */
+static inline uint64_t cv_lock_let_go(covey_lock *lock)
+{
+    if (cv_load_relaxed(&lock->holder_))
+        cv_store_relaxed(&lock->holder_, 0);
+    return cv_exchange(&lock->word_, 0);
+}
+
+/* What comes after it, and clears the alarm. */
+int cv_lock_end_release(covey_lock *lock, uint64_t before) __attribute__((cold));
+
+/* 0 or COVEY_ENOTHELD. */
+static inline int cv_lock_release(covey_lock *lock)
+{
+    struct robust_list_head *head = cv_robust_list();
+    uint64_t before;
+
+    cv_robust_pend_on(head, lock->alarm_);
+    before = cv_lock_let_go(lock);
+    if (!before || (before & CV_LOCK_SLEEPERS))
+        return cv_lock_end_release(lock, before);
+    cv_robust_done_on(head);
+    return 0;
 }
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/mutation.h"
 #include "os/cpu.h"
+#include "sync/deadlock.h"
 
 #include <covey/family.h>
 
@@ -32,9 +33,9 @@ void covey_on_interrupt(int (*hook)(void *context), void *context)
     interrupt_hook.context = context;
 }
 
-int cv_wait_begin(struct cv_wait *wait, double timeout_s)
+int cv_wait_begin(struct cv_wait *wait, double timeout_s, const void *object, enum cv_kind kind)
 {
-    *wait = (struct cv_wait){0};
+    *wait = (struct cv_wait){.object = cv_waiter_object(object, kind)};
     return cv_clock_deadline(timeout_s, &wait->deadline_ns);
 }
 
@@ -65,8 +66,13 @@ bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen)
     return false;
 }
 
+enum {
+    ALARM,
+    RALLY,
+};
+
 struct watched {
-    struct cv_futex_watch watch[CV_WAIT_WORDS_MAX + CV_WAIT_LIVES_MAX + 1];
+    struct cv_futex_watch watch[CV_WAIT_WORDS_MAX + CV_WAIT_LIVES_MAX + 3];
     struct cv_life lives[CV_WAIT_LIVES_MAX];
     unsigned n; /* of watch */
     unsigned n_lives;
@@ -104,44 +110,92 @@ static bool any_is_dead(const uint64_t *tags, unsigned n_tags)
     return false;
 }
 
-int cv_wait_interrupted(void)
+int cv_wait_interrupted(uint32_t *alarm)
 {
-    if (interrupt_hook.call && interrupt_hook.call(interrupt_hook.context) != 0)
-        return cv_fail(COVEY_EINTR, "interrupted by a signal");
-    return 0;
+    bool give_up = interrupt_hook.call && interrupt_hook.call(interrupt_hook.context) != 0;
+
+    if (alarm)
+        cv_alarm_set(alarm); /* the hook may have used other objects */
+    return give_up ? cv_fail(COVEY_EINTR, "interrupted by a signal") : 0;
 }
 
-int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, const struct cv_futex_watch *words,
-    unsigned n_words, const uint64_t *tags, unsigned n_tags)
+/* Without a record it waits unseen. */
+int cv_wait_show(struct cv_wait *wait)
 {
-    struct watched w = {.n = n_words};
+    if (!wait->object)
+        return 0;
+    if (!wait->waiter)
+        wait->waiter = cv_waiter_take();
+    if (!wait->waiter)
+        return 0;
+    cv_waiter_show(wait->waiter, wait->object);
+    if (!cv_self->detects || cv_deadlock_check(wait->waiter) == 0)
+        return 0;
+    cv_wait_hide(wait);
+    return COVEY_EDEADLK;
+}
+
+void cv_wait_hide(struct cv_wait *wait)
+{
+    if (wait->waiter)
+        cv_waiter_hide(wait->waiter);
+}
+
+/* False if there is a death to be looked at first. */
+static bool gather(struct watched *w, uint32_t *alarm, struct cv_futex_watch gong,
+    const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags)
+{
+    w->watch[w->n++] = gong;
+    w->watch[w->n++] = (struct cv_futex_watch){&alarm[RALLY], 0};
+    if (!watch_lives(w, tags, n_tags))
+        return false;
+    w->watch[w->n++] = (struct cv_futex_watch){&alarm[ALARM], 0};
+    memcpy(&w->watch[w->n], words, n_words * sizeof *words);
+    w->n += n_words;
+    return true;
+}
+
+int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch gong,
+    const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags)
+{
+    struct watched w = {.n = 0};
     enum cv_futex_result result = CV_FUTEX_RETRY;
     uint64_t until = wait->deadline_ns;
     unsigned woken = 0;
 
     if (wait->deadline_ns == 0)
         return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
+    if (cv_wait_show(wait) != 0)
+        return COVEY_EDEADLK;
     if (CV_RECOVERS(wait_alarm_asleep))
-        cv_alarm_set(alarm);
+        cv_alarm_set(&alarm[ALARM]);
     wait->alarm = alarm;
-    memcpy(w.watch, words, n_words * sizeof *words);
-    if (watch_lives(&w, tags, n_tags)) {
+    if (gather(&w, alarm, gong, words, n_words, tags, n_tags)) {
         if (w.poll && cv_clock_now() + POLL_NS < until)
             until = cv_clock_now() + POLL_NS;
-        w.watch[w.n] = (struct cv_futex_watch){alarm, 0};
-        result = cv_futex_wait(w.watch, w.n + 1, until, &woken);
+        result = cv_futex_wait(w.watch, w.n, until, &woken);
         /* Somebody died owing a wake; who knows to whom. */
-        if (CV_RECOVERS(wait_alarm_all) && result == CV_FUTEX_WOKEN && woken == w.n)
-            (void)cv_futex_wake(alarm, INT_MAX);
+        if (CV_RECOVERS(wait_alarm_all) && result == CV_FUTEX_WOKEN &&
+            w.watch[woken].word == &alarm[ALARM])
+            (void)cv_futex_wake(&alarm[RALLY], INT_MAX);
     }
     for (unsigned i = 0; i < w.n_lives; i++)
         cv_member_unwatch(&w.lives[i]);
+    cv_wait_hide(wait);
     if (any_is_dead(tags, n_tags))
         return CV_WAIT_DEATH;
     if (result == CV_FUTEX_EINTR)
-        return cv_wait_interrupted();
+        return cv_wait_interrupted(alarm);
     return result == CV_FUTEX_TIMEDOUT && until == wait->deadline_ns ? COVEY_ETIMEDOUT
                                                                      : CV_WAIT_AGAIN;
+}
+
+void cv_wait_init(uint32_t *alarm, uint32_t *bell)
+{
+    for (int i = 0; i < 2; i++) {
+        cv_store_relaxed(&alarm[i], 0);
+        cv_store_relaxed(&bell[i], 0);
+    }
 }
 
 /* Waits that were short ask for longer spins, long ones for shorter. */
@@ -158,6 +212,8 @@ static void learn(const struct cv_wait *wait)
 
 void cv_wait_end(struct cv_wait *wait)
 {
+    if (wait->waiter)
+        cv_waiter_drop(wait->waiter);
     if (wait->alarm)
         cv_alarm_clear();
     if (wait->since_ns)
@@ -166,8 +222,10 @@ void cv_wait_end(struct cv_wait *wait)
 
 void cv_bell_ring_armed(uint32_t *bell, int sleepers)
 {
-    if (cv_futex_wake(bell, sleepers) > 0)
+    uint32_t *gong = cv_bell_gong(bell).word;
+
+    if (cv_futex_wake(gong, sleepers) > 0)
         return;
     cv_store_seq(bell, CV_BELL_QUIET);
-    (void)cv_futex_wake(bell, INT_MAX);
+    (void)cv_futex_wake(gong, INT_MAX);
 }

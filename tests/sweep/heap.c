@@ -305,7 +305,7 @@ static void bury_other(void)
         (void)sched_yield();
 }
 
-static void count_others(void *b, size_t bytes, uint32_t owner, void *context)
+static void count_others(char *b, size_t bytes, uint32_t owner, void *context)
 {
     (void)b;
     (void)bytes;

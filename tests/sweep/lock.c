@@ -28,7 +28,7 @@ static void set_up(void)
 
 static bool is_held_by(pid_t pid)
 {
-    return cv_lock_pid(cv_load_acquire(&g->lock.word_)) == pid;
+    return cv_mark_pid(cv_load_acquire(&g->lock.word_)) == pid;
 }
 
 static void see_holder(void)

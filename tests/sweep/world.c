@@ -316,7 +316,7 @@ static struct census at_rescuers_death;
 static struct census strays;
 static unsigned strays_of_victim;
 
-static void count_one(void *block, size_t size, uint32_t owner, void *context)
+static void count_one(char *block, size_t size, uint32_t owner, void *context)
 {
     struct census *c = context;
 
@@ -393,7 +393,7 @@ uint32_t sweep_victim_tag(void)
     return tag_of(sweep_victim_pid());
 }
 
-static void check_nothing_of(void *block, size_t size, uint32_t owner, void *context)
+static void check_nothing_of(char *block, size_t size, uint32_t owner, void *context)
 {
     if (owner == *(uint32_t *)context)
         test_fail(
@@ -886,12 +886,11 @@ static bool check_slot(uint64_t tag, enum cv_phase phase, void *context)
     return true;
 }
 
-static void count_pages(void *block, size_t size, uint32_t owner, void *context)
+static void count_pages(char *block, size_t size, uint32_t owner, void *context)
 {
     char *pages = context;
-    size_t first =
-        ((size_t)((char *)block - cv_arena.memory.base) - cv_arena.family->heap.pages_offset) /
-        CV_PAGE_BYTES;
+    size_t first = ((size_t)(block - cv_arena.memory.base) - cv_arena.family->heap.pages_offset) /
+                   CV_PAGE_BYTES;
 
     (void)owner;
     memset(pages + first, 1, (size + CV_PAGE_BYTES - 1) / CV_PAGE_BYTES);
@@ -915,7 +914,7 @@ static void check_pages(void)
     }
 }
 
-static void check_no_block(void *block, size_t size, uint32_t owner, void *context)
+static void check_no_block(char *block, size_t size, uint32_t owner, void *context)
 {
     (void)context;
     if (owner != (uint32_t)CV_OWNER_INTERNAL)

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Objects that users place in the arena: what is at this address?
+ *
+ * An object begins with its signature: its own address, and its kind in the 16 bits that no address
+ * has. So a pointer to something else, to a copy, to an object that was destroyed or to memory that
+ * never was one is told apart by one comparison; and a walk over the arena finds all objects, without
+ * a list of them. It is written when all else is in place, and wiped first.
+ */
+#ifndef CV_OBJECT_H
+#define CV_OBJECT_H
+
+#include "arena/member.h"
+#include "base/atomic.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum cv_kind {
+    CV_LOCK = 1,
+    CV_RLOCK,
+    CV_RWLOCK,
+    CV_SEMAPHORE,
+    CV_CONDITION,
+    CV_EVENT,
+    CV_BARRIER,
+    CV_ARRAY,
+    CV_QUEUE,
+    CV_PROCESS, /* those from here on are waited for, too, but are no objects of this sort */
+    CV_FUTURE,
+    CV_POOL,
+    CV_KINDS,
+};
+
+enum {
+    CV_OBJECT_ALIGNMENT = 8,
+    CV_OBJECT_MAX = 512, /* bytes of the largest that has a fixed size */
+};
+
+#define CV_ADDRESS_BITS 48
+
+static inline uint64_t cv_object_signature(const void *object, enum cv_kind kind)
+{
+    return (uintptr_t)object | (UINT64_C(0xc500) | kind) << CV_ADDRESS_BITS;
+}
+
+/* The kind of the object that begins at @p, which is 8 readable bytes; 0: none. */
+enum cv_kind cv_object_kind(const void *p);
+
+/* "lock" */
+const char *cv_object_name(enum cv_kind kind);
+
+/* For a process that is a member. A pointer into the arena is all it takes to be safe to look. */
+static inline bool cv_object_is(const void *p, enum cv_kind kind)
+{
+    const struct cv_self *self = cv_load_acquire(&cv_self);
+    uint64_t span = cv_load_acquire(&self->span); /* set last */
+    uint64_t offset = (uintptr_t)p - cv_load_relaxed(&self->base);
+
+    return __builtin_expect(
+        offset < span && offset % CV_OBJECT_ALIGNMENT == 0 &&
+            cv_load_relaxed((const uint64_t *)p) == cv_object_signature(p, kind),
+        1);
+}
+
+/* Joins the family if need be. 0; COVEY_EINVAL with a message; the codes of covey_open(). */
+int cv_object_check_slowly(const void *p, enum cv_kind kind);
+
+static inline int cv_object_check(const void *p, enum cv_kind kind)
+{
+    return cv_object_is(p, kind) ? 0 : cv_object_check_slowly(p, kind);
+}
+
+/* May an object of that kind and of @size bytes be made at @p? Joins. 0, COVEY_EINVAL, or as above. */
+int cv_object_place(const void *p, size_t size, enum cv_kind kind);
+
+/* From now on it is one. */
+static inline void cv_object_begin(void *p, enum cv_kind kind)
+{
+    cv_store_release((uint64_t *)p, cv_object_signature(p, kind));
+}
+
+static inline void cv_object_end(void *p)
+{
+    cv_store_seq((uint64_t *)p, 0);
+}
+
+/* Calls @visit for every object in the arena, at about one instant. Reads all of it: takes time. */
+void cv_object_each(void (*visit)(void *object, enum cv_kind kind, void *context), void *context);
+
+#endif

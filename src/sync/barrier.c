@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The barrier: one word, changed by compare-exchange only, and a cell for each process.
+ *
+ *   bits 0-13   arrived: how many have come in this round
+ *   bits 14-15  phase: FILLING; ACTING: all have come, and the last runs its action; BROKEN
+ *   bits 16-47  round: its number
+ *   bits 48-63  past: of the last 16 rounds, latest first, 1 for each that was not completed
+ *
+ * To come is to raise @arrived; with the last one the round is complete: the next round, with
+ * nobody arrived, is the commit, and all who wait see that the number is another. Whether theirs was
+ * completed, @past tells; who comes back after more than 16 rounds is told that it was not. With an
+ * action there is ACTING in between, and the last party leads out of it. BROKEN keeps the number;
+ * only a reset leads out of it, to the next round.
+ *
+ * A process's cell (sync/cells.h) says in which round it has last come; written before it raises
+ * @arrived. So the parties that are there are those of this round, and expected are those of the round
+ * before, if that was completed. Before it sleeps, each looks whether one of them is dead, and breaks
+ * the barrier then. It watches the lives of those whose cells follow its own, as far as the next
+ * party that is there, which watches on. The bell is rung for all when a round ends, breaks, or the
+ * action begins, where no alarm is pending, and whoever runs it has to be watched.
+ *
+ *   a kill   of a party before it raises @arrived, and after, breaks the round: its cell says this
+ *            round, and the alarm wakes those who sleep. Of the last one after its commit: the alarm
+ *            wakes the others, who see it. It leaves a cell, which whoever finds it makes free.
+ *
+ * @why says why the barrier broke: a reason, the pid, and for what round; a sentence for people, stored
+ * before the word is changed.
+ */
+#include "base/error.h"
+#include "sync/cells.h"
+#include "sync/wait.h"
+
+#include <covey/barrier.h>
+
+#include <limits.h>
+#include <unistd.h>
+
+enum {
+    PARTIES_MAX = (1 << 14) - 1,
+    PAST_ROUNDS = 16,
+    ROUND_FIRST = 2, /* cells say 0 at first: nobody is expected */
+};
+
+enum phase {
+    FILLING,
+    ACTING,
+    BROKEN,
+};
+
+enum reason {
+    ABORTED,
+    TIMED_OUT,
+    INTERRUPTED,
+    DIED,
+    ACTION_FAILED,
+};
+
+_Static_assert(sizeof(struct cv_cells) == sizeof((covey_barrier *)0)->cells_, "the cells fit");
+
+static struct cv_cells *cells_of(covey_barrier *b)
+{
+    return (struct cv_cells *)(void *)b->cells_;
+}
+
+static uint32_t arrived(uint64_t w)
+{
+    return w & PARTIES_MAX;
+}
+
+static enum phase phase_of(uint64_t w)
+{
+    return (enum phase)(w >> 14 & 3);
+}
+
+static uint32_t round_of(uint64_t w)
+{
+    return (uint32_t)(w >> 16);
+}
+
+static uint64_t word_make(uint32_t n, enum phase phase, uint32_t round, uint64_t past)
+{
+    return past << 48 | (uint64_t)round << 16 | (uint64_t)phase << 14 | n;
+}
+
+static uint64_t with_phase(uint64_t w, uint32_t n, enum phase phase)
+{
+    return word_make(n, phase, round_of(w), w >> 48);
+}
+
+static uint64_t next_round(uint64_t w, bool completed)
+{
+    return word_make(0, FILLING, round_of(w) + 1, (w >> 48) << 1 | !completed);
+}
+
+/* The round has ended: was it completed? */
+static bool was_completed(uint64_t w, uint32_t round)
+{
+    uint32_t ago = round_of(w) - round;
+
+    return ago <= PAST_ROUNDS && !(w >> 48 >> (ago - 1) & 1);
+}
+
+static bool is_expected(uint64_t w, uint64_t round)
+{
+    return round == round_of(w) - 1 && was_completed(w, (uint32_t)round);
+}
+
+static void ring_all(covey_barrier *b)
+{
+    cv_bell_ring(b->bell_, INT_MAX);
+}
+
+/* Breaking *********************************************************************************** */
+
+/* True if this call has broken it; false: it is broken, or the round is over. */
+static bool break_round(covey_barrier *b, uint32_t round, enum reason reason, pid_t pid)
+{
+    uint64_t w = cv_load_seq(&b->word_);
+
+    while (round_of(w) == round && phase_of(w) != BROKEN) {
+        cv_store_release(
+            &b->why_, (uint64_t)round << 32 | (uint64_t)(uint32_t)pid << 8 | (uint64_t)reason);
+        if (cv_cas(&b->word_, &w, with_phase(w, arrived(w), BROKEN))) {
+            ring_all(b);
+            return true;
+        }
+    }
+    return false;
+}
+
+static int fail_broken(covey_barrier *b, uint32_t round)
+{
+    static const char *const texts[] = {
+        [ABORTED] = "has aborted it",
+        [TIMED_OUT] = "has waited as long as it would",
+        [INTERRUPTED] = "was interrupted by a signal",
+        [DIED] = "is needed, and has died",
+        [ACTION_FAILED] = "has failed in its action",
+    };
+    uint64_t why = cv_load_acquire(&b->why_);
+
+    if (why >> 32 != round || (why & 0xff) >= sizeof texts / sizeof *texts)
+        return cv_fail(COVEY_EBROKEN, "the barrier is broken: it was reset");
+    return cv_fail(COVEY_EBROKEN, "the barrier is broken: process %d %s",
+        (int)(why >> 8 & 0xffffff), texts[why & 0xff]);
+}
+
+static bool is_dead(uint64_t mark)
+{
+    uint64_t tag = cv_member_marked(mark);
+
+    return !tag || cv_member_is_dead(tag, 0);
+}
+
+static bool was_orderly(uint64_t mark)
+{
+    uint64_t tag = cv_member_marked(mark);
+
+    return !tag || cv_member_was_orderly(tag);
+}
+
+/* Breaks the round @w if one has died without whom it cannot be completed. */
+static bool break_for_the_dead(covey_barrier *b, uint64_t w)
+{
+    bool broken = false;
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(cells_of(b), i)); i++) {
+        uint64_t mark = cv_load_seq(&cell->mark);
+        uint64_t round = cv_load_seq(&cell->value);
+
+        if (!mark || !is_dead(mark))
+            continue;
+        if (round == round_of(w) || (is_expected(w, round) && !was_orderly(mark))) {
+            (void)break_round(b, round_of(w), DIED, cv_mark_pid(mark));
+            broken = true;
+        }
+        (void)cv_cas64(&cell->mark, mark, 0);
+    }
+    return broken;
+}
+
+/* Coming ************************************************************************************* */
+
+/* This process's cell; 0 with a message. */
+static uint32_t own_cell(covey_barrier *b)
+{
+    uint32_t mine = cv_cells_claim(cells_of(b));
+
+    while (!mine && cv_cells_extend(cells_of(b)) == 0)
+        mine = cv_cells_claim(cells_of(b));
+    return mine;
+}
+
+/* Whom to watch: see above. */
+static unsigned lives_to_watch(covey_barrier *b, uint64_t w, uint32_t mine, uint64_t *tags)
+{
+    uint32_t cells = 0;
+    unsigned n = 0;
+
+    while (cv_cells_at(cells_of(b), cells + 1))
+        cells++;
+    for (uint32_t k = 0; k + 1 < cells && n < CV_WAIT_LIVES_MAX; k++) {
+        struct cv_cell *cell = cv_cells_at(cells_of(b), (mine + k) % cells + 1);
+        uint64_t mark = cv_load_relaxed(&cell->mark);
+        uint64_t round = cv_load_relaxed(&cell->value);
+
+        if (!mark || !(round == round_of(w) || is_expected(w, round)))
+            continue;
+        tags[n++] = cv_member_marked(mark);
+        if (round == round_of(w))
+            break;
+    }
+    return n;
+}
+
+static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t mine)
+{
+    struct cv_futex_watch words[] = {cv_bell_armed(b->bell_), cv_word_low(&b->word_, w)};
+    uint64_t tags[CV_WAIT_LIVES_MAX];
+    unsigned n;
+
+    if (cv_wait_spin(wait, words[1].word, words[1].seen))
+        return CV_WAIT_AGAIN;
+    if (break_for_the_dead(b, w))
+        return CV_WAIT_AGAIN;
+    n = lives_to_watch(b, w, mine, tags);
+    cv_bell_arm(b->bell_);
+    return cv_wait_sleep(wait, b->alarm_, cv_bell_gong(b->bell_), words, 2, tags, n);
+}
+
+/* Waits for the end of the round: 1, COVEY_EBROKEN, or what has ended the waiting before. */
+static int wait_for_all(covey_barrier *b, struct cv_wait *wait, uint32_t round, uint32_t mine)
+{
+    int waited = 0;
+
+    for (;;) {
+        uint64_t w = cv_load_seq(&b->word_);
+
+        if (round_of(w) != round)
+            return was_completed(w, round) ? 1 : COVEY_EBROKEN;
+        if (phase_of(w) == BROKEN)
+            return COVEY_EBROKEN;
+        if (waited < 0 &&
+            break_round(b, round, waited == COVEY_ETIMEDOUT ? TIMED_OUT : INTERRUPTED, getpid()))
+            return waited;
+        if (waited >= 0)
+            waited = sleep_at(b, wait, w, mine);
+    }
+}
+
+/* Comes to the barrier: 0, and *seen is the word before; that of the last party is not changed yet. */
+static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t *seen)
+{
+    struct cv_cell *cell = cv_cells_at(cells_of(b), mine);
+    int waited = 0;
+
+    for (;;) {
+        uint64_t w = cv_load_seq(&b->word_);
+
+        *seen = w;
+        if (phase_of(w) == BROKEN)
+            return COVEY_EBROKEN;
+        if (phase_of(w) == ACTING) { /* one party too many: the next round is its */
+            if (waited < 0)
+                return waited;
+            waited = sleep_at(b, wait, w, mine);
+            continue;
+        }
+        if (cv_load_relaxed(&cell->value) != round_of(w))
+            cv_store_seq(&cell->value, round_of(w));
+        if (arrived(w) + 1 == b->parties_)
+            return break_for_the_dead(b, w) ? COVEY_EBROKEN : 0;
+        if (cv_cas64(&b->word_, w, with_phase(w, arrived(w) + 1, FILLING)))
+            return 0;
+    }
+}
+
+/* The last to come leads all into the next round: 1; 0: the word has changed before. */
+static int complete(covey_barrier *b, uint64_t w, int (*action)(void *), void *context)
+{
+    uint64_t acting = with_phase(w, b->parties_, ACTING);
+    int failed;
+
+    if (!action) {
+        if (!cv_cas64(&b->word_, w, next_round(w, true)))
+            return 0;
+        ring_all(b);
+        return 1;
+    }
+    if (!cv_cas64(&b->word_, w, acting))
+        return 0;
+    ring_all(b); /* to be watched */
+    failed = action(context);
+    cv_alarm_set(b->alarm_);
+    if (failed) {
+        (void)break_round(b, round_of(w), ACTION_FAILED, getpid());
+        return cv_fail(COVEY_ETASK, "the barrier's action returned %d", failed);
+    }
+    if (!cv_cas64(&b->word_, acting, next_round(acting, true)))
+        return COVEY_EBROKEN;
+    ring_all(b);
+    return 1;
+}
+
+static int wait_at(
+    covey_barrier *b, struct cv_wait *wait, int (*action)(void *), void *context, uint32_t *round)
+{
+    uint32_t mine = own_cell(b);
+    uint64_t w = 0;
+    int r;
+
+    if (!mine)
+        return covey_error_code();
+    do {
+        r = come(b, wait, mine, &w);
+        *round = round_of(w);
+        if (r != 0)
+            return r;
+        if (arrived(w) + 1 == b->parties_)
+            r = complete(b, w, action, context);
+        else
+            r = wait_for_all(b, wait, *round, mine);
+    } while (r == 0);
+    return r < 0 ? r : (int)arrived(w);
+}
+
+/* Public ************************************************************************************* */
+
+int covey_barrier_wait_then(
+    covey_barrier *barrier, int (*action)(void *context), void *context, double timeout_s)
+{
+    struct cv_wait wait;
+    uint32_t round = 0;
+    int r = cv_object_check(barrier, CV_BARRIER);
+
+    if (r == 0)
+        r = cv_wait_begin(&wait, timeout_s, barrier, CV_BARRIER);
+    if (r != 0)
+        return r;
+    cv_alarm_set(barrier->alarm_);
+    r = wait_at(barrier, &wait, action, context, &round);
+    cv_wait_end(&wait);
+    cv_alarm_clear();
+    if (r == COVEY_EBROKEN)
+        return fail_broken(barrier, round);
+    if (r == COVEY_ETIMEDOUT)
+        return cv_fail(r, "the others did not come within %g s", timeout_s);
+    return r;
+}
+
+int covey_barrier_wait(covey_barrier *barrier, double timeout_s)
+{
+    return covey_barrier_wait_then(barrier, NULL, NULL, timeout_s);
+}
+
+int covey_barrier_init(covey_barrier *barrier, unsigned parties)
+{
+    int r = cv_object_place(barrier, sizeof *barrier, CV_BARRIER);
+
+    if (r != 0)
+        return r;
+    if (parties == 0 || parties > PARTIES_MAX)
+        return cv_fail(COVEY_EINVAL, "parties is %u: 1 to %d are possible", parties, PARTIES_MAX);
+    cv_wait_init(barrier->alarm_, barrier->bell_);
+    barrier->parties_ = parties;
+    cv_store_relaxed(&barrier->why_, 0);
+    cv_cells_init(cells_of(barrier));
+    cv_store_relaxed(&barrier->word_, word_make(0, FILLING, ROUND_FIRST, 0));
+    cv_object_begin(barrier, CV_BARRIER);
+    return 0;
+}
+
+int covey_barrier_leave(covey_barrier *barrier)
+{
+    int r = cv_object_check(barrier, CV_BARRIER);
+    uint32_t mine;
+
+    while (r == 0 && (mine = cv_cells_find(cells_of(barrier))))
+        cv_store_seq(&cv_cells_at(cells_of(barrier), mine)->mark, 0);
+    return r;
+}
+
+int covey_barrier_abort(covey_barrier *barrier)
+{
+    int r = cv_object_check(barrier, CV_BARRIER);
+
+    if (r != 0)
+        return r;
+    cv_alarm_set(barrier->alarm_);
+    (void)break_round(barrier, round_of(cv_load_seq(&barrier->word_)), ABORTED, getpid());
+    cv_alarm_clear();
+    return 0;
+}
+
+int covey_barrier_reset(covey_barrier *barrier)
+{
+    int r = cv_object_check(barrier, CV_BARRIER);
+    uint64_t w;
+
+    if (r != 0)
+        return r;
+    cv_alarm_set(barrier->alarm_);
+    w = cv_load_seq(&barrier->word_);
+    while (!cv_cas(&barrier->word_, &w, next_round(w, false))) {
+    }
+    ring_all(barrier);
+    cv_alarm_clear();
+    return 0;
+}
+
+int covey_barrier_is_broken(covey_barrier *barrier)
+{
+    int r = cv_object_check(barrier, CV_BARRIER);
+
+    return r != 0 ? r : phase_of(cv_load_seq(&barrier->word_)) == BROKEN;
+}
+
+int covey_barrier_parties(covey_barrier *barrier)
+{
+    int r = cv_object_check(barrier, CV_BARRIER);
+
+    return r != 0 ? r : (int)barrier->parties_;
+}
+
+int covey_barrier_waiting(covey_barrier *barrier)
+{
+    int r = cv_object_check(barrier, CV_BARRIER);
+    uint64_t w;
+
+    if (r != 0)
+        return r;
+    w = cv_load_seq(&barrier->word_);
+    return phase_of(w) == BROKEN ? 0 : (int)arrived(w);
+}
+
+int covey_barrier_destroy(covey_barrier *barrier)
+{
+    int waiting = covey_barrier_waiting(barrier);
+
+    if (waiting < 0)
+        return waiting;
+    if (waiting > 0)
+        return cv_fail(COVEY_ESTATE, "%d wait at barrier %p", waiting, (void *)barrier);
+    cv_cells_end(cells_of(barrier));
+    cv_object_end(barrier);
+    return 0;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The condition: who waits at it, its waiters' records say (sync/waiter.h).
+ *
+ * A waiter, holding the lock, takes a record, sets its signal to WAITING, stores the condition's
+ * address as its place and a turn, the next of the family's numbers, and adds its bit to @came (which
+ * only grows). Then it releases the lock, and sleeps on its own signal, with the flag SLEEPS set in it.
+ *
+ *   notify   of those WAITING whose processes live, the one with the lowest turn is chosen. The commit
+ *            is the condition's word: a number, one more than before, and which wait of which record
+ *            is meant. Anybody completes it: WAITING -> NOTIFIED, and wakes the thread if SLEEPS was
+ *            set. The next one does before he changes the word.
+ *   give up  WAITING -> NOTHING, by the waiter, at its deadline. Whichever is first counts.
+ *   go on    the lock is taken again, and only then NOTIFIED -> NOTHING.
+ *
+ * During all of it the alarm is pending, that of the lock: the waiters of a condition and those of its
+ * lock sleep on the same.
+ *
+ *   a kill   of who notifies leaves some notified and others not; and the lock, whose next holder is
+ *            told. Of a waiter it leaves a record that says WAITING, which is passed over, or NOTIFIED:
+ *            that notification is then another's, and those who wait find out: who sleeps already, by
+ *            the alarm; who is about to, because he watches the lives of those that are NOTIFIED, and
+ *            does not fall asleep if the word's number has changed since he looked. They bury the
+ *            dead, and the burial (cv_condition_pass_on()) notifies the next one before it frees the
+ *            record. Where a burial was killed in between, or two were at it, that is one notification
+ *            too many.
+ */
+#ifndef CV_CONDITION_H
+#define CV_CONDITION_H
+
+#include "sync/waiter.h"
+
+#include <covey/condition.h>
+
+/* The record's process is dead: what it was notified of, another one is. */
+void cv_condition_pass_on(struct cv_waiter *dead);
+
+#endif

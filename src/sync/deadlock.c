@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+#include "sync/deadlock.h"
+
+#include "base/error.h"
+#include "os/pid.h"
+#include "sync/holders.h"
+#include "sync/rwlock.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum {
+    DEPTH_MAX = 32, /* of the walk: a longer chain is no deadlock for us */
+    SEEN_MAX = 128, /* waits looked at */
+    HOLDERS_MAX = 64,
+    THREADS_MAX = 256,
+    TEXT_BYTES = 256,
+};
+
+struct seen {
+    struct cv_waiter *waiter;
+    uint64_t number;
+    uint64_t object;
+};
+
+struct walk {
+    struct cv_waiter *me;
+    uint64_t number;              /* my wait's */
+    struct seen stack[DEPTH_MAX]; /* from me to where the walk is */
+    unsigned depth;
+    struct seen seen[SEEN_MAX]; /* all, in order */
+    unsigned n;
+    bool closed; /* a chain has come back to me: */
+    struct seen circle[DEPTH_MAX];
+    unsigned circle_length;
+};
+
+static bool is_stuck(struct walk *k, struct cv_waiter *w);
+
+static bool is_thread_stuck(struct walk *k, uint64_t tag, uint32_t tid)
+{
+    struct cv_waiter *w = cv_waiter_of(tag, tid);
+
+    return w && is_stuck(k, w);
+}
+
+static bool is_process_stuck(struct walk *k, uint64_t tag)
+{
+    uint32_t tids[THREADS_MAX];
+    unsigned n = cv_pid_threads(cv_member_pid(tag), tids, THREADS_MAX);
+    bool stuck = n > 0 && n <= THREADS_MAX;
+
+    for (unsigned i = 0; stuck && i < n; i++)
+        stuck = is_thread_stuck(k, tag, tids[i]);
+    return stuck;
+}
+
+static bool is_holder_stuck(struct walk *k, const struct cv_hold *hold)
+{
+    uint64_t tag = cv_member_marked(hold->mark);
+
+    if (!tag || cv_member_is_dead(tag, 0))
+        return false;
+    return hold->tid ? is_thread_stuck(k, tag, hold->tid) : is_process_stuck(k, tag);
+}
+
+/* Do all holders wait (for a semaphore), or any (for an rwlock)? */
+static bool are_holders_stuck(struct walk *k, void *object, enum cv_kind kind)
+{
+    struct cv_hold holds[HOLDERS_MAX];
+    unsigned n = cv_holders_of(object, kind, holds, HOLDERS_MAX);
+    bool any_is_enough = kind == CV_RWLOCK;
+
+    for (unsigned i = 0; i < n; i++) {
+        if (is_holder_stuck(k, &holds[i]) == any_is_enough)
+            return any_is_enough;
+    }
+    return n > 0 && !any_is_enough;
+}
+
+static bool is_gate_stuck(struct walk *k, covey_rwlock *lock, uint64_t waiter)
+{
+    uint64_t gate = cv_object_is(lock, CV_RWLOCK) ? cv_rwlock_gate(lock) : 0;
+
+    return gate && gate != waiter && is_process_stuck(k, gate);
+}
+
+/* Readers that nobody keeps out but the writer at the gate do not wait for other readers. */
+static bool is_rwlock_stuck(struct walk *k, covey_rwlock *lock, uint64_t waiter)
+{
+    bool waits_for_holders = cv_object_is(lock, CV_RWLOCK) &&
+                             (cv_rwlock_gate(lock) == waiter ||
+                                 cv_share_free(cv_load_seq(&cv_rwlock_share(lock)->word)) == 0);
+
+    return is_gate_stuck(k, lock, waiter) ||
+           (waits_for_holders && are_holders_stuck(k, lock, CV_RWLOCK));
+}
+
+static bool is_object_stuck(struct walk *k, uint64_t object, uint64_t waiter)
+{
+    void *p = cv_waiter_address(object);
+    struct cv_hold hold;
+
+    switch (cv_waiter_kind(object)) {
+    case CV_LOCK:
+    case CV_RLOCK:
+        return cv_holders_of(p, cv_waiter_kind(object), &hold, 1) && hold.tid &&
+               is_holder_stuck(k, &hold);
+    case CV_RWLOCK:
+        return is_rwlock_stuck(k, p, waiter);
+    case CV_SEMAPHORE:
+        return are_holders_stuck(k, p, CV_SEMAPHORE);
+    case CV_PROCESS:
+        return is_process_stuck(k, cv_member_tag_at(p));
+    default:
+        return false;
+    }
+}
+
+static bool is_on_stack(struct walk *k, const struct cv_waiter *w)
+{
+    for (unsigned i = 0; i < k->depth; i++) {
+        if (k->stack[i].waiter == w)
+            return true;
+    }
+    return false;
+}
+
+static bool is_stuck(struct walk *k, struct cv_waiter *w)
+{
+    struct seen s = {w, cv_load_seq(&w->number), cv_load_seq(&w->object)};
+    bool stuck;
+
+    if (w == k->me && k->depth > 0 && !k->closed) {
+        k->closed = true;
+        k->circle_length = k->depth;
+        memcpy(k->circle, k->stack, sizeof k->circle);
+    }
+    if (is_on_stack(k, w))
+        return true;
+    if (!s.object || s.number == 0 || s.number > k->number || k->depth == DEPTH_MAX ||
+        k->n == SEEN_MAX)
+        return false;
+    k->seen[k->n++] = s;
+    k->stack[k->depth++] = s;
+    stuck = is_object_stuck(k, s.object, cv_load_acquire(&w->owner));
+    k->depth--;
+    return stuck;
+}
+
+static bool is_same(const struct walk *a, const struct walk *b)
+{
+    if (a->n != b->n)
+        return false;
+    for (unsigned i = 0; i < a->n; i++) {
+        if (a->seen[i].waiter != b->seen[i].waiter || a->seen[i].number != b->seen[i].number ||
+            a->seen[i].object != b->seen[i].object)
+            return false;
+    }
+    return true;
+}
+
+static bool walk(struct walk *k, struct cv_waiter *me)
+{
+    *k = (struct walk){.me = me, .number = cv_load_seq(&me->number)};
+    return is_stuck(k, me) && k->closed;
+}
+
+static int fail_naming(const struct walk *k)
+{
+    char text[TEXT_BYTES] = "";
+    size_t length = 0;
+
+    for (unsigned i = 0; i < k->circle_length && length < sizeof text; i++) {
+        const struct seen *next = &k->circle[(i + 1) % k->circle_length];
+        uint64_t owner = cv_load_acquire(&next->waiter->owner);
+
+        length += (size_t)snprintf(text + length, sizeof text - length,
+            "%s waits for %s %p, %s process %d (thread %u)", i == 0 ? "this thread" : ", which",
+            cv_object_name(cv_waiter_kind(k->circle[i].object)),
+            cv_waiter_address(k->circle[i].object),
+            cv_waiter_kind(k->circle[i].object) == CV_PROCESS ? "that is" : "held by",
+            (int)cv_member_pid(owner), cv_load_relaxed(&next->waiter->tid));
+    }
+    return cv_fail(COVEY_EDEADLK, "deadlock: %s", text);
+}
+
+int cv_deadlock_check(struct cv_waiter *waiter)
+{
+    struct walk first;
+    struct walk second;
+
+    if (!walk(&first, waiter) || !walk(&second, waiter) || !is_same(&first, &second))
+        return 0;
+    return fail_naming(&second);
+}

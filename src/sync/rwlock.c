@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: MIT */
+#include "sync/rwlock.h"
+
+#include "base/error.h"
+#include "sync/wait.h"
+
+#include <limits.h>
+
+#define ALL ((uint32_t)CV_SHARE_MAX)
+
+uint64_t cv_rwlock_gate(const covey_rwlock *l)
+{
+    uint64_t mark = cv_load_acquire(&l->gate_) & ~CV_LOCK_SLEEPERS;
+    uint64_t tag = mark ? cv_member_marked(mark) : 0;
+
+    return tag && !cv_member_is_past(tag) ? tag : 0;
+}
+
+static void ring_all(covey_rwlock *l)
+{
+    cv_bell_ring(l->bell_, INT_MAX);
+}
+
+/*
+ * This process has become a reader. A writer that has closed the gate in between, and then looked whose
+ * lives to watch, may not have seen it.
+ */
+static void tell_writer(covey_rwlock *l)
+{
+    if (cv_load_seq(&l->gate_))
+        ring_all(l);
+}
+
+/* Reading ************************************************************************************ */
+
+static int sleep_as_reader(covey_rwlock *l, struct cv_wait *wait, uint64_t seen, uint64_t gate)
+{
+    struct cv_share *share = cv_rwlock_share(l);
+    struct cv_futex_watch words[] = {
+        cv_bell_armed(l->bell_), cv_word_low(&share->word, seen), cv_word_low(&l->gate_, gate)};
+    const struct cv_futex_watch *word = &words[gate ? 2 : 1];
+    uint64_t tags[2];
+    unsigned n;
+
+    if (cv_wait_spin(wait, word->word, word->seen))
+        return CV_WAIT_AGAIN;
+    n = cv_share_free(seen) == 0 ? cv_share_holders(share, tags, 1) : 0;
+    tags[n] = cv_rwlock_gate(l);
+    if (tags[n])
+        n++;
+    cv_bell_arm(l->bell_);
+    return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 3, tags, n);
+}
+
+static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
+{
+    int waited = 0;
+
+    for (;;) {
+        uint64_t gate = cv_load_seq(&l->gate_);
+        uint64_t seen = cv_load_seq(&cv_rwlock_share(l)->word);
+        int r = CV_SHARE_NOT;
+
+        if (gate && !cv_rwlock_gate(l)) { /* whose writer has died */
+            (void)cv_cas64(&l->gate_, gate, 0);
+            continue;
+        }
+        if (!gate)
+            r = cv_share_take(cv_rwlock_share(l), 1, &wait->dead_owner, &seen);
+        if (r == CV_SHARE_NOT && waited < 0)
+            r = waited;
+        if (r != CV_SHARE_NOT) {
+            tell_writer(l);
+            return r;
+        }
+        waited = sleep_as_reader(l, wait, seen, gate);
+    }
+}
+
+/* Writing ************************************************************************************ */
+
+static int sleep_as_writer(covey_rwlock *l, struct cv_wait *wait, uint64_t seen)
+{
+    struct cv_share *share = cv_rwlock_share(l);
+    struct cv_futex_watch words[] = {cv_bell_armed(l->bell_), cv_word_low(&share->word, seen)};
+    uint64_t tags[CV_WAIT_LIVES_MAX];
+    unsigned n;
+
+    if (cv_wait_spin(wait, words[1].word, words[1].seen))
+        return CV_WAIT_AGAIN;
+    n = cv_share_holders(share, tags, CV_WAIT_LIVES_MAX);
+    cv_bell_arm(l->bell_);
+    return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 2, tags, n);
+}
+
+/* This process has the gate. */
+static int take_all(covey_rwlock *l, struct cv_wait *wait)
+{
+    int waited = 0;
+
+    for (;;) {
+        uint64_t seen = 0;
+        int r = cv_share_take(cv_rwlock_share(l), ALL, &wait->dead_owner, &seen);
+
+        if (r != CV_SHARE_NOT)
+            return r;
+        if (waited < 0)
+            return waited;
+        waited = sleep_as_writer(l, wait, seen);
+    }
+}
+
+static int acquire_write(covey_rwlock *l, struct cv_wait *wait)
+{
+    int r = cv_lock_take_slowly(&l->gate_, l->alarm_, wait);
+
+    if (r != 0 && r != COVEY_EOWNERDEAD)
+        return r;
+    wait->dead_owner = 0; /* of the gate: nothing is changed under it */
+    r = take_all(l, wait);
+    cv_lock_exit(&l->gate_);
+    if (r != 0)
+        ring_all(l);
+    return r;
+}
+
+/* Public ************************************************************************************* */
+
+static int finish(covey_rwlock *l, struct cv_wait *wait, int r)
+{
+    uint64_t tag;
+
+    cv_wait_end(wait);
+    cv_alarm_clear();
+    if (r == COVEY_ETIMEDOUT)
+        return cv_fail(r, "rwlock %p is held by others", (void *)l);
+    if (r != 0 || !wait->dead_owner)
+        return r;
+    tag = cv_member_marked(wait->dead_owner);
+    if (tag)
+        (void)cv_member_bury(tag);
+    return cv_fail(COVEY_EOWNERDEAD, "the process that held the lock for writing (pid %d) has died",
+        (int)cv_mark_pid(wait->dead_owner));
+}
+
+CV_SLOW static int acquire_slowly(
+    covey_rwlock *lock, double timeout_s, int (*acquire)(covey_rwlock *lock, struct cv_wait *wait))
+{
+    struct cv_wait wait;
+    int r = cv_object_check(lock, CV_RWLOCK);
+
+    if (r == 0)
+        r = cv_wait_begin(&wait, timeout_s, lock, CV_RWLOCK);
+    if (r != 0)
+        return r;
+    cv_alarm_set(lock->alarm_);
+    return finish(lock, &wait, acquire(lock, &wait));
+}
+
+CV_SLOW static int end_read_try(covey_rwlock *lock)
+{
+    ring_all(lock);
+    cv_alarm_clear();
+    return 0;
+}
+
+int covey_rwlock_acquire_read(covey_rwlock *lock, double timeout_s)
+{
+    struct robust_list_head *head = cv_robust_list();
+
+    if (!cv_object_is(lock, CV_RWLOCK) || timeout_s != timeout_s || cv_load_seq(&lock->gate_))
+        return acquire_slowly(lock, timeout_s, acquire_read);
+    cv_robust_pend_on(head, lock->alarm_);
+    if (!cv_share_try(cv_rwlock_share(lock), 1))
+        return acquire_slowly(lock, timeout_s, acquire_read);
+    if (cv_load_seq(&lock->gate_))
+        return end_read_try(lock);
+    cv_robust_done_on(head);
+    return 0;
+}
+
+int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s)
+{
+    return cv_object_is(lock, CV_RWLOCK) && timeout_s == timeout_s && !cv_load_seq(&lock->gate_) &&
+                   cv_share_try(cv_rwlock_share(lock), ALL)
+               ? 0
+               : acquire_slowly(lock, timeout_s, acquire_write);
+}
+
+CV_SLOW static int release_slowly(covey_rwlock *lock)
+{
+    struct cv_share *share;
+    int r = cv_object_check(lock, CV_RWLOCK);
+    bool done;
+
+    if (r != 0)
+        return r;
+    share = cv_rwlock_share(lock);
+    cv_alarm_set(lock->alarm_);
+    done = cv_share_give(share, ALL, false) == CV_SHARE_DONE ||
+           cv_share_give(share, 1, false) == CV_SHARE_DONE;
+    if (done && cv_share_free(cv_load_seq(&share->word)) == ALL)
+        ring_all(lock);
+    cv_alarm_clear();
+    return done ? 0
+                : cv_fail(COVEY_ENOTHELD, "rwlock %p is not held by this process", (void *)lock);
+}
+
+int covey_rwlock_release(covey_rwlock *lock)
+{
+    struct robust_list_head *head = cv_robust_list();
+    struct cv_share *share;
+
+    if (!cv_object_is(lock, CV_RWLOCK))
+        return release_slowly(lock);
+    share = cv_rwlock_share(lock);
+    cv_robust_pend_on(head, lock->alarm_);
+    if (!cv_share_try_give(share, ALL) && !cv_share_try_give(share, 1))
+        return release_slowly(lock);
+    if (cv_load_seq(lock->bell_) == CV_BELL_ARMED &&
+        cv_share_free(cv_load_seq(&share->word)) == ALL)
+        ring_all(lock);
+    cv_robust_done_on(head);
+    return 0;
+}
+
+int covey_rwlock_init(covey_rwlock *lock)
+{
+    int r = cv_object_place(lock, sizeof *lock, CV_RWLOCK);
+
+    if (r != 0)
+        return r;
+    cv_wait_init(lock->alarm_, lock->bell_);
+    cv_store_relaxed(&lock->gate_, 0);
+    cv_share_init(cv_rwlock_share(lock), ALL);
+    cv_object_begin(lock, CV_RWLOCK);
+    return 0;
+}
+
+int covey_rwlock_destroy(covey_rwlock *lock)
+{
+    struct cv_share *share;
+    int r = cv_object_check(lock, CV_RWLOCK);
+
+    if (r != 0)
+        return r;
+    share = cv_rwlock_share(lock);
+    (void)cv_share_reap(share, false);
+    if (cv_share_free(cv_load_acquire(&share->word)) != ALL)
+        return cv_fail(COVEY_ESTATE, "rwlock %p is held", (void *)lock);
+    cv_cells_end(&share->cells);
+    cv_object_end(lock);
+    return 0;
+}

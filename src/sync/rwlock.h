@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The reader/writer lock: a share (sync/share.h) of all the permits there can be. A reader takes one,
+ * a writer all of them: those are the commits, and a dead reader's permit comes back like any other.
+ * A dead writer's all come back with the word saying so; whoever is next to take any is told.
+ *
+ * The gate is a robust lock word (sync/lock.h) of the writer that waits: until it has got the lock,
+ * or given up, no new reader comes in. A dead writer's gate is opened by whoever finds it.
+ *
+ * Writers sleep at the gate, for each other, and the one that has it on the bell, like all readers; each
+ * watches the lives of whom it waits for. The bell is rung for all: when the last permit has come back,
+ * when a writer gives up, and by a reader that came in while the gate was being closed, for the
+ * writer to watch it.
+ */
+#ifndef CV_RWLOCK_H
+#define CV_RWLOCK_H
+
+#include "sync/lock.h"
+#include "sync/share.h"
+
+#include <covey/rwlock.h>
+
+_Static_assert(sizeof(struct cv_share) == sizeof((covey_rwlock *)0)->share_, "a share fits");
+
+static inline struct cv_share *cv_rwlock_share(covey_rwlock *lock)
+{
+    return (struct cv_share *)(void *)lock->share_;
+}
+
+/* The tag of the writer that waits; 0: there is none, or it is dead. */
+uint64_t cv_rwlock_gate(const covey_rwlock *lock);
+
+#endif

@@ -1,0 +1,140 @@
+#!/bin/bash
+# Exhausts the models of covey's protocols, and sees to it that they can fail: each mutant lacks one
+# step of a protocol, and an error must be found in it. Prints a line for each; fails if one does.
+#
+#   tests/models/run.sh            all
+#   tests/models/run.sh WORD...    only the lines below that contain one of the words
+#
+# A line is: what is expected (holds: the properties do; ends: every run does; fails, loops: not so),
+# the model, the mutant or -, and the size of the model. To see an error of a model, in the order in
+# which it comes about, in an empty directory:
+#
+#   spin -DMUTANT -DSIZE... -a .../wait.pml && gcc -DSAFETY -DNOREDUCE -DREACH -o pan pan.c &&
+#       ./pan -i -m200; spin -DMUTANT -DSIZE... -t -p -g .../wait.pml
+set -uo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+
+lines() {
+    local wait="IMPATIENT=1 WAITERS=2 WAKERS=2 COMMITS=1 KILLS=2"
+    local lock="IMPATIENT=1 N=3"
+    local queue="PLACES=3 SMALL=1 IMPATIENT=0 CLOSERS=0"
+
+    cat <<END
+holds wait - $wait
+holds wait - IMPATIENT=0 WAITERS=3 WAKERS=2 COMMITS=1 KILLS=1 ONE_STEP
+ends wait - IMPATIENT=1 WAITERS=2 WAKERS=1 COMMITS=2 KILLS=1
+loops wait RALLY_ON_ALARM IMPATIENT=1 WAITERS=2 WAKERS=1 COMMITS=2 KILLS=1
+fails wait NO_ALARM_WAKER $wait
+fails wait NO_ALARM_WAITER $wait
+fails wait ALARM_AFTER_COMMIT $wait
+fails wait ALARM_CLEAR_EARLY $wait
+fails wait ALARM_QUEUED_LAST $wait
+fails wait NO_WAKE_OTHERS $wait
+fails wait NO_SECOND_WAKE $wait
+fails wait QUIET_FIRST $wait
+fails wait NO_COMPARE_BELL $wait
+fails wait NO_COMPARE_WORD $wait
+fails wait TIMEOUT_BEFORE_WAKE $wait
+holds lock - $lock ROUNDS=2 KILLS=1
+holds lock - $lock ROUNDS=1 KILLS=2
+holds lock - $lock ROUNDS=1 KILLS=2 OTHER_RELEASES
+holds lock - IMPATIENT=0 N=4 ROUNDS=1 KILLS=1
+ends lock - $lock ROUNDS=1 KILLS=1
+fails lock NO_NEXT_BY_TAKER $lock ROUNDS=1 KILLS=1
+fails lock NO_NEXT_BY_QUITTER $lock ROUNDS=2 KILLS=1
+fails lock NO_ALARM_WAITER $lock ROUNDS=1 KILLS=1
+fails lock NO_ALARM_RELEASE $lock ROUNDS=1 KILLS=2 OTHER_RELEASES
+fails lock NO_COMPARE_WORD $lock ROUNDS=1 KILLS=1
+fails lock NO_LIFE $lock ROUNDS=1 KILLS=1
+fails lock NO_POLL $lock ROUNDS=1 KILLS=1
+fails lock TAKE_BY_STORE $lock ROUNDS=1 KILLS=1
+holds queue - $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=1
+holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
+holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=1 IMPATIENT=1
+holds queue - $queue PRODUCERS=2 CONSUMERS=1 PUTS=1 GETS=2 KILLS=1 IMPATIENT=1
+holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=1 GETS=2 KILLS=1 CLOSERS=1
+holds queue - $queue PRODUCERS=2 CONSUMERS=1 PUTS=1 GETS=1 KILLS=1 CLOSERS=1
+holds queue - $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=0 TOO_BIG
+holds queue - $queue PRODUCERS=3 CONSUMERS=1 PUTS=1 GETS=1 KILLS=0 SMALL=2
+holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=0 SMALL=9 PLACES=2
+holds queue - $queue PRODUCERS=1 CONSUMERS=3 PUTS=2 GETS=1 KILLS=0 SMALL=9 IMPATIENT=1 LOCK_TIMEOUT
+ends queue - $queue PRODUCERS=2 CONSUMERS=1 PUTS=1 GETS=2 KILLS=1
+fails queue NO_ALARM_PUT $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
+fails queue NO_ALARM_GET $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
+fails queue NO_MEND $queue PRODUCERS=2 CONSUMERS=1 PUTS=2 GETS=2 KILLS=1
+fails queue COUNT_BEFORE_COMMIT $queue PRODUCERS=2 CONSUMERS=1 PUTS=2 GETS=2 KILLS=1
+fails queue NO_ZERO_BEHIND $queue PRODUCERS=1 CONSUMERS=1 PUTS=4 GETS=5 KILLS=0 SMALL=9
+fails queue NO_COMPARE_CELL $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
+fails queue NO_COMPARE_COUNT $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=0 SMALL=9 PLACES=2
+fails queue NO_COMPARE_TAIL $queue PRODUCERS=1 CONSUMERS=1 PUTS=3 GETS=1 KILLS=0 CLOSERS=1 SMALL=9 PLACES=2
+fails queue NO_CLOSE_ROOM $queue PRODUCERS=1 CONSUMERS=1 PUTS=3 GETS=1 KILLS=0 CLOSERS=1 SMALL=9 PLACES=2
+fails queue NO_PASS_ON_ROOM $queue PRODUCERS=3 CONSUMERS=1 PUTS=1 GETS=1 KILLS=0 SMALL=2
+fails queue NO_PASS_ON_ITEM $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=0 TOO_BIG
+fails queue NO_PASS_ON_AT_LOCK $queue PRODUCERS=1 CONSUMERS=3 PUTS=2 GETS=1 KILLS=0 SMALL=9 IMPATIENT=1 LOCK_TIMEOUT
+END
+}
+
+# search EXPECTED MODEL MUTANT SIZE...: leaves the verifier's report in ./log
+search() {
+    local expected=$1 model=$2 mutant=$3 optimize=-O2
+    local search=-DSAFETY cycles=
+    local -A size=()
+    shift 3
+    case $expected in
+    fails) optimize=-O0 ;;
+    ends | loops) search=-DNP cycles=-l ;; # runs without an end: no step counts as progress
+    esac
+    [ "$mutant" = - ] || size[$mutant]=
+    for word; do # the last value counts
+        size[${word%%=*}]=${word#"${word%%=*}"}
+    done
+    local flags=()
+    for name in "${!size[@]}"; do
+        flags+=("-D$name${size[$name]}")
+    done
+    rm -f pan pan.* ./*.trail
+    spin "${flags[@]}" -a "$here/$model.pml" >log 2>&1 &&
+        gcc $optimize -w $search -DNOREDUCE -DMEMLIM=2000 -o pan pan.c >>log 2>&1 &&
+        ./pan $cycles -n -m20000 -w22 >>log 2>&1
+}
+
+field() {
+    sed -n "s/^ *\(.*[^ ]\) *$/\1/; $1" log | head -n 1
+}
+
+failed=0
+while read -r expected model mutant size; do
+    line="$expected $model $mutant $size"
+    if [ $# != 0 ]; then
+        wanted=
+        for word; do
+            [[ " $line " != *" $word "* ]] || wanted=1
+        done
+        [ -n "$wanted" ] || continue
+    fi
+    # shellcheck disable=SC2086 # a list of words
+    search "$expected" "$model" "$mutant" $size
+    errors=$(field 's/.*errors: \([0-9]*\)$/\1/p')
+    states=$(field 's/ states, stored.*//p')
+    depth=$(field 's/.*depth reached \([0-9]*\),.*/\1/p')
+    seconds=$(field 's/^pan: elapsed time \([0-9.]*\) seconds.*/\1/p')
+    verdict=ok
+    if [ "$expected" = holds ] || [ "$expected" = ends ]; then
+        [ "$errors" = 0 ] &&
+            ! grep -qE 'not completed|too small|out of memory|truncated' log || verdict="not ok"
+        echo "$verdict - $model $expected: ${states:-no} states, depth ${depth:-?}, ${seconds:-?} s ($size)"
+    else
+        # An assertion of the model's, or processes that wait for each other.
+        grep -qE 'assertion violated|invalid end state|non-progress cycle' log && [ "${errors:-0}" -gt 0 ] ||
+            verdict="not ok"
+        echo "$verdict - $model with $mutant $expected: depth ${depth:-?}, ${seconds:-?} s"
+    fi
+    if [ "$verdict" != ok ]; then
+        failed=1
+        cat log >&2
+    fi
+done < <(lines)
+exit $failed
