@@ -396,8 +396,8 @@ uint32_t sweep_victim_tag(void)
 static void check_nothing_of(char *block, size_t size, uint32_t owner, void *context)
 {
     if (owner == *(uint32_t *)context)
-        test_fail(
-            __FILE__, __LINE__, "block %p of %zu bytes is still the dead process's", block, size);
+        test_fail(__FILE__, __LINE__, "block %p of %zu bytes is still the dead process's",
+            (void *)block, size);
 }
 
 /* After the dead are buried: what was theirs is not, and what they had committed is there. */
@@ -919,7 +919,8 @@ static void check_no_block(char *block, size_t size, uint32_t owner, void *conte
     (void)context;
     if (owner != (uint32_t)CV_OWNER_INTERNAL)
         test_fail(__FILE__, __LINE__, "block %p of %zu bytes of %#x's is left (V is %#x, S %#x)",
-            block, size, owner, sweep_victim_tag(), rescuers() ? tag_of(sweep_rescuer_pid(0)) : 0);
+            (void *)block, size, owner, sweep_victim_tag(),
+            rescuers() ? tag_of(sweep_rescuer_pid(0)) : 0);
 }
 
 static void check_end(void)
