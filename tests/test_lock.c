@@ -269,6 +269,29 @@ TEST(sleepers_learn_of_the_holders_death_at_once)
     end(s);
 }
 
+/* Each of them sleeps when the lock is another's than when it is killed as its holder. */
+TEST(sleepers_learn_of_the_death_of_a_later_holder)
+{
+    struct shared *s = make();
+    pid_t waiters[3];
+
+    check_int(covey_lock_acquire(&s->lock, 0), ==, 0);
+    for (int i = 0; i < 3; i++) {
+        waiters[i] = fork();
+        if (waiters[i] == 0) {
+            (void)covey_lock_acquire(&s->lock, COVEY_FOREVER);
+            (void)kill(getpid(), SIGKILL);
+        }
+        test_sleep_ms(50);
+    }
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    for (int i = 0; i < 3; i++)
+        test_reap(waiters[i], SIGKILL);
+    check_int(covey_lock_acquire(&s->lock, 0), ==, COVEY_EOWNERDEAD);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    end(s);
+}
+
 TEST(a_stopped_holder_is_alive)
 {
     struct shared *s = make();

@@ -4,6 +4,7 @@
 #include "arena/family.h"
 #include "base/atomic.h"
 #include "base/error.h"
+#include "base/mutation.h"
 #include "os/fault.h"
 
 #include <covey/memory.h>
@@ -90,7 +91,7 @@ static uint32_t my_tag(void)
 {
     uint64_t tag = cv_self->tag;
 
-    if (tag && !(cv_load_relaxed(&cv_self->slot->owns) & CV_OWNS))
+    if (CV_RECOVERS(member_owns) && tag && !(cv_load_relaxed(&cv_self->slot->owns) & CV_OWNS))
         cv_member_note_owning(tag);
     return cv_tag_short(tag);
 }
@@ -309,7 +310,7 @@ static uint32_t claimed_length(uint32_t page, uint32_t n)
 
     while (i < n && cv_load_acquire(word_of(page + i)) == word_make(BODY, i, 0))
         i++;
-    return i;
+    return CV_RECOVERS(heap_length) ? i : n;
 }
 
 /* What this process has claimed becomes free; above the limit, its memory goes to the kernel. */
@@ -378,7 +379,7 @@ static void clear_dead_tags(uint32_t page)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t tag = cv_load_relaxed(&tags[i]);
 
-        if (tag && cv_member_short_is_past(tag))
+        if (CV_RECOVERS(heap_stale_tags) && tag && cv_member_short_is_past(tag))
             (void)cv_cas32(&tags[i], tag, 0);
     }
 }
@@ -614,7 +615,7 @@ static void *alloc_any(size_t size, size_t alignment, uint32_t owner)
 
 void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
 {
-    if (!cv_load_relaxed(&cv_self->slot->owns))
+    if (CV_RECOVERS(member_owns) && !cv_load_relaxed(&cv_self->slot->owns))
         cv_store_seq(&cv_self->slot->owns, 1);
     return CV_MAY_FAIL(alloc_any(size, alignment, owner),
         ((void)cv_fail_errno("no memory for a block of %zu bytes", size), NULL), ENOMEM);
@@ -694,7 +695,8 @@ bool cv_heap_give(void *block, uint32_t from, uint32_t to)
     if (!change_tag(&p, from, to))
         return false;
     /* Its sweep may have passed; if the block cannot be had back, it has come just now. */
-    return !is_process(to) || to == my_tag() || cv_member_takes(to) || !change_tag(&p, to, from);
+    return !is_process(to) || to == my_tag() || !CV_RECOVERS(heap_give) || cv_member_takes(to) ||
+           !change_tag(&p, to, from);
 }
 
 uint32_t cv_heap_owner(const void *block, size_t *size)
@@ -708,6 +710,16 @@ uint32_t cv_heap_owner(const void *block, size_t *size)
 
 /* Burial ************************************************************************************* */
 
+/*
+ * What is the dead process's: it carries its tag, or, for it may have died just when it gave that
+ * away, that of a process which had been swept by then.
+ */
+static bool is_of(uint32_t owner, uint32_t dead)
+{
+    return owner == dead || (CV_RECOVERS(heap_given) && owner && is_process(owner) &&
+                                cv_member_short_is_gone(owner));
+}
+
 static void sweep_slab(uint32_t page, uint32_t sclass, uint32_t tag)
 {
     uint32_t n = blocks_in_slab(sclass);
@@ -716,8 +728,8 @@ static void sweep_slab(uint32_t page, uint32_t sclass, uint32_t tag)
     for (uint32_t i = 0; i < n; i++) {
         uint32_t here = cv_load_seq(&tags_of(page)[i]);
 
-        if (here == tag)
-            (void)cv_cas32(&tags_of(page)[i], tag, 0);
+        if (is_of(here, tag) && CV_RECOVERS(heap_tags))
+            (void)cv_cas32(&tags_of(page)[i], here, 0);
         else
             used += here != 0;
     }
@@ -748,11 +760,25 @@ static void refresh_hints(void)
     }
 }
 
+static bool sweep_run(uint32_t page, uint64_t word)
+{
+    uint32_t n = n_of(word);
+
+    if (!(kind_of(word) == CLAIM ? CV_RECOVERS(heap_claim) : CV_RECOVERS(heap_run)))
+        return true;
+    if (!cv_self->tag)
+        return false;
+    if (cv_cas64(word_of(page), word, word_make(CLAIM, n, my_tag())))
+        free_claimed(page, claimed_length(page, n));
+    return true;
+}
+
 /* What it looks at it loads in sequential order, for giving (above) relies on that. */
 bool cv_heap_sweep(uint64_t tag)
 {
     uint32_t dead = cv_tag_short(tag);
     uint32_t ready = cv_load_acquire(&heap()->ready);
+    bool done = true;
 
     for (uint32_t page = 0; page < ready; page++) {
         uint64_t word = cv_load_seq(word_of(page));
@@ -761,13 +787,12 @@ bool cv_heap_sweep(uint64_t tag)
         switch (kind_of(word)) {
         case CLAIM:
         case RUN:
-            if (owner_of(word) == dead &&
-                cv_cas64(word_of(page), word, word_make(CLAIM, n, my_tag())))
-                free_claimed(page, claimed_length(page, n));
+            if (is_of(owner_of(word), dead))
+                done &= sweep_run(page, word);
             break;
         case SHUT:
         case SLAB:
-            if (kind_of(word) == SHUT && owner_of(word) == dead)
+            if (kind_of(word) == SHUT && owner_of(word) == dead && CV_RECOVERS(heap_shut))
                 (void)cv_cas64(word_of(page), word, word_make(SLAB, n, 0));
             if (cv_load_seq(&note_of(page)->seen) & seen_bit(dead))
                 sweep_slab(page, n, dead);
@@ -777,7 +802,7 @@ bool cv_heap_sweep(uint64_t tag)
         }
     }
     refresh_hints();
-    return true;
+    return done;
 }
 
 static size_t existing(uint32_t page, size_t offset, size_t size)
@@ -787,18 +812,19 @@ static size_t existing(uint32_t page, size_t offset, size_t size)
     return end > offset + size ? size : end > offset ? end - offset : 0;
 }
 
-static void visit_slab(uint32_t page, uint32_t sclass,
-    void (*visit)(char *block, size_t size, void *context), void *context)
+static void visit_slab(uint32_t page, uint32_t sclass, cv_heap_visit *visit, void *context)
 {
     size_t size = class_size(sclass);
 
     for (uint32_t i = 0; i < blocks_in_slab(sclass); i++) {
-        if (cv_load_acquire(&tags_of(page)[i]))
-            visit(start_of(page) + i * size, existing(page, i * size, size), context);
+        uint32_t owner = cv_load_acquire(&tags_of(page)[i]);
+
+        if (owner)
+            visit(start_of(page) + i * size, existing(page, i * size, size), owner, context);
     }
 }
 
-void cv_heap_each(void (*visit)(char *block, size_t size, void *context), void *context)
+void cv_heap_each(cv_heap_visit *visit, void *context)
 {
     uint32_t ready = cv_load_acquire(&heap()->ready);
 
@@ -812,7 +838,7 @@ void cv_heap_each(void (*visit)(char *block, size_t size, void *context), void *
 
             for (uint32_t i = 0; i < n_of(word); i++)
                 size += existing(page + i, 0, CV_PAGE_BYTES);
-            visit(start_of(page), size, context);
+            visit(start_of(page), size, owner_of(word), context);
         }
     }
 }

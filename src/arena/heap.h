@@ -42,7 +42,8 @@
  *   give to another the tag (or the owner of a RUN) is exchanged. If the new owner has died or is
  *                   leaving by then, its sweep may have passed: so the giver looks, and takes the
  *                   block back. (One that leaves says so before it sweeps: of the two, one sees what
- *                   the other has written.)
+ *                   the other has written.) A kill before that leaves a block of a process that is
+ *                   GONE: the sweep of the giver frees these, too.
  *
  * @seen has a bit for each slot modulo 64, set before a tag of that slot appears on the page and
  * never cleared, so that a sweep need not look at every slab.
@@ -118,7 +119,10 @@ bool cv_heap_give(void *block, uint32_t from, uint32_t to);
 /* The owner of @block, 0 when it is no block; its usable size in *@size (may be NULL). */
 uint32_t cv_heap_owner(const void *block, size_t *size);
 
-/* The part of a burial that gives blocks back. */
+/*
+ * The part of a burial that gives blocks back. False in a process that is no member yet, and so has
+ * no tag to claim with, if there are large ones.
+ */
 bool cv_heap_sweep(uint64_t tag);
 
 struct cv_heap_use {
@@ -128,7 +132,8 @@ struct cv_heap_use {
 };
 
 /* Calls @visit for each block in use, with as much of it as exists. */
-void cv_heap_each(void (*visit)(char *block, size_t size, void *context), void *context);
+typedef void cv_heap_visit(char *block, size_t size, uint32_t owner, void *context);
+void cv_heap_each(cv_heap_visit *visit, void *context);
 
 void cv_heap_count(struct cv_heap_use *use);
 void cv_heap_trim(void);

@@ -5,6 +5,7 @@
 #include "arena/object.h"
 #include "base/atomic.h"
 #include "base/error.h"
+#include "base/mutation.h"
 #include "os/clock.h"
 #include "os/pid.h"
 #include "os/thread.h"
@@ -197,16 +198,20 @@ static void unlock_joining(void)
 int cv_member_join(bool count)
 {
     int r = cv_family_open(NULL);
+    uint32_t used;
     uint64_t tag;
 
     if (r != 0)
         return r;
     lock_joining();
     if (!cv_self->tag) {
+        used = cv_load_acquire(&cv_arena.family->slots_used);
         tag = reserve_slot();
         if (tag) {
             come_to_life(tag);
             cv_store_relaxed(&cv_self->opens, 1);
+            if (used != cv_load_acquire(&cv_arena.family->slots_used))
+                (void)cv_member_bury_all(); /* whom only a member can: see cv_heap_sweep() */
         } else {
             r = covey_error_code();
         }
@@ -250,8 +255,8 @@ void cv_member_hand_over(uint64_t tag, pid_t pid)
     struct cv_member *m = cv_member_of(tag);
     uint64_t state = cv_load_acquire(&m->state);
 
-    if (generation_of(state) == cv_tag_generation(tag) && phase_of(state) == CV_BORN &&
-        who_of(state) != pid)
+    if (CV_RECOVERS(member_hand_over) && generation_of(state) == cv_tag_generation(tag) &&
+        phase_of(state) == CV_BORN && who_of(state) != pid)
         (void)cv_cas64(&m->state, state, state_make(generation_of(state), CV_BORN, pid));
 }
 
@@ -302,7 +307,7 @@ static bool abandon_one(uint64_t tag, enum cv_phase phase, void *context)
     struct cv_member *m = cv_member_of(tag);
     uint64_t state = cv_load_acquire(&m->state);
 
-    if (phase == CV_BORN && cv_load_acquire(&m->parent) == parent &&
+    if (CV_RECOVERS(member_abandon) && phase == CV_BORN && cv_load_acquire(&m->parent) == parent &&
         who_of(state) == (pid_t)cv_load_relaxed(&cv_member_of(parent)->pid) &&
         tag_of(cv_tag_slot(tag), state) == tag && phase_of(state) == CV_BORN)
         (void)cv_member_end_born(tag);
@@ -372,6 +377,14 @@ bool cv_member_short_is_past(uint32_t short_tag)
            cv_tag_short(tag_of(cv_tag_slot(short_tag), state)) != short_tag;
 }
 
+bool cv_member_short_is_gone(uint32_t short_tag)
+{
+    uint64_t state = cv_load_acquire(&cv_member_of(short_tag)->state);
+
+    return phase_of(state) == CV_GONE ||
+           cv_tag_short(tag_of(cv_tag_slot(short_tag), state)) != short_tag;
+}
+
 void cv_member_note_owning(uint64_t tag)
 {
     (void)cv_fetch_or(&cv_member_of(tag)->owns, CV_OWNS);
@@ -413,7 +426,7 @@ static bool is_stillborn(const struct cv_member *m, uint64_t state)
     uint64_t parent = cv_load_acquire(&m->parent);
     pid_t who = who_of(state);
 
-    if (who == getpid())
+    if (who == getpid() || !CV_RECOVERS(member_stillborn))
         return false;
     if (parent && cv_member_is_past(parent) && who == cv_member_pid(parent))
         return true;
@@ -473,7 +486,7 @@ bool cv_member_bury(uint64_t tag)
         return true;
     if (phase_of(state) != CV_DEAD)
         return false;
-    if (!sweep_all(tag))
+    if (CV_RECOVERS(member_burial) && !sweep_all(tag))
         return false;
     (void)cv_cas64(&m->state, state, with_phase(state, CV_GONE));
     return true;
@@ -532,7 +545,8 @@ static unsigned claim_life(struct cv_member *m)
         unsigned i = (start + n) % CV_LIVES;
         uint64_t other = cv_load_acquire(&m->watcher[i]);
 
-        if ((other == 0 || cv_member_is_past(other)) && cv_cas64(&m->watcher[i], other, mine))
+        if ((other == 0 || (CV_RECOVERS(member_watchers) && cv_member_is_past(other))) &&
+            cv_cas64(&m->watcher[i], other, mine))
             return i;
     }
     return CV_LIVES;

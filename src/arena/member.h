@@ -209,6 +209,7 @@ bool cv_member_is_past(uint64_t tag);
 
 /* The same for a short tag, and the pid of the living. */
 bool cv_member_short_is_past(uint32_t short_tag);
+bool cv_member_short_is_gone(uint32_t short_tag); /* and all that it had is given back */
 /* For the heap: before a block gets the tag; and after it: may the process have it? */
 void cv_member_note_owning(uint64_t tag);
 bool cv_member_takes(uint32_t short_tag);

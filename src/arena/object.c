@@ -69,9 +69,11 @@ struct search {
     void *context;
 };
 
-static void search_block(char *block, size_t size, void *context)
+static void search_block(char *block, size_t size, uint32_t owner, void *context)
 {
     const struct search *s = context;
+
+    (void)owner;
 
     for (size_t i = 0; i + sizeof(uint64_t) <= size; i += CV_OBJECT_ALIGNMENT) {
         enum cv_kind kind = cv_object_kind(block + i);

@@ -30,11 +30,15 @@
  * head). A producer sleeps while get.head is as seen and there is no END at the tail. Each side has
  * a bell; the alarm is pending during every operation.
  *
+ * Freeing makes the block the process's own first: a kill from there on frees it with the rest of
+ * what the dead process owned.
+ *
  * Producers keep @head_seen and @taken_seen, what they last saw of the other end, and look again
  * only when these say that there is no room.
  */
 #include "arena/object.h"
 #include "base/error.h"
+#include "base/mutation.h"
 #include "base/options.h"
 #include "sync/lock.h"
 #include "sync/wait.h"
@@ -167,7 +171,8 @@ static int enter_put_until(covey_queue *q, uint64_t deadline_ns)
     cv_alarm_set(q->bell.alarm);
     r = cv_lock_enter(&q->put.lock, q->bell.alarm, deadline_ns);
     if (r == COVEY_EOWNERDEAD) {
-        mend_put(q);
+        if (CV_RECOVERS(queue_mend))
+            mend_put(q);
         r = 0;
     }
     return r;
@@ -509,6 +514,8 @@ int covey_queue_free(covey_queue *queue)
     r = check(queue);
     if (r != 0)
         return r;
+    if (!cv_heap_give(queue, (uint32_t)CV_OWNER_OBJECT, cv_tag_short(cv_self->tag)))
+        return cv_fail_object(queue, "queue");
     cv_object_end(queue);
     return cv_heap_free(queue);
 }
@@ -519,7 +526,7 @@ static void mend_count(covey_queue *q)
     uint64_t holder = cv_load_acquire(&q->put.lock) & ~CV_LOCK_SLEEPERS;
     uint64_t owner = holder ? cv_member_marked(holder) : 0;
 
-    if (!holder || (owner && !cv_member_is_dead(owner, 0)))
+    if (!holder || (owner && !cv_member_is_dead(owner, 0)) || !CV_RECOVERS(queue_count))
         return;
     enter_put(q);
     cv_lock_exit(&q->put.lock);

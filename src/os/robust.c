@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/robust.h"
 
+#include "base/mutation.h"
 #include "os/futex.h"
 
 #include <limits.h>
@@ -162,6 +163,18 @@ bool cv_robust_holds(const struct cv_held *held)
     return (cv_load_seq(&held->word) & FUTEX_TID_MASK) == (uint32_t)syscall(SYS_gettid);
 }
 
+static void unlink_node(struct robust_list_head *head, char *node)
+{
+    char *before = node_before(head, node);
+
+    if (before)
+        set_next(before, next_of(node));
+}
+
+/*
+ * The word goes first: as long as it has the thread's id it must be on the list. If the thread dies
+ * between the word and the wake, the kernel wakes, for the word is pending.
+ */
 bool cv_robust_release(struct cv_held *held, unsigned n)
 {
     struct robust_list_head *head = cv_robust_list();
@@ -169,15 +182,13 @@ bool cv_robust_release(struct cv_held *held, unsigned n)
     if (!cv_robust_holds(held))
         return false;
     for (unsigned i = 0; i < n; i++) {
-        if (head != &nobody) {
-            char *node = node_of(head, &held[i]);
-            char *before = node_before(head, node);
-
-            if (before)
-                set_next(before, next_of(node));
-        }
+        if (CV_RECOVERS(member_leaving))
+            cv_robust_pend(&held[i].word);
         if (cv_exchange(&held[i].word, 0) & FUTEX_WAITERS)
             (void)cv_futex_wake(&held[i].word, INT_MAX);
+        cv_robust_done();
+        if (head != &nobody)
+            unlink_node(head, node_of(head, &held[i]));
     }
     return true;
 }

@@ -3,6 +3,7 @@
 
 #include "arena/family.h"
 #include "base/error.h"
+#include "base/mutation.h"
 #include "base/options.h"
 
 #include <inttypes.h>
@@ -321,7 +322,7 @@ static void fail_lost_task(covey_pool *pool, uint32_t i, pid_t pid, int exit_cod
     uint64_t state;
     uint32_t item;
 
-    if (!entry)
+    if (!entry || !CV_RECOVERS(pool_lost_task))
         return;
     state = cv_load_acquire(&entry->state);
     if ((state & ~CV_ENTRY_SLEEPER) != cv_entry_claimed(i, w->incarnation))
@@ -330,16 +331,17 @@ static void fail_lost_task(covey_pool *pool, uint32_t i, pid_t pid, int exit_cod
     if (entry->timeout_ns && started_ns && exit_code == -SIGKILL &&
         cv_clock_now() >= started_ns + entry->timeout_ns)
         outcome.code = COVEY_EDEADLINE;
-    if (entry->outcome.code != 0 && entry->failed == item)
+    if (CV_RECOVERS(pool_outcome) && entry->outcome.code != 0 && entry->failed == item)
         entry->outcome.code = 0; /* half written, perhaps */
     cv_entry_note(entry, item, &outcome);
-    if (item + 1 == entry->count) {
+    if (item + 1 == entry->count || !CV_RECOVERS(pool_rest)) {
         cv_entry_finish(entry);
         return;
     }
     entry->progress = item + 1;
     cv_store_seq(&entry->state, CV_ENTRY_READY | (state & CV_ENTRY_SLEEPER));
-    set_head(pool, entry->number, false);
+    if (CV_RECOVERS(pool_head))
+        set_head(pool, entry->number, false);
     tell_workers(pool, 1);
 }
 
@@ -428,7 +430,7 @@ static void replace_worker(covey_pool *pool, uint32_t i)
     give_back(pool, i);
     if (phase == CV_POOL_TERMINATED || own->broken || (phase == CV_POOL_CLOSED && !has_ready(pool)))
         return;
-    if (start_worker(pool, i) != 0)
+    if (CV_RECOVERS(pool_replace) && start_worker(pool, i) != 0)
         break_pool(pool, covey_error_code(), covey_error());
 }
 

@@ -4,6 +4,7 @@
 #include "arena/family.h"
 #include "base/atomic.h"
 #include "base/error.h"
+#include "base/mutation.h"
 #include "os/clock.h"
 #include "os/pid.h"
 #include "proc/start.h"
@@ -208,6 +209,8 @@ void cv_process_set_lost(covey_process *p, uint64_t tag)
     int pidfd = pidfd_of(p);
     int wait_status = 0;
 
+    if (!CV_RECOVERS(process_lost))
+        return;
     if (pidfd >= 0 && cv_pid_exit_info(pidfd, &wait_status))
         (void)cv_process_set_ended(p, tag, CV_ENDED, wait_status);
     else if (own_exit & CV_RETURNED)
@@ -285,7 +288,7 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
         uint64_t lives[2];
         unsigned n = 0;
 
-        if (reaper && cv_member_is_dead(reaper, 0))
+        if (CV_RECOVERS(process_reaper) && reaper && cv_member_is_dead(reaper, 0))
             reaper = 0;
         dead = cv_member_is_dead(p->tag, 0);
         if (dead && !reaper) {
@@ -395,8 +398,8 @@ static bool sweep_child(uint64_t tag, enum cv_phase phase, const struct sweep *s
     if (cv_load_acquire(&p->magic) != MAGIC || cv_load_relaxed(&p->parent) != s->dead)
         return true;
     cv_member_forget(tag);
-    if (phase == CV_ALIVE && cv_load_relaxed(&p->daemon) && !cv_member_is_dead(tag, 0) &&
-        !end_daemon(tag, s->deadline_ns))
+    if (CV_RECOVERS(process_daemons) && phase == CV_ALIVE && cv_load_relaxed(&p->daemon) &&
+        !cv_member_is_dead(tag, 0) && !end_daemon(tag, s->deadline_ns))
         return false;
     if (s->dead == cv_self->tag)
         let_go(p);

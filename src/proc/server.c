@@ -18,6 +18,7 @@
 #include "arena/family.h"
 #include "base/atomic.h"
 #include "base/error.h"
+#include "base/mutation.h"
 #include "os/pid.h"
 #include "sync/wait.h"
 
@@ -132,7 +133,7 @@ static bool wait_for_answer(covey_process *p, uint64_t server)
     while (!cv_load_acquire(&p->started)) {
         struct cv_wait wait = {.deadline_ns = cv_clock_now() + LOOK_NS};
 
-        if (!is_running(server))
+        if (CV_RECOVERS(server_death) && !is_running(server))
             return cv_load_acquire(&p->started);
         cv_bell_arm(p->bell);
         (void)cv_wait_sleep(&wait, p->alarm, cv_bell_gong(p->bell), words, 2, &server, 1);
@@ -149,7 +150,7 @@ static bool was_started(covey_process *p)
     for (;;) {
         switch (cv_member_phase(p->tag)) {
         case CV_BORN:
-            if (cv_member_withdraw(p->tag))
+            if (CV_RECOVERS(server_withdraw) && cv_member_withdraw(p->tag))
                 return false;
             if (!cv_member_is_dead(p->tag, 0))
                 cv_clock_sleep(CV_NS_PER_MS); /* it is just coming to life */

@@ -4,6 +4,7 @@
 #include "arena/family.h"
 #include "base/atomic.h"
 #include "base/error.h"
+#include "base/mutation.h"
 #include "base/options.h"
 #include "os/pid.h"
 #include "os/spawn.h"
@@ -110,7 +111,7 @@ static covey_process *come_to_life(uint64_t tag, enum watch_parent watch)
     cv_store_relaxed(&p->pid, (uint32_t)getpid());
     cv_process_name(p, getpid());
     remember_parent(p->parent);
-    if (p->daemon)
+    if (p->daemon && CV_RECOVERS(process_end_with_parent))
         end_with_parent(&cv_process_own()->parent, watch);
     return p;
 }
@@ -432,7 +433,8 @@ int covey_process_start_with(const struct covey_process_options *options)
     cv_process_reap_detached();
     do {
         r = start_once(&o);
-    } while (r == COVEY_EDIED && o.method == COVEY_FORKSERVER && ++tries < SERVER_TRIES);
+    } while (CV_RECOVERS(server_retry) && r == COVEY_EDIED && o.method == COVEY_FORKSERVER &&
+             ++tries < SERVER_TRIES);
     return r;
 }
 

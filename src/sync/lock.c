@@ -2,6 +2,7 @@
 #include "sync/lock.h"
 
 #include "base/error.h"
+#include "base/mutation.h"
 
 #include <string.h>
 
@@ -21,7 +22,7 @@ int cv_lock_take_slowly(uint64_t *word, uint64_t mine, uint32_t *alarm, struct c
         bool taken = false;
         struct cv_futex_watch low;
 
-        if (!owner || cv_member_is_past(owner)) {
+        if (!holder || (CV_RECOVERS(lock_takeover) && (!owner || cv_member_is_past(owner)))) {
             taken = cv_cas64(word, now, mine | (now & CV_LOCK_SLEEPERS));
             if (!taken)
                 continue;
@@ -29,7 +30,8 @@ int cv_lock_take_slowly(uint64_t *word, uint64_t mine, uint32_t *alarm, struct c
             r = holder ? COVEY_EOWNERDEAD : 0;
         }
         if (taken || r < 0) {
-            if (mine & CV_LOCK_SLEEPERS) /* of those who sleep, one must watch who holds it now */
+            if ((mine & CV_LOCK_SLEEPERS) &&
+                CV_RECOVERS(lock_next)) /* of those who sleep, one must watch who holds it now */
                 cv_lock_wake(word);
             return r;
         }

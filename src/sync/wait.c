@@ -2,6 +2,7 @@
 #include "sync/wait.h"
 
 #include "base/error.h"
+#include "base/mutation.h"
 #include "os/cpu.h"
 #include "sync/deadlock.h"
 
@@ -87,6 +88,8 @@ static bool watch_lives(struct watched *w, const uint64_t *tags, unsigned n_tags
     for (unsigned i = 0; i < n_tags; i++) {
         enum cv_life_state state = CV_LIFE_POLL;
 
+        if (!CV_RECOVERS(wait_lives))
+            continue;
         if (i < CV_WAIT_LIVES_MAX)
             state = cv_member_watch(tags[i], &w->lives[w->n_lives], &w->watch[w->n]);
         if (state == CV_LIFE_OVER)
@@ -167,14 +170,16 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
         return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
     if (cv_wait_show(wait) != 0)
         return COVEY_EDEADLK;
-    cv_alarm_set(&alarm[ALARM]);
+    if (CV_RECOVERS(wait_alarm_asleep))
+        cv_alarm_set(&alarm[ALARM]);
     wait->alarm = alarm;
     if (gather(&w, alarm, gong, words, n_words, tags, n_tags)) {
         if (w.poll && cv_clock_now() + POLL_NS < until)
             until = cv_clock_now() + POLL_NS;
         result = cv_futex_wait(w.watch, w.n, until, &woken);
         /* Somebody died owing a wake; who knows to whom. */
-        if (result == CV_FUTEX_WOKEN && w.watch[woken].word == &alarm[ALARM])
+        if (CV_RECOVERS(wait_alarm_all) && result == CV_FUTEX_WOKEN &&
+            w.watch[woken].word == &alarm[ALARM])
             (void)cv_futex_wake(&alarm[RALLY], INT_MAX);
     }
     for (unsigned i = 0; i < w.n_lives; i++)

@@ -45,6 +45,7 @@
 
 #include "arena/member.h"
 #include "base/atomic.h"
+#include "base/mutation.h"
 #include "os/clock.h"
 #include "os/futex.h"
 #include "os/robust.h"
@@ -109,7 +110,8 @@ void cv_wait_end(struct cv_wait *wait);
 /* An alarm: two words, the alarm itself and the rally. */
 static inline void cv_alarm_set(uint32_t *alarm)
 {
-    cv_robust_pend(alarm);
+    if (CV_RECOVERS(wait_alarm))
+        cv_robust_pend(alarm);
 }
 
 static inline void cv_alarm_clear(void)

@@ -1,0 +1,4 @@
+/* SPDX-License-Identifier: MIT */
+#include "base/mutation.h"
+
+enum cv_mutation cv_mutation;

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What is done for the dead, step by step, each of which a test can take away.
+ *
+ * The kill sweep (tests/sweep/) proves that no kill at any instruction wedges or loses anything. It
+ * is worth something only if it fails where a step of the recovery is missing: so with the build
+ * option `testing` each can be left out, and the sweep must find that. Otherwise CV_RECOVERS() is
+ * the constant true.
+ */
+#ifndef CV_MUTATION_H
+#define CV_MUTATION_H
+
+#include <stdbool.h>
+
+/* X(name, what it does) */
+#define CV_MUTATIONS(X)                                                                            \
+    X(heap_claim, "a dead process's claim of pages is taken over")                                 \
+    X(heap_length, "only pages that the dead had really claimed are freed")                        \
+    X(heap_run, "a dead process's large blocks are freed")                                         \
+    X(heap_tags, "a dead process's small blocks are freed")                                        \
+    X(heap_shut, "a slab that a dead process was giving back is opened again")                     \
+    X(heap_stale_tags, "a new slab has no tags of the dead")                                       \
+    X(heap_give, "what is given to a process that has died meanwhile is freed")                    \
+    X(heap_given, "also if the giver dies before it can")                                          \
+    X(member_burial, "a dead member's slot is swept before it is free")                            \
+    X(member_owns, "a member says that it owns blocks before it does")                             \
+    X(member_abandon, "slots that the dead had reserved are closed")                               \
+    X(member_stillborn, "a child that died before it came to life is found")                       \
+    X(member_hand_over, "a child that is made does not depend on its parent any more")             \
+    X(member_watchers, "life words that dead watchers had claimed are claimed anew")               \
+    X(member_leaving, "a member that is killed while it leaves wakes who watches it")              \
+    X(wait_lives, "who waits for a process is woken by its death")                                 \
+    X(wait_alarm, "a dying process wakes those to whom it owed a wake")                            \
+    X(wait_alarm_asleep, "so does one that has taken a wake and not used it")                      \
+    X(wait_alarm_all, "who is woken by the alarm wakes all others")                                \
+    X(lock_takeover, "the lock of a dead holder is taken over")                                    \
+    X(lock_next, "who takes a lock after a sleep has the next sleeper watch its life")             \
+    X(queue_mend, "the tail moves over what a dead producer has committed")                        \
+    X(queue_count, "queue_size() counts what a dead producer has committed")                       \
+    X(process_daemons, "a burial ends the daemons of the dead")                                    \
+    X(process_end_with_parent, "a daemon ends with its parent by itself")                          \
+    X(process_lost, "a process whose status nobody can know any more has ended")                   \
+    X(process_reaper, "the death of the fork server that was to tell of an end is noticed")        \
+    X(server_death, "the death of the fork server that was asked is noticed")                      \
+    X(server_withdraw, "a request that it had not served is withdrawn")                            \
+    X(server_retry, "and made again with a new server")                                            \
+    X(pool_replace, "a dead worker is replaced")                                                   \
+    X(pool_lost_task, "the task of a dead worker has failed")                                      \
+    X(pool_rest, "the rest of its chunk is done by others")                                        \
+    X(pool_head, "for which the head of the queue goes back")                                      \
+    X(pool_outcome, "an outcome that it was just writing does not count")
+
+#if defined(CV_TESTING) && CV_TESTING
+enum cv_mutation {
+    CV_MUTATION_none,
+#define X(name, what) CV_MUTATION_##name,
+    CV_MUTATIONS(X)
+#undef X
+};
+
+/* The step that is missing in this process and in those that it makes. */
+extern enum cv_mutation cv_mutation;
+
+#define CV_RECOVERS(name) (cv_mutation != CV_MUTATION_##name)
+#else
+#define CV_RECOVERS(name) true
+#endif
+
+#endif
