@@ -35,6 +35,12 @@
     X(wait_alarm_all, "who is woken by the alarm wakes all others")                                \
     X(lock_takeover, "the lock of a dead holder is taken over")                                    \
     X(lock_next, "who takes a lock after a sleep has the next sleeper watch its life")             \
+    X(share_reap, "the permits of the dead are free again")                                        \
+    X(share_next, "who takes a permit after a sleep has the next sleeper watch its life")          \
+    X(cells_settle, "a block of cells that the dead had linked is given to the family")            \
+    X(cells_dangling, "one that was freed with its maker is unlinked")                             \
+    X(rwlock_told, "the next one is told of a dead writer")                                        \
+    X(rwlock_gate, "the gate of a dead writer is opened")                                          \
     X(queue_mend, "the tail moves over what a dead producer has committed")                        \
     X(queue_count, "queue_size() counts what a dead producer has committed")                       \
     X(process_daemons, "a burial ends the daemons of the dead")                                    \

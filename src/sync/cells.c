@@ -3,6 +3,7 @@
 
 #include "arena/family.h"
 #include "base/error.h"
+#include "base/mutation.h"
 
 #include <string.h>
 
@@ -32,9 +33,11 @@ static bool settle(struct cv_cells *cells, unsigned k, struct block *b)
         (void)cv_cas64(link, (uintptr_t)b, (uintptr_t)b | SETTLED);
     } else if (owner && cv_load_acquire(&b->home) == (uintptr_t)link &&
                owner == cv_tag_short(cv_load_relaxed(&b->maker))) {
+        if (!CV_RECOVERS(cells_settle) && owner != cv_tag_short(cv_self->tag))
+            return true;
         (void)cv_heap_give(b, owner, (uint32_t)CV_OWNER_CELLS);
         return settle(cells, k, b);
-    } else {
+    } else if (CV_RECOVERS(cells_dangling)) {
         (void)cv_cas64(link, (uintptr_t)b, 0);
     }
     return cv_load_acquire(link) == ((uintptr_t)b | SETTLED);

@@ -2,6 +2,7 @@
 #include "sync/rwlock.h"
 
 #include "base/error.h"
+#include "base/mutation.h"
 #include "sync/wait.h"
 
 #include <limits.h>
@@ -61,7 +62,7 @@ static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
         uint64_t seen = cv_load_seq(&cv_rwlock_share(l)->word);
         int r = CV_SHARE_NOT;
 
-        if (gate && !cv_rwlock_gate(l)) { /* whose writer has died */
+        if (gate && CV_RECOVERS(rwlock_gate) && !cv_rwlock_gate(l)) { /* whose writer has died */
             (void)cv_cas64(&l->gate_, gate, 0);
             continue;
         }

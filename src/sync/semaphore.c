@@ -3,6 +3,7 @@
 
 #include "arena/object.h"
 #include "base/error.h"
+#include "base/mutation.h"
 #include "sync/wait.h"
 
 #include <limits.h>
@@ -95,7 +96,7 @@ static int acquire(covey_semaphore *s, struct cv_wait *wait)
         if (r == CV_SHARE_NOT && waited < 0)
             r = waited;
         if (r != CV_SHARE_NOT) {
-            if ((wait->alarm && !is_counter(s)) || value(s) > 0)
+            if ((wait->alarm && !is_counter(s) && CV_RECOVERS(share_next)) || value(s) > 0)
                 cv_bell_ring(s->bell_, 1);
             return r;
         }

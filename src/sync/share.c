@@ -2,6 +2,7 @@
 #include "sync/share.h"
 
 #include "base/error.h"
+#include "base/mutation.h"
 
 static uint64_t word_make(
     uint32_t free, uint32_t held, bool died, uint32_t current, uint64_t version)
@@ -187,7 +188,8 @@ static bool reap_cell(
             (void)move(share, w, cell, i);
         } else {
             freed |= cv_cas64(&share->word, w,
-                word_make(cv_share_free(w) + held, 0, tell && held == CV_SHARE_MAX, i,
+                word_make(cv_share_free(w) + held, 0,
+                    tell && held == CV_SHARE_MAX && CV_RECOVERS(rwlock_told), i,
                     version_of(w) + 1));
         }
     }
@@ -202,7 +204,7 @@ bool cv_share_reap(struct cv_share *share, bool tell)
     for (uint32_t i = 1; (cell = cv_cells_at(&share->cells, i)); i++) {
         uint64_t mark = cv_load_acquire(&cell->mark);
 
-        if (mark && is_dead(mark))
+        if (mark && CV_RECOVERS(share_reap) && is_dead(mark))
             freed |= reap_cell(share, cell, i, mark, tell);
     }
     return freed;

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: MIT */
+/* The reader/writer lock, and two numbers that are equal whenever nobody writes. */
+#include "sweep.h"
+
+#include "sync/rwlock.h"
+
+#include <unistd.h>
+
+static struct guarded {
+    covey_rwlock lock;
+    uint64_t left;
+    uint64_t right;
+} * g;
+
+static pid_t holder;
+
+enum {
+    RESULT,   /* of rescuer i: RESULT + i, with 100 added to what the call returned */
+    WROTE = 8 /* V held it for writing when it was killed */
+};
+
+static void set_up(void)
+{
+    g = covey_calloc(1, sizeof *g);
+    check_int(covey_rwlock_init(&g->lock), ==, 0);
+}
+
+static void expect_got(int r)
+{
+    check(r == 0 || r == COVEY_EOWNERDEAD);
+}
+
+static void read_lock(void)
+{
+    expect_got(covey_rwlock_acquire_read(&g->lock, COVEY_FOREVER));
+}
+
+static void write_lock(void)
+{
+    expect_got(covey_rwlock_acquire_write(&g->lock, COVEY_FOREVER));
+}
+
+static void release(void)
+{
+    check_int(covey_rwlock_release(&g->lock), ==, 0);
+}
+
+static void touch(void)
+{
+    read_lock();
+    release();
+}
+
+/* V holds it for writing if no permit is free. */
+static void see_writer(void)
+{
+    uint64_t w = cv_load_acquire(&cv_rwlock_share(&g->lock)->word);
+
+    sweep_tell(WROTE, cv_share_held(w) == CV_SHARE_MAX);
+}
+
+static bool got(int r)
+{
+    sweep_tell(RESULT + sweep_rescuer(), (uint64_t)(r + 100));
+    check(r == 0 || r == COVEY_EOWNERDEAD || sweep_is_fine(r));
+    return r == 0 || r == COVEY_EOWNERDEAD;
+}
+
+static void use_reading(void)
+{
+    int r = covey_rwlock_acquire_read(&g->lock, sweep_patience());
+
+    if (!got(r))
+        return;
+    if (r == 0 && !sweep_was_stalled())
+        check_int(g->left, ==, g->right);
+    release();
+}
+
+static void use_writing(void)
+{
+    int r = covey_rwlock_acquire_write(&g->lock, sweep_patience());
+
+    if (!got(r))
+        return;
+    g->left = g->right + 1;
+    g->right = g->left;
+    release();
+}
+
+/* The first reads, the second writes. */
+static void use(void)
+{
+    if (sweep_rescuer() == 0)
+        use_reading();
+    else
+        use_writing();
+}
+
+static void done(void)
+{
+    int r = covey_rwlock_acquire_write(&g->lock, 1);
+
+    expect_got(r);
+    release();
+    check_int(covey_rwlock_acquire_write(&g->lock, 0), ==, 0);
+    release();
+    check_int(covey_rwlock_acquire_read(&g->lock, 0), ==, 0);
+    release();
+    check_int(covey_rwlock_release(&g->lock), ==, COVEY_ENOTHELD);
+    check_int(covey_rwlock_destroy(&g->lock), ==, 0);
+    check_int(covey_free(g), ==, 0);
+}
+
+/* Only a writer's death is told, and to one only: the first. */
+static void done_after_holder(void)
+{
+    if (sweep_rescuer_finished() && !sweep_was_stalled())
+        check_int((int)sweep_told(RESULT) - 100, ==, sweep_told(WROTE) ? COVEY_EOWNERDEAD : 0);
+    done();
+}
+
+OPERATION(rwlock_read, .setup = set_up, .victim = read_lock, .look = see_writer,
+    .rescue = use_writing, .verify = done_after_holder, .proves = "share_reap");
+
+OPERATION(rwlock_write, .setup = set_up, .victim = write_lock, .look = see_writer,
+    .rescue = use_reading, .verify = done_after_holder, .proves = "share_reap rwlock_told");
+
+OPERATION(rwlock_release_read, .setup = set_up, .warm = read_lock, .victim = release,
+    .look = see_writer, .rescue = use_writing, .verify = done_after_holder);
+
+OPERATION(rwlock_release_write, .setup = set_up, .warm = write_lock, .victim = release,
+    .look = see_writer, .rescue = use_reading, .verify = done_after_holder);
+
+/* Waiting ************************************************************************************ */
+
+static void set_up_written(void)
+{
+    set_up();
+    write_lock();
+}
+
+static void set_up_read(void)
+{
+    set_up();
+    read_lock();
+}
+
+static bool let_go(void)
+{
+    release();
+    return true;
+}
+
+OPERATION(rwlock_read_asleep, .setup = set_up_written, .victim = read_lock, .unblock = let_go,
+    .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done);
+
+/* V has closed the gate: behind it the others sleep, until it opens or V is dead. */
+OPERATION(rwlock_write_asleep, .setup = set_up_read, .victim = write_lock, .unblock = let_go,
+    .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done,
+    .proves = "rwlock_gate");
+
+OPERATION(rwlock_release_awaited, .setup = set_up, .warm = write_lock, .victim = release,
+    .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_FIRST, .verify = done,
+    .proves = "wait_alarm wait_lives");
+
+OPERATION(rwlock_read_awaited, .setup = set_up, .warm = read_lock, .victim = release,
+    .rescue = use_writing, .rescuers = 2, .when = RESCUE_SLEEPS_FIRST, .verify = done,
+    .proves = "wait_alarm wait_lives");
+
+static void set_up_writer(void)
+{
+    set_up();
+    holder = sweep_fork(write_lock);
+}
+
+static bool kill_holder(void)
+{
+    sweep_kill(holder);
+    return true;
+}
+
+OPERATION(rwlock_writer_dies, .setup = set_up_writer, .victim = touch, .unblock = kill_holder,
+    .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done,
+    .proves = "wait_lives");
+
+static void set_up_dead_writer(void)
+{
+    set_up();
+    sweep_kill(sweep_fork(write_lock));
+}
+
+/* Whoever comes first is told; a V that was killed may have been. */
+static void done_after_death(void)
+{
+    if (sweep_rescuer_finished() && !sweep_was_stalled() && !sweep_victim_finished())
+        check(sweep_told(WROTE) || sweep_told(RESULT) != 0);
+    done();
+}
+
+OPERATION(rwlock_takeover, .setup = set_up_dead_writer, .victim = write_lock, .look = see_writer,
+    .rescue = use_writing, .verify = done_after_death, .proves = "share_reap");
