@@ -41,6 +41,10 @@
     X(cells_dangling, "one that was freed with its maker is unlinked")                             \
     X(rwlock_told, "the next one is told of a dead writer")                                        \
     X(rwlock_gate, "the gate of a dead writer is opened")                                          \
+    X(condition_pass_on, "what the dead were notified of, the next one is")                        \
+    X(condition_complete, "a notification that the dead had begun is completed")                   \
+    X(condition_dead, "waiters that have died are not notified")                                   \
+    X(barrier_dead, "a barrier whose party has died breaks")                                       \
     X(queue_mend, "the tail moves over what a dead producer has committed")                        \
     X(queue_count, "queue_size() counts what a dead producer has committed")                       \
     X(process_daemons, "a burial ends the daemons of the dead")                                    \

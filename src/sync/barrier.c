@@ -28,6 +28,7 @@
  * before the word is changed.
  */
 #include "base/error.h"
+#include "base/mutation.h"
 #include "sync/cells.h"
 #include "sync/wait.h"
 
@@ -170,7 +171,7 @@ static bool break_for_the_dead(covey_barrier *b, uint64_t w)
         uint64_t mark = cv_load_seq(&cell->mark);
         uint64_t round = cv_load_seq(&cell->value);
 
-        if (!mark || !is_dead(mark))
+        if (!mark || !CV_RECOVERS(barrier_dead) || !is_dead(mark))
             continue;
         if (round == round_of(w) || (is_expected(w, round) && !was_orderly(mark))) {
             (void)break_round(b, round_of(w), DIED, cv_mark_pid(mark));

@@ -2,6 +2,7 @@
 #include "sync/condition.h"
 
 #include "base/error.h"
+#include "base/mutation.h"
 #include "sync/lock.h"
 #include "sync/wait.h"
 
@@ -54,14 +55,14 @@ static uint64_t word_make(uint32_t number, const struct cv_waiter *w, uint32_t s
            number;
 }
 
-/* Does what is left of the last notification. */
-static void complete(covey_condition *c)
+/* Does what is left of the last notification, this thread's or another's. */
+static void complete(covey_condition *c, bool begun_here)
 {
     uint64_t word = cv_load_seq(&c->word_);
     struct cv_waiter *w;
     uint32_t signal;
 
-    if (!word)
+    if (!word || (!CV_RECOVERS(condition_complete) && !begun_here))
         return;
     w = cv_waiter_at((uint32_t)(word >> 32) & ((1u << INDEX_BITS) - 1));
     signal = cv_load_seq(&w->signal);
@@ -93,7 +94,7 @@ static bool look_at(struct cv_waiter *w, void *context)
 
     if ((signal & PHASES) == NOTHING || cv_load_acquire(&w->place) != s->place)
         return true;
-    if (owner && cv_member_is_dead(owner, 0)) {
+    if (owner && CV_RECOVERS(condition_dead) && cv_member_is_dead(owner, 0)) {
         s->found_dead = true;
     } else if ((signal & PHASES) == NOTIFIED) {
         if (s->notified && s->n_notified < CV_WAIT_LIVES_MAX && owner != cv_self->tag)
@@ -122,13 +123,13 @@ static bool notify_one(covey_condition *c)
         uint32_t number = (uint32_t)word == UINT32_MAX ? 1 : (uint32_t)word + 1;
         struct search s;
 
-        complete(c);
+        complete(c, false);
         s = look(c, NULL);
         if (!s.oldest)
             return false;
         if (!cv_cas64(&c->word_, word, word_make(number, s.oldest, s.signal)))
             continue;
-        complete(c);
+        complete(c, true);
         return true;
     }
 }
@@ -137,8 +138,8 @@ void cv_condition_pass_on(struct cv_waiter *dead)
 {
     covey_condition *c = (covey_condition *)(uintptr_t)cv_load_acquire(&dead->place);
 
-    if (c && cv_object_is(c, CV_CONDITION)) {
-        complete(c); /* perhaps it was the last one to be notified */
+    if (c && CV_RECOVERS(condition_pass_on) && cv_object_is(c, CV_CONDITION)) {
+        complete(c, false); /* perhaps it was the last one to be notified */
         if ((cv_load_acquire(&dead->signal) & PHASES) == NOTIFIED)
             (void)notify_one(c);
     }
@@ -181,7 +182,7 @@ static int sleep_at(covey_condition *c, struct cv_wait *wait, uint32_t signal)
         {&wait->waiter->signal, signal}, cv_word_low(&c->word_, number)};
     struct search s;
 
-    complete(c);
+    complete(c, false);
     s = look(c, notified);
     if (s.found_dead) {
         cv_waiter_each(cv_load_acquire(&c->came_), bury, &s.place);
@@ -206,7 +207,7 @@ static int wait_for_signal(covey_condition *c, struct cv_wait *wait)
         if (r < 0 || cv_wait_spin(wait, signal, now))
             continue;
         if (wait->deadline_ns == 0) {
-            complete(c);
+            complete(c, false);
             r = COVEY_ETIMEDOUT;
         } else if ((now & SLEEPS) || cv_cas32(signal, now, now | SLEEPS)) {
             r = sleep_at(c, wait, now | SLEEPS);

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The condition, at which consumers wait for items: as many notifications as items, so whoever dies
+ * with one must not take it along.
+ */
+#include "sweep.h"
+
+static struct box {
+    covey_lock lock;
+    covey_condition filled;
+    int items;
+    int got; /* by rescuers */
+} * b;
+
+enum {
+    RESCUERS = 2,
+};
+
+static void set_up(void)
+{
+    b = covey_calloc(1, sizeof *b);
+    check_int(covey_lock_init(&b->lock), ==, 0);
+    check_int(covey_condition_init(&b->filled, &b->lock), ==, 0);
+}
+
+/* Who is told that one has died with the lock does not know what that one was about to do. */
+static void mend_if(int r)
+{
+    if (r == COVEY_EOWNERDEAD)
+        check_int(covey_condition_notify_all(&b->filled), ==, 0);
+}
+
+static int take(double timeout_s)
+{
+    int r = covey_lock_acquire(&b->lock, timeout_s);
+
+    check(r == 0 || r == COVEY_EOWNERDEAD || sweep_is_fine(r));
+    mend_if(r);
+    return r;
+}
+
+static void leave(void)
+{
+    check_int(covey_lock_release(&b->lock), ==, 0);
+}
+
+static void take_item(void)
+{
+    while (b->items == 0) {
+        int r = covey_condition_wait(&b->filled, COVEY_FOREVER);
+
+        check(r == 0 || r == COVEY_EOWNERDEAD);
+        mend_if(r);
+    }
+    __atomic_store_n(&b->items, b->items - 1, __ATOMIC_SEQ_CST);
+}
+
+static void consume(void)
+{
+    (void)take(COVEY_FOREVER);
+    take_item();
+    leave();
+}
+
+static void rescuer_consumes(void)
+{
+    (void)take(COVEY_FOREVER);
+    take_item();
+    b->got++;
+    leave();
+}
+
+static void put(int n)
+{
+    b->items += n;
+    check_int(covey_condition_notify(&b->filled, n), ==, 0);
+}
+
+/* One for V, one for one of the others. */
+static bool put_two(void)
+{
+    if (take(sweep_patience()) == COVEY_ETIMEDOUT)
+        return false;
+    put(2);
+    leave();
+    return true;
+}
+
+/* V is dead or has had enough: so many items as there are rescuers must be there in all, and no more
+ * notifications than items that are new. */
+static void put_what_is_missing(void)
+{
+    int missing;
+
+    (void)take(COVEY_FOREVER);
+    missing = RESCUERS - b->got - b->items;
+    if (missing > 0)
+        put(missing);
+    leave();
+}
+
+static void done(void)
+{
+    (void)take(1);
+    check_int(b->got, ==, RESCUERS);
+    leave();
+    check_int(covey_condition_destroy(&b->filled), ==, 0);
+    check_int(covey_lock_destroy(&b->lock), ==, 0);
+    check_int(covey_free(b), ==, 0);
+}
+
+OPERATION(condition_wait, .setup = set_up, .victim = consume, .unblock = put_two,
+    .after = put_what_is_missing, .rescue = rescuer_consumes, .rescuers = RESCUERS,
+    .when = RESCUE_SLEEPS_LATE, .verify = done, .only_kill = true,
+    .proves = "condition_pass_on condition_dead");
+
+static void produce(void)
+{
+    (void)take(COVEY_FOREVER);
+    put(1);
+    leave();
+}
+
+OPERATION(condition_notify, .setup = set_up, .victim = produce, .after = put_what_is_missing,
+    .rescue = rescuer_consumes, .rescuers = RESCUERS, .when = RESCUE_SLEEPS_FIRST, .verify = done,
+    .only_kill = true, .proves = "condition_complete");
