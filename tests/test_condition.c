@@ -261,6 +261,48 @@ TEST(a_notification_of_one_who_dies_goes_to_the_next, .deadline_s = 60)
     end(s);
 }
 
+static void join(void *context)
+{
+    (void)context;
+    check_int(covey_open(), ==, 0);
+}
+
+static void join_and_stay(void *joined)
+{
+    join(NULL);
+    word_set(joined, 1);
+    for (;;)
+        (void)pause();
+}
+
+/* Who joins buries if there is no free slot: so with more and more members, sometimes. */
+TEST(also_if_who_joins_the_family_buries_him)
+{
+    struct shared *s = make();
+    pid_t others[8];
+
+    for (int i = 0; i < 8; i++) {
+        pid_t victim = start_waiter(s);
+        pid_t witness = start_waiter(s);
+
+        child_await_sleep(witness);
+        check_int(kill(witness, SIGSTOP), ==, 0);
+        take(s);
+        check_int(covey_condition_notify(&s->condition, 1), ==, 0);
+        child_kill(victim);
+        test_reap(child_fork(join, NULL), 0);
+        leave(s);
+        check_int(kill(witness, SIGCONT), ==, 0);
+        test_reap(witness, 0);
+        s->woken = 0;
+        others[i] = child_fork(join_and_stay, &s->woken);
+        word_await(&s->woken, 1);
+    }
+    for (int i = 0; i < 8; i++)
+        child_kill(others[i]);
+    end(s);
+}
+
 static void notify_and_die(void *context)
 {
     struct shared *s = context;

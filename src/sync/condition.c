@@ -138,7 +138,7 @@ void cv_condition_pass_on(struct cv_waiter *dead)
 {
     covey_condition *c = (covey_condition *)(uintptr_t)cv_load_acquire(&dead->place);
 
-    if (c && CV_RECOVERS(condition_pass_on) && cv_object_is(c, CV_CONDITION)) {
+    if (c && CV_RECOVERS(condition_pass_on) && cv_object_kind(c) == CV_CONDITION) {
         complete(c, false); /* perhaps it was the last one to be notified */
         if ((cv_load_acquire(&dead->signal) & PHASES) == NOTIFIED)
             (void)notify_one(c);

@@ -3,7 +3,14 @@
  * The condition, at which consumers wait for items: as many notifications as items, so whoever dies
  * with one must not take it along.
  */
+#include "arena/member.h"
+#include "os/clock.h"
+#include "os/pid.h"
 #include "sweep.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 static struct box {
     covey_lock lock;
@@ -11,10 +18,6 @@ static struct box {
     int items;
     int got; /* by rescuers */
 } * b;
-
-enum {
-    RESCUERS = 2,
-};
 
 static void set_up(void)
 {
@@ -93,7 +96,7 @@ static void put_what_is_missing(void)
     int missing;
 
     (void)take(COVEY_FOREVER);
-    missing = RESCUERS - b->got - b->items;
+    missing = (int)sweep_rescuers() - b->got - b->items;
     if (missing > 0)
         put(missing);
     leave();
@@ -101,8 +104,10 @@ static void put_what_is_missing(void)
 
 static void done(void)
 {
+    int n = (int)sweep_rescuers();
+
     (void)take(1);
-    check(b->got == RESCUERS || (b->got == RESCUERS - 1 && !sweep_rescuer_finished()));
+    check(b->got == n || (b->got == n - 1 && !sweep_rescuer_finished()));
     leave();
     check_int(covey_condition_destroy(&b->filled), ==, 0);
     check_int(covey_lock_destroy(&b->lock), ==, 0);
@@ -110,9 +115,9 @@ static void done(void)
 }
 
 OPERATION(condition_wait, .setup = set_up, .victim = consume, .unblock = put_two,
-    .after = put_what_is_missing, .rescue = rescuer_consumes, .rescuers = RESCUERS,
+    .after = put_what_is_missing, .rescue = rescuer_consumes, .rescuers = 2,
     .when = RESCUE_SLEEPS_LATE, .verify = done,
-    .proves = "condition_pass_on condition_dead condition_complete");
+    .proves = "condition_pass_on condition_dead");
 
 static void produce(void)
 {
@@ -122,5 +127,74 @@ static void produce(void)
 }
 
 OPERATION(condition_notify, .setup = set_up, .victim = produce, .after = put_what_is_missing,
-    .rescue = rescuer_consumes, .rescuers = RESCUERS, .when = RESCUE_SLEEPS_FIRST, .verify = done,
+    .rescue = rescuer_consumes, .rescuers = 2, .when = RESCUE_SLEEPS_FIRST, .verify = done,
     .only_kill = true, .proves = "wait_alarm");
+
+/* Passing on ********************************************************************************* */
+
+enum {
+    CONSUMERS = 3,
+};
+
+static pid_t consumer[CONSUMERS];
+
+/* All sleep, stopped, and the first one has been notified. */
+static void set_up_notified(void)
+{
+    set_up();
+    for (int i = 0; i < CONSUMERS; i++) {
+        consumer[i] = sweep_fork_asleep(rescuer_consumes);
+        check_int(kill(consumer[i], SIGSTOP), ==, 0);
+        check_int(waitpid(consumer[i], NULL, WUNTRACED), ==, consumer[i]);
+    }
+    (void)take(0);
+    put(1);
+    leave();
+}
+
+static void kill_first(void)
+{
+    struct cv_descriptor pidfd;
+
+    check_int(cv_pid_open(consumer[0], &pidfd), ==, 0);
+    check_int(kill(consumer[0], SIGKILL), ==, 0);
+    check_int(cv_pid_wait(pidfd.fd, CV_FOREVER), ==, 0);
+    check_int(close(pidfd.fd), ==, 0);
+}
+
+static void bury(void)
+{
+    (void)cv_member_bury_all();
+}
+
+/* The first one's item is not for whom this notification is. */
+static bool put_another(void)
+{
+    (void)take(COVEY_FOREVER);
+    put(1);
+    leave();
+    return true;
+}
+
+static void let_go_on(void)
+{
+    for (int i = 1; i < CONSUMERS; i++)
+        check_int(kill(consumer[i], SIGCONT), ==, 0);
+}
+
+static void all_were_consumed(void)
+{
+    while (__atomic_load_n(&b->got, __ATOMIC_SEQ_CST) < CONSUMERS - 1)
+        (void)usleep(100);
+    check_int(waitpid(consumer[0], NULL, 0), ==, consumer[0]);
+    for (int i = 1; i < CONSUMERS; i++)
+        sweep_kill(consumer[i]);
+    check_int(b->items, ==, 0);
+    check_int(covey_condition_destroy(&b->filled), ==, 0);
+    check_int(covey_lock_destroy(&b->lock), ==, 0);
+    check_int(covey_free(b), ==, 0);
+}
+
+OPERATION(condition_pass_on, .setup = set_up_notified, .warm = kill_first, .victim = bury,
+    .unblock = put_another, .after = let_go_on, .verify = all_were_consumed,
+    .proves = "condition_pass_on condition_complete");

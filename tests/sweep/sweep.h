@@ -121,8 +121,9 @@ bool sweep_is_fine(int result);
 /* In S: waits until V is dead. */
 void sweep_wait_for_death(void);
 
-/* In S: which rescuer it is. */
+/* In S: which rescuer it is. In W: how many there are; fewer if one of them is traced. */
 unsigned sweep_rescuer(void);
+unsigned sweep_rescuers(void);
 
 /* In W: the owner that a block had when V was killed, 0 if it was not there or is kept (below); a block that it had
  * allocated, and told nobody of; V's short tag. */
@@ -154,6 +155,8 @@ bool sweep_is_filled(const void *p, size_t size, uint64_t seed);
 
 /* In W: forks a process that does @what, tells when it is done, and sleeps until it is killed. */
 pid_t sweep_fork(void (*what)(void));
+/* The same, for one that falls asleep in @what. */
+pid_t sweep_fork_asleep(void (*what)(void));
 /* In W: kills it, and takes the zombie away. */
 void sweep_kill(pid_t pid);
 

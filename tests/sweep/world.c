@@ -579,7 +579,7 @@ static uint64_t hash_arena(void)
 
 /* The others ********************************************************************************* */
 
-static unsigned rescuers(void)
+unsigned sweep_rescuers(void)
 {
     unsigned n = op->rescuers ? op->rescuers : op->rescue != NULL;
 
@@ -638,7 +638,7 @@ static bool is_known(pid_t pid)
 {
     bool known = pid == sweep_victim_pid();
 
-    for (unsigned i = 0; i < rescuers(); i++)
+    for (unsigned i = 0; i < sweep_rescuers(); i++)
         known |= pid == sweep_rescuer_pid(i);
     for (unsigned i = 0; i < n_helpers; i++)
         known |= pid == helpers[i];
@@ -661,7 +661,7 @@ pid_t sweep_orphan(void)
     return found ? pid : 0;
 }
 
-pid_t sweep_fork(void (*what)(void))
+static pid_t fork_helper(void (*what)(void))
 {
     struct party *party = &world->rescuer[RESCUERS_MAX - 1];
     pid_t pid;
@@ -676,7 +676,22 @@ pid_t sweep_fork(void (*what)(void))
     }
     check(n_helpers < HELPERS_MAX);
     helpers[n_helpers++] = pid;
-    (void)await(&party->done, pid, CV_FOREVER);
+    return pid;
+}
+
+pid_t sweep_fork(void (*what)(void))
+{
+    pid_t pid = fork_helper(what);
+
+    (void)await(&world->rescuer[RESCUERS_MAX - 1].done, pid, CV_FOREVER);
+    return pid;
+}
+
+pid_t sweep_fork_asleep(void (*what)(void))
+{
+    pid_t pid = fork_helper(what);
+
+    sweep_wait_asleep(pid);
     return pid;
 }
 
@@ -694,7 +709,7 @@ void sweep_wait_asleep(pid_t pid)
 
 static void start_rescuers(void)
 {
-    for (unsigned i = 0; i < rescuers(); i++) {
+    for (unsigned i = 0; i < sweep_rescuers(); i++) {
         pid_t pid = fork_child();
 
         if (pid == 0)
@@ -717,7 +732,7 @@ static void begin_rescue(bool to_sleep)
     if (rescue_has_begun || rescuer_is_traced())
         return;
     rescue_has_begun = true;
-    for (unsigned i = 0; i < rescuers(); i++) {
+    for (unsigned i = 0; i < sweep_rescuers(); i++) {
         let_go(&world->rescuer[i]);
         while (
             to_sleep && !world->rescuer[i].done && !trace_is_asleep((pid_t)world->rescuer[i].pid))
@@ -740,7 +755,7 @@ static bool finish_rescue(uint64_t ns)
     uint64_t until = ns == CV_FOREVER ? ns : cv_clock_now() + ns;
     bool all = true;
 
-    for (unsigned i = 0; i < rescuers() && all && !rescuer_is_traced(); i++) {
+    for (unsigned i = 0; i < sweep_rescuers() && all && !rescuer_is_traced(); i++) {
         uint64_t now = cv_clock_now();
 
         all = await(&world->rescuer[i].done, (pid_t)world->rescuer[i].pid,
@@ -920,13 +935,13 @@ static void check_no_block(char *block, size_t size, uint32_t owner, void *conte
     if (owner != (uint32_t)CV_OWNER_INTERNAL)
         test_fail(__FILE__, __LINE__, "block %p of %zu bytes of %#x's is left (V is %#x, S %#x)",
             (void *)block, size, owner, sweep_victim_tag(),
-            rescuers() ? tag_of(sweep_rescuer_pid(0)) : 0);
+            sweep_rescuers() ? tag_of(sweep_rescuer_pid(0)) : 0);
 }
 
 static void check_end(void)
 {
     struct covey_stats stats = {.size = sizeof stats};
-    int members = 1 + (int)rescuers() - rescuer_is_traced() + op->more_members;
+    int members = 1 + (int)sweep_rescuers() - rescuer_is_traced() + op->more_members;
 
     stage("the end");
     check_kept();
