@@ -129,7 +129,7 @@ static bool visit_slot(uint64_t tag, enum cv_phase phase, void *context)
     unsigned *others = context;
 
     if (phase == CV_ALIVE)
-        *others += tag != cv_self->tag && !is_server;
+        *others += tag != cv_self.tag && !is_server;
     else
         *others += phase != CV_GONE || cv_member_of(tag)->kept;
     return true;
@@ -494,7 +494,7 @@ FAULTS(looking_at_a_living_member, ALONE)
     pid = fork();
     if (pid == 0) {
         check_int(covey_open(), ==, 0);
-        cv_thread_release(cv_self->slot->life, CV_LIVES);
+        cv_thread_release(cv_self.slot->life, CV_LIVES);
         check(mmap((void *)(1 << 28), 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) ==
               (void *)(1 << 28));
         check_int(write(ready[1], "!", 1), ==, 1);

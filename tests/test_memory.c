@@ -352,7 +352,7 @@ TEST(an_unfinished_claim_takes_only_its_own_pages_along)
     if (pid == 0) {
         check_int(covey_own(covey_alloc(1)), ==, 0); /* a member that owns something */
         page_word(first)[1] = 1 << 4 | BODY;
-        page_word(first)[0] = (uint64_t)cv_tag_short(cv_self->tag) << 32 | 2 * PAGES << 4 | CLAIM;
+        page_word(first)[0] = (uint64_t)cv_tag_short(cv_self.tag) << 32 | 2 * PAGES << 4 | CLAIM;
         (void)kill(getpid(), SIGKILL);
     }
     test_reap(pid, SIGKILL);

@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "base/options.h"
 #include "os/cpu.h"
-#include "os/wiped.h"
 
 #include <covey/family.h>
 #include <covey/memory.h>
@@ -60,14 +59,8 @@ static void unlock_opening(void)
 
 static int make_self(void)
 {
-    static struct cv_self *self;
-
-    if (!self)
-        self = cv_wiped_alloc(sizeof *self);
-    if (!self)
-        return covey_error_code();
-    cv_store_release(&cv_self, self);
-    return 0;
+    return cv_wipe_on_fork(
+        &cv_self, sizeof cv_self, offsetof(struct cv_self, room) + sizeof cv_self.room);
 }
 
 static void publish(void)
@@ -199,13 +192,13 @@ int covey_open_with(const struct covey_options *options)
 
 int covey_close(void)
 {
-    if (!cv_arena.family || !cv_self->tag)
+    if (!cv_arena.family || !cv_self.tag)
         return cv_fail(COVEY_ESTATE, "this process is in no family");
-    if (cv_load_relaxed(&cv_self->opens) > 1) {
-        __atomic_fetch_sub(&cv_self->opens, 1, __ATOMIC_SEQ_CST);
+    if (cv_load_relaxed(&cv_self.opens) > 1) {
+        __atomic_fetch_sub(&cv_self.opens, 1, __ATOMIC_SEQ_CST);
         return 0;
     }
-    cv_store_relaxed(&cv_self->opens, 0);
+    cv_store_relaxed(&cv_self.opens, 0);
     if (!cv_member_leave())
         return 0;
     lock_opening();

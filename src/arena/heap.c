@@ -89,9 +89,9 @@ static uint32_t owner_of(uint64_t word)
  */
 static uint32_t my_tag(void)
 {
-    uint64_t tag = cv_self->tag;
+    uint64_t tag = cv_self.tag;
 
-    if (CV_RECOVERS(member_owns) && tag && !(cv_load_relaxed(&cv_self->slot->owns) & CV_OWNS))
+    if (CV_RECOVERS(member_owns) && tag && !(cv_load_relaxed(&cv_self.slot->owns) & CV_OWNS))
         cv_member_note_owning(tag);
     return cv_tag_short(tag);
 }
@@ -481,7 +481,7 @@ static void recount(uint32_t page, uint32_t sclass)
 static uint32_t find_miscounted(uint32_t sclass)
 {
     uint32_t ready = cv_load_acquire(&heap()->ready);
-    uint32_t page = cv_load_relaxed(&cv_self->slab[sclass].recounted);
+    uint32_t page = cv_load_relaxed(&cv_self.slab[sclass].recounted);
     uint32_t found = NO_PAGE;
     uint32_t left = RECOUNTS;
 
@@ -495,7 +495,7 @@ static uint32_t find_miscounted(uint32_t sclass)
         if (has_room(page, sclass))
             found = page;
     }
-    cv_store_relaxed(&cv_self->slab[sclass].recounted, page);
+    cv_store_relaxed(&cv_self.slab[sclass].recounted, page);
     return found;
 }
 
@@ -504,7 +504,7 @@ static uint32_t find_slab(uint32_t sclass)
 {
     uint32_t ready = cv_load_acquire(&heap()->ready);
     uint32_t low = cv_load_relaxed(&heap()->class_low[sclass]);
-    uint32_t latest = cv_load_relaxed(&cv_self->slab[sclass].page);
+    uint32_t latest = cv_load_relaxed(&cv_self.slab[sclass].page);
     uint32_t page;
 
     if (latest < ready && has_room(latest, sclass))
@@ -533,7 +533,7 @@ static void *alloc_small(uint32_t sclass, uint32_t owner)
 
         if (page == NO_PAGE)
             return NULL;
-        start = cv_load_relaxed(&cv_self->slab[sclass].next);
+        start = cv_load_relaxed(&cv_self.slab[sclass].next);
         i = take_block(page, sclass, start < n ? start : 0);
         if (i == n)
             continue;
@@ -541,8 +541,8 @@ static void *alloc_small(uint32_t sclass, uint32_t owner)
             (void)cv_cas32(&tags_of(page)[i], my_tag(), 0);
             return NULL;
         }
-        cv_store_relaxed(&cv_self->slab[sclass].page, page);
-        cv_store_relaxed(&cv_self->slab[sclass].next, i + 1);
+        cv_store_relaxed(&cv_self.slab[sclass].page, page);
+        cv_store_relaxed(&cv_self.slab[sclass].next, i + 1);
         if (__atomic_fetch_add(&note_of(page)->used, 1, __ATOMIC_RELAXED) == 0)
             cv_add_relaxed(&heap()->class_empty[sclass], -1);
         if (owner != my_tag())
@@ -615,8 +615,8 @@ static void *alloc_any(size_t size, size_t alignment, uint32_t owner)
 
 void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
 {
-    if (CV_RECOVERS(member_owns) && !cv_load_relaxed(&cv_self->slot->owns))
-        cv_store_seq(&cv_self->slot->owns, 1);
+    if (CV_RECOVERS(member_owns) && !cv_load_relaxed(&cv_self.slot->owns))
+        cv_store_seq(&cv_self.slot->owns, 1);
     return CV_MAY_FAIL(alloc_any(size, alignment, owner),
         ((void)cv_fail_errno("no memory for a block of %zu bytes", size), NULL), ENOMEM);
 }
@@ -766,7 +766,7 @@ static bool sweep_run(uint32_t page, uint64_t word)
 
     if (!(kind_of(word) == CLAIM ? CV_RECOVERS(heap_claim) : CV_RECOVERS(heap_run)))
         return true;
-    if (!cv_self->tag)
+    if (!cv_self.tag)
         return false;
     if (cv_cas64(word_of(page), word, word_make(CLAIM, n, my_tag())))
         free_claimed(page, claimed_length(page, n));

@@ -23,9 +23,7 @@ enum {
     LEAVE_PATIENCE_NS = CV_NS_PER_S, /* for daemons to end */
 };
 
-static struct cv_self nobody;
-
-struct cv_self *cv_self = &nobody;
+struct cv_self cv_self;
 
 static cv_sweep_fn *sweeps[CV_SWEEPS];
 
@@ -175,24 +173,24 @@ static void come_to_life(uint64_t tag)
     cv_store_relaxed(&m->joined_ns, cv_clock_since_boot());
     cv_store_relaxed(&m->told, (uint32_t)cv_thread_hold(m->life, CV_LIVES));
     cv_store_seq(&m->state, state_make(generation_of(state), CV_ALIVE, getpid()));
-    cv_self->slot = m;
-    cv_self->mark = cv_tag_mark(tag, getpid());
-    cv_self->nonce = (uint64_t)getpid() << 32 | cv_arena.epoch;
-    cv_self->detects = cv_arena.family->detects;
-    cv_store_relaxed(&cv_self->base, (uintptr_t)cv_arena.memory.base);
-    cv_store_release(&cv_self->span, (cv_arena.memory.size - CV_OBJECT_MAX) / CV_OBJECT_ALIGNMENT);
-    cv_store_release(&cv_self->tag, tag);
+    cv_self.slot = m;
+    cv_self.mark = cv_tag_mark(tag, getpid());
+    cv_self.nonce = (uint64_t)getpid() << 32 | cv_arena.epoch;
+    cv_self.detects = cv_arena.family->detects;
+    cv_store_relaxed(&cv_self.base, (uintptr_t)cv_arena.memory.base);
+    cv_store_release(&cv_self.span, cv_arena.memory.size - CV_OBJECT_MAX);
+    cv_store_release(&cv_self.tag, tag);
 }
 
 static void lock_joining(void)
 {
-    while (cv_exchange(&cv_self->joining, 1))
+    while (cv_exchange(&cv_self.joining, 1))
         (void)sched_yield();
 }
 
 static void unlock_joining(void)
 {
-    cv_store_release(&cv_self->joining, 0);
+    cv_store_release(&cv_self.joining, 0);
 }
 
 int cv_member_join(bool count)
@@ -204,19 +202,19 @@ int cv_member_join(bool count)
     if (r != 0)
         return r;
     lock_joining();
-    if (!cv_self->tag) {
+    if (!cv_self.tag) {
         used = cv_load_acquire(&cv_arena.family->slots_used);
         tag = reserve_slot();
         if (tag) {
             come_to_life(tag);
-            cv_store_relaxed(&cv_self->opens, 1);
+            cv_store_relaxed(&cv_self.opens, 1);
             if (used != cv_load_acquire(&cv_arena.family->slots_used))
                 (void)cv_member_bury_all(); /* whom only a member can: see cv_heap_sweep() */
         } else {
             r = covey_error_code();
         }
     } else if (count) {
-        __atomic_fetch_add(&cv_self->opens, 1, __ATOMIC_SEQ_CST);
+        __atomic_fetch_add(&cv_self.opens, 1, __ATOMIC_SEQ_CST);
     }
     unlock_joining();
     return r;
@@ -230,7 +228,7 @@ uint64_t cv_member_reserve(void)
         struct cv_member *m = cv_member_of(tag);
 
         cv_store_relaxed(&m->kept, 1);
-        cv_store_release(&m->parent, cv_self->tag);
+        cv_store_release(&m->parent, cv_self.tag);
     }
     return tag;
 }
@@ -296,7 +294,7 @@ int cv_member_become(uint64_t tag)
         !(state == mine || cv_cas(&m->state, &state, mine) || state == mine))
         return cv_fail(COVEY_EDIED, "the parent died while it started this process");
     come_to_life(tag);
-    cv_store_relaxed(&cv_self->opens, 1);
+    cv_store_relaxed(&cv_self.opens, 1);
     return 0;
 }
 
@@ -333,8 +331,8 @@ static bool sweep_all(uint64_t tag)
  */
 bool cv_member_leave(void)
 {
-    struct cv_member *m = cv_self->slot;
-    uint64_t tag = cv_self->tag;
+    struct cv_member *m = cv_self.slot;
+    uint64_t tag = cv_self.tag;
     uint64_t state = cv_load_acquire(&m->state);
     uint64_t end_ns = cv_clock_now() + LEAVE_PATIENCE_NS;
     bool swept;
@@ -346,8 +344,8 @@ bool cv_member_leave(void)
     while (!(swept = sweep_all(tag)) && cv_clock_now() < end_ns)
         cv_clock_sleep(CV_NS_PER_MS);
     cv_thread_release(m->life, CV_LIVES);
-    cv_store_release(&cv_self->span, 0);
-    cv_store_release(&cv_self->tag, 0);
+    cv_store_release(&cv_self.span, 0);
+    cv_store_release(&cv_self.tag, 0);
     (void)cv_cas64(&m->state, state, with_phase(state, swept ? CV_GONE : CV_DEAD));
     return true;
 }
@@ -451,7 +449,7 @@ bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns)
 
     if (generation_of(state) != cv_tag_generation(tag) || phase_of(state) >= CV_DEAD)
         return true;
-    if (tag == cv_self->tag || !is_proved_dead(m, state, patience_ns))
+    if (tag == cv_self.tag || !is_proved_dead(m, state, patience_ns))
         return false;
     /* Had it come to life or the slot been used again in between, its state would be another. */
     return cv_cas64(&m->state, state, with_phase(state, CV_DEAD)) || cv_member_is_past(tag);
@@ -459,8 +457,8 @@ bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns)
 
 void cv_member_end_orderly(void)
 {
-    if (cv_arena.family && cv_self->tag)
-        cv_store_release(&cv_self->slot->orderly, 1);
+    if (cv_arena.family && cv_self.tag)
+        cv_store_release(&cv_self.slot->orderly, 1);
 }
 
 /* When the program calls exit(), or returns from main(). */
@@ -538,7 +536,7 @@ void cv_member_forget(uint64_t tag)
 /* Claims one of the member's life words for this watcher; CV_LIVES if all are taken. */
 static unsigned claim_life(struct cv_member *m)
 {
-    uint64_t mine = cv_self->tag;
+    uint64_t mine = cv_self.tag;
     unsigned start = cv_tag_slot(mine);
 
     for (unsigned n = 0; n < CV_LIVES; n++) {
@@ -581,5 +579,5 @@ enum cv_life_state cv_member_watch(uint64_t tag, struct cv_life *life, struct cv
 
 void cv_member_unwatch(const struct cv_life *life)
 {
-    (void)cv_cas64(&cv_member_of(life->tag)->watcher[life->index], cv_self->tag, 0);
+    (void)cv_cas64(&cv_member_of(life->tag)->watcher[life->index], cv_self.tag, 0);
 }

@@ -43,6 +43,7 @@
 #include "base/atomic.h"
 #include "os/futex.h"
 #include "os/robust.h"
+#include "os/wiped.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -60,6 +61,7 @@ enum {
     CV_LIVES = 16,          /* life words of a member: how many can watch it without polling */
     CV_MEMBERS_MAX = 16383, /* a tag has 14 bits for it */
     CV_MEMBER_ROOM = 832,   /* bytes of a slot that are the process floor's */
+    CV_SELF_ROOM = 960,     /* and of what a process knows of itself */
 };
 
 enum cv_owns {
@@ -141,11 +143,11 @@ static inline bool cv_mark_is_of(uint64_t mark, uint64_t process)
 /* The tag that @mark was made of, if that process's slot is still its own; else 0. */
 uint64_t cv_member_marked(uint64_t mark);
 
-/* What a process knows of itself; wiped in every child of a fork. */
-struct cv_self {
+/* What a process knows of itself (os/wiped.h). */
+struct __attribute__((aligned(CV_WIPED_ALIGNMENT))) cv_self {
     uint64_t tag;   /* 0: not a member yet */
     uint64_t mark;  /* the tag as locks have it (sync/lock.h) */
-    uint64_t base;  /* of the arena: objects may start less than 8 * @span bytes from here */
+    uint64_t base;  /* of the arena: objects may start less than @span bytes from here */
     uint64_t span;  /* 0: not a member yet */
     uint64_t nonce; /* names this process's membership; what a thread has cached is true under it */
     uint64_t detects; /* 1: the family looks for deadlocks */
@@ -157,9 +159,10 @@ struct cv_self {
         uint32_t next;
         uint32_t recounted; /* where it has last looked for wrong counts */
     } slab[CV_CLASSES];
+    uint64_t room[CV_SELF_ROOM / 8]; /* what it knows on the floor above; the last */
 };
 
-extern struct cv_self *cv_self;
+extern struct cv_self cv_self;
 
 /*
  * Makes this process a member, and opens the family if there is none. That counts as one opening;
@@ -169,9 +172,7 @@ int cv_member_join(bool count);
 
 static inline int cv_enter(void)
 {
-    struct cv_self *self = cv_load_acquire(&cv_self);
-
-    return __builtin_expect(cv_load_acquire(&self->tag) != 0, 1) ? 0 : cv_member_join(false);
+    return __builtin_expect(cv_load_acquire(&cv_self.tag) != 0, 1) ? 0 : cv_member_join(false);
 }
 
 struct cv_member *cv_member_of(uint64_t tag);

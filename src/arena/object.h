@@ -54,22 +54,14 @@ const char *cv_object_name(enum cv_kind kind);
 
 /*
  * Is it? No, also as long as this process is no member. A pointer into the arena is all it takes to be
- * safe to look; rotated, an offset that is not aligned is a large number.
+ * safe to look.
  */
-static inline bool cv_object_is_to(const struct cv_self *self, const void *p, enum cv_kind kind)
-{
-    uint64_t span = cv_load_acquire(&self->span); /* set last */
-    uint64_t offset = (uintptr_t)p - cv_load_relaxed(&self->base);
-
-    return __builtin_expect(
-        (offset >> 3 | offset << 61) < span &&
-            cv_load_relaxed((const uint64_t *)p) == cv_object_signature(p, kind),
-        1);
-}
-
 static inline bool cv_object_is(const void *p, enum cv_kind kind)
 {
-    return cv_object_is_to(cv_load_acquire(&cv_self), p, kind);
+    return __builtin_expect(
+        (uintptr_t)p - cv_load_own(&cv_self.base) < cv_load_own(&cv_self.span) &&
+            cv_load_own((const uint64_t *)p) == cv_object_signature(p, kind),
+        1);
 }
 
 /* Joins the family if need be. 0; COVEY_EINVAL with a message; the codes of covey_open(). */

@@ -25,8 +25,16 @@
 #define cv_fetch_add(p, v)     __atomic_fetch_add((p), (v), __ATOMIC_SEQ_CST)
 #define cv_fetch_sub(p, v)     __atomic_fetch_sub((p), (v), __ATOMIC_SEQ_CST)
 #define cv_fetch_or(p, v)      __atomic_fetch_or((p), (v), __ATOMIC_SEQ_CST)
+#define cv_fetch_and(p, v)     __atomic_fetch_and((p), (v), __ATOMIC_SEQ_CST)
 #define cv_add_relaxed(p, v)   ((void)__atomic_fetch_add((p), (v), __ATOMIC_RELAXED))
-#define cv_fence()             __atomic_thread_fence(__ATOMIC_SEQ_CST)
+/* Of a word that is not expected to change: compilers make a load of its own of each atomic one. */
+#if defined(__SANITIZE_THREAD__)
+#define cv_load_own(p) cv_load_relaxed(p)
+#else
+#define cv_load_own(p) (*(p))
+#endif
+
+#define cv_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
 
 /* On failure *expected holds what was there. */
 #define cv_cas(p, expected, desired)                                                               \

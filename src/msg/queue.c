@@ -514,7 +514,7 @@ int covey_queue_free(covey_queue *queue)
     r = check(queue);
     if (r != 0)
         return r;
-    if (!cv_heap_give(queue, (uint32_t)CV_OWNER_OBJECT, cv_tag_short(cv_self->tag)))
+    if (!cv_heap_give(queue, (uint32_t)CV_OWNER_OBJECT, cv_tag_short(cv_self.tag)))
         return cv_fail_object(queue, "queue");
     cv_object_end(queue);
     return cv_heap_free(queue);

@@ -29,7 +29,7 @@ int cv_pool_check(const covey_pool *pool)
     if (!cv_arena_has(pool, sizeof *pool, CV_LINE) ||
         cv_load_acquire(&pool->magic) != CV_POOL_MAGIC)
         return cv_fail_object(pool, "pool");
-    if (pool->owner != cv_self->tag)
+    if (pool->owner != cv_self.tag)
         return cv_fail(COVEY_ENOTOWNER, "the pool is of pid %d, which alone may use it",
             (int)cv_member_pid(pool->owner));
     return 0;
@@ -56,7 +56,7 @@ bool cv_pointers_add(struct cv_pointers *p, void *pointer)
 
 static uint32_t my_short_tag(void)
 {
-    return cv_tag_short(cv_self->tag);
+    return cv_tag_short(cv_self.tag);
 }
 
 static uint64_t segment_of(uint64_t number)
@@ -674,7 +674,7 @@ int covey_pool_open_with(const struct covey_pool_options *options)
     }
     memset(pool, 0, bytes);
     pool->workers = o.workers;
-    pool->owner = cv_self->tag;
+    pool->owner = cv_self.tag;
     pool->private = own;
     r = grow_directory(pool);
     for (uint32_t i = 0; i < o.workers && r == 0; i++)

@@ -62,7 +62,7 @@ static int place_bytes(struct covey_future *entry, const struct covey_submit_opt
     char *bytes = entry->bytes;
 
     if (!fits) {
-        bytes = cv_heap_alloc(behind + o->argument_size, 16, cv_tag_short(cv_self->tag));
+        bytes = cv_heap_alloc(behind + o->argument_size, 16, cv_tag_short(cv_self.tag));
         if (!bytes)
             return covey_error_code();
         entry->has_block = 1;
@@ -261,7 +261,7 @@ struct mapping {
 static int copy_in(struct mapping *m)
 {
     const struct covey_map_options *o = m->o;
-    uint32_t owner = cv_tag_short(cv_self->tag);
+    uint32_t owner = cv_tag_short(cv_self.tag);
 
     m->arguments = (char *)(uintptr_t)o->arguments;
     m->results = o->results;

@@ -28,20 +28,6 @@ enum {
 
 /* What a process knows *********************************************************************** */
 
-struct cv_own *cv_process_own(void)
-{
-    static struct cv_own *own; /* the page stays where it is in the children of a fork */
-    struct cv_own *now = cv_load_acquire(&own);
-    struct cv_own *none = NULL;
-
-    if (now)
-        return now;
-    now = cv_wiped_alloc(sizeof *now);
-    if (now && !cv_cas(&own, &none, now))
-        return none; /* another thread was first; its bytes stay unused */
-    return now;
-}
-
 covey_process *cv_process_record(uint64_t tag)
 {
     return (covey_process *)(void *)cv_member_of(tag)->room;
@@ -69,14 +55,14 @@ void cv_process_name(covey_process *p, pid_t pid)
 /* A process that nobody has started through covey writes its own record, at its first use of it. */
 static covey_process *own_record(void)
 {
-    covey_process *p = cv_process_record(cv_self->tag);
+    covey_process *p = cv_process_record(cv_self.tag);
 
     if (cv_load_acquire(&p->magic) != MAGIC) {
         p->pid = (uint32_t)getpid();
-        cv_store_relaxed(&p->tag, cv_self->tag);
+        cv_store_relaxed(&p->tag, cv_self.tag);
         p->pidfd = CV_NO_DESCRIPTOR;
         p->started = 1;
-        p->ended = cv_process_running(cv_self->tag);
+        p->ended = cv_process_running(cv_self.tag);
         cv_process_name(p, getpid());
         cv_store_release(&p->magic, MAGIC);
     }
@@ -107,13 +93,13 @@ static int check(const covey_process *p)
 /* A handle that this process may give back: it has started the process, and not closed it. */
 static bool is_mine(const covey_process *p)
 {
-    return cv_load_relaxed(&p->parent) == cv_self->tag;
+    return cv_load_relaxed(&p->parent) == cv_self.tag;
 }
 
 /* To the kernel, too. */
 static bool is_my_child(const covey_process *p)
 {
-    return cv_load_acquire(&p->reaper) == cv_self->tag;
+    return cv_load_acquire(&p->reaper) == cv_self.tag;
 }
 
 /* Before the start ************************************************************************** */
@@ -128,7 +114,7 @@ int cv_process_prepare(const struct covey_process_options *options, covey_proces
     (void)own_record(); /* the child will want to know its parent */
     p = cv_process_record(tag);
     cv_store_relaxed(&p->tag, tag);
-    cv_store_relaxed(&p->parent, cv_self->tag);
+    cv_store_relaxed(&p->parent, cv_self.tag);
     cv_store_relaxed(&p->daemon, (uint8_t)options->daemon);
     cv_store_relaxed(
         &p->detached, cv_process_handle(tag, options->process ? CV_ATTACHED : CV_STARTING));
@@ -158,7 +144,7 @@ void cv_process_set_started(covey_process *p, pid_t pid)
     (void)cv_pid_open(pid, &p->pidfd);
     cv_store_relaxed(&p->pid, (uint32_t)pid);
     cv_process_name(p, pid);
-    cv_store_release(&p->reaper, cv_self->tag);
+    cv_store_release(&p->reaper, cv_self.tag);
     cv_store_release(&p->started, 1);
     if (cv_process_is_detached(p))
         cv_process_detach(p);
@@ -347,7 +333,7 @@ void cv_process_reap_detached(void)
     struct cv_own *own = cv_process_own();
     uint32_t used;
 
-    if (!own || !cv_load_relaxed(&own->children))
+    if (!cv_load_relaxed(&own->children))
         return;
     used = cv_load_acquire(&cv_arena.family->slots_used);
     for (uint32_t i = 0; i < used; i++)
@@ -401,7 +387,7 @@ static bool sweep_child(uint64_t tag, enum cv_phase phase, const struct sweep *s
     if (CV_RECOVERS(process_daemons) && phase == CV_ALIVE && cv_load_relaxed(&p->daemon) &&
         !cv_member_is_dead(tag, 0) && !end_daemon(tag, s->deadline_ns))
         return false;
-    if (s->dead == cv_self->tag)
+    if (s->dead == cv_self.tag)
         let_go(p);
     return true;
 }
@@ -420,7 +406,7 @@ static bool sweep(uint64_t tag)
     struct sweep s = {tag, cv_clock_now() + DAEMON_PATIENCE_NS, true};
 
     cv_member_each(visit_for_sweep, &s);
-    if (tag == cv_self->tag) { /* leaving, not dead */
+    if (tag == cv_self.tag) { /* leaving, not dead */
         cv_server_forget();
         cv_process_own()->parent.magic = 0;
     }
@@ -443,7 +429,7 @@ int covey_process_join(covey_process *process, double timeout_s)
         r = cv_clock_deadline(timeout_s, &deadline_ns);
     if (r != 0)
         return r;
-    if (process->tag == cv_self->tag)
+    if (process->tag == cv_self.tag)
         return cv_fail(COVEY_EINVAL, "a process cannot wait for its own end");
     if (!cv_process_has_ended(process))
         r = is_my_child(process) ? wait_for_child(process, deadline_ns)
@@ -611,9 +597,9 @@ covey_process *covey_process_current(void)
 
 covey_process *covey_process_parent(void)
 {
-    struct cv_own *own;
+    struct cv_own *own = cv_process_own();
 
-    if (cv_enter() != 0 || !(own = cv_process_own()) || own->parent.magic != MAGIC)
+    if (cv_enter() != 0 || own->parent.magic != MAGIC)
         return NULL;
     return &own->parent;
 }

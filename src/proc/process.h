@@ -32,7 +32,6 @@
 
 #include "arena/member.h"
 #include "os/descriptor.h"
-#include "os/wiped.h"
 
 #include <covey/process.h>
 
@@ -107,7 +106,12 @@ struct cv_own {
     uint64_t server; /* its tag, 0: no fork server */
 };
 
-struct cv_own *cv_process_own(void);
+_Static_assert(sizeof(struct cv_own) <= CV_SELF_ROOM, "it has room");
+
+static inline struct cv_own *cv_process_own(void)
+{
+    return (struct cv_own *)(void *)cv_self.room;
+}
 
 covey_process *cv_process_record(uint64_t tag);
 

@@ -58,7 +58,7 @@ void cv_server_forget(void)
 {
     struct cv_own *own = cv_process_own();
 
-    if (!own || !own->server)
+    if (!own->server)
         return;
     cv_descriptor_close(&own->server_socket);
     own->server = 0;
@@ -305,7 +305,7 @@ static void serve(uint64_t tag)
 __attribute__((noreturn)) static void fail(const char *what)
 {
     (void)cv_fail_errno("%s", what);
-    cv_start_fail(cv_process_record(cv_self->tag));
+    cv_start_fail(cv_process_record(cv_self.tag));
 }
 
 /*

@@ -90,7 +90,7 @@ static void end_with_parent(const covey_process *parent, enum watch_parent watch
     if (cv_member_is_dead(parent->tag, 0))
         _exit(EXIT_NO_START);
     if (cv_thread_end_with(&pidfd, (pid_t)parent->pid) != 0)
-        cv_start_fail(cv_process_record(cv_self->tag));
+        cv_start_fail(cv_process_record(cv_self.tag));
 }
 
 /* A copy of the parent's record, for the parent's slot may be used again one day. */
@@ -98,7 +98,7 @@ static void remember_parent(uint64_t tag)
 {
     struct cv_own *own = cv_process_own();
 
-    if (own && tag)
+    if (tag)
         memcpy(&own->parent, cv_process_record(tag), sizeof own->parent);
 }
 
@@ -133,7 +133,7 @@ static void *copy_argument(covey_process *p, const void *argument, size_t size)
 /* Unless the function has left the family. */
 static void note_exit(covey_process *p, uint64_t tag, int code)
 {
-    if (cv_self->tag != tag)
+    if (cv_self.tag != tag)
         return;
     cv_store_release(&p->own_exit, CV_RETURNED | (unsigned)(code & 0xff));
     cv_member_end_orderly();
@@ -212,7 +212,7 @@ int cv_start_write_arguments(covey_process *p, const struct covey_process_option
 
     if (r != 0)
         return r;
-    a = cv_heap_alloc(sizeof *a + options->argument_size, 16, cv_tag_short(cv_self->tag));
+    a = cv_heap_alloc(sizeof *a + options->argument_size, 16, cv_tag_short(cv_self.tag));
     if (!a)
         return covey_error_code();
     a->function = function;
@@ -220,7 +220,7 @@ int cv_start_write_arguments(covey_process *p, const struct covey_process_option
     if (options->argument_size)
         memcpy(a->bytes, options->argument, options->argument_size);
     p->arguments = (uintptr_t)a;
-    (void)cv_heap_give(a, cv_tag_short(cv_self->tag), cv_tag_short(p->tag));
+    (void)cv_heap_give(a, cv_tag_short(cv_self.tag), cv_tag_short(p->tag));
     return 0;
 }
 
@@ -390,7 +390,7 @@ static int check_options(struct covey_process_options *o)
     if (o->method != COVEY_FORK && !program)
         return cv_fail(
             COVEY_ESTATE, "spawn and forkserver need covey_main(argc, argv) at the top of main()");
-    return cv_process_own() ? 0 : covey_error_code();
+    return 0;
 }
 
 static int start_once(const struct covey_process_options *options)
@@ -446,8 +446,6 @@ pid_t covey_fork(void)
     pid_t pid;
     int r = cv_enter();
 
-    if (r == 0 && !cv_process_own())
-        r = covey_error_code();
     if (r != 0)
         return r;
     cv_process_reap_detached();

@@ -33,7 +33,7 @@ static bool settle(struct cv_cells *cells, unsigned k, struct block *b)
         (void)cv_cas64(link, (uintptr_t)b, (uintptr_t)b | SETTLED);
     } else if (owner && cv_load_acquire(&b->home) == (uintptr_t)link &&
                owner == cv_tag_short(cv_load_relaxed(&b->maker))) {
-        if (!CV_RECOVERS(cells_settle) && owner != cv_tag_short(cv_self->tag))
+        if (!CV_RECOVERS(cells_settle) && owner != cv_tag_short(cv_self.tag))
             return true;
         (void)cv_heap_give(b, owner, (uint32_t)CV_OWNER_CELLS);
         return settle(cells, k, b);
@@ -78,11 +78,11 @@ int cv_cells_extend(struct cv_cells *cells)
     if (k == CV_CELL_BLOCKS)
         return cv_fail(COVEY_ELIMIT, "%d processes use it, as many as can", CV_CELLS_MAX);
     size = sizeof *b + (size_t)first_of(k) * 3 * sizeof *b->cell;
-    b = cv_heap_alloc(size, 1, cv_tag_short(cv_self->tag));
+    b = cv_heap_alloc(size, 1, cv_tag_short(cv_self.tag));
     if (!b)
         return covey_error_code();
     memset(b, 0, size);
-    cv_store_relaxed(&b->maker, cv_self->tag);
+    cv_store_relaxed(&b->maker, cv_self.tag);
     cv_store_release(&b->home, (uintptr_t)&cells->more[k]);
     if (cv_cas64(&cells->more[k], 0, (uintptr_t)b))
         (void)block_at(cells, k);
@@ -114,7 +114,7 @@ uint32_t cv_cells_find(struct cv_cells *cells)
     struct cv_cell *cell;
 
     for (uint32_t i = 1; (cell = cv_cells_at(cells, i)); i++) {
-        if (cv_load_relaxed(&cell->mark) == cv_self->mark)
+        if (cv_load_relaxed(&cell->mark) == cv_self.mark)
             return i;
     }
     return 0;
@@ -126,7 +126,7 @@ uint32_t cv_cells_claim(struct cv_cells *cells)
     struct cv_cell *cell;
 
     for (uint32_t i = 1; !mine && (cell = cv_cells_at(cells, i)); i++) {
-        if (cv_load_relaxed(&cell->mark) == 0 && cv_cas64(&cell->mark, 0, cv_self->mark))
+        if (cv_load_relaxed(&cell->mark) == 0 && cv_cas64(&cell->mark, 0, cv_self.mark))
             mine = i;
     }
     return mine;

@@ -36,7 +36,7 @@ static enum cv_kind held_kind(const covey_condition *c)
                                                        : 0;
     uint64_t holder = kind ? cv_lock_holder(lock) : 0;
     bool held =
-        kind == CV_RLOCK ? holder == cv_waiter_me() : kind && cv_mark_is_of(holder, cv_self->mark);
+        kind == CV_RLOCK ? holder == cv_waiter_me() : kind && cv_mark_is_of(holder, cv_self.mark);
 
     if (!kind)
         (void)cv_fail(COVEY_EINVAL, "the lock of condition %p was destroyed", (const void *)c);
@@ -97,7 +97,7 @@ static bool look_at(struct cv_waiter *w, void *context)
     if (owner && CV_RECOVERS(condition_dead) && cv_member_is_dead(owner, 0)) {
         s->found_dead = true;
     } else if ((signal & PHASES) == NOTIFIED) {
-        if (s->notified && s->n_notified < CV_WAIT_LIVES_MAX && owner != cv_self->tag)
+        if (s->notified && s->n_notified < CV_WAIT_LIVES_MAX && owner != cv_self.tag)
             s->notified[s->n_notified++] = owner;
     } else if (!s->oldest || turn < s->turn) {
         s->oldest = w;

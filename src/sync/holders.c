@@ -13,7 +13,7 @@ enum {
 static unsigned of_lock(const covey_lock *lock, enum cv_kind kind, struct cv_hold *hold)
 {
     uint64_t mark = cv_load_seq(&lock->word_) & ~CV_LOCK_SLEEPERS;
-    bool by_thread = kind == CV_RLOCK || cv_self->detects;
+    bool by_thread = kind == CV_RLOCK || cv_self.detects;
 
     *hold = (struct cv_hold){.mark = mark, .tid = by_thread ? (uint32_t)cv_mark_pid(mark) : 0};
     return mark != 0;

@@ -53,7 +53,7 @@ int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm, uint64_t deadline_ns)
     int r;
 
     do {
-        r = cv_lock_take_slowly(word, cv_self->mark, alarm, &wait);
+        r = cv_lock_take_slowly(word, cv_self.mark, alarm, &wait);
     } while (r == COVEY_EINTR && deadline_ns == CV_FOREVER);
     wait.alarm = NULL; /* it stays pending for the operation that this lock is part of */
     cv_wait_end(&wait);
@@ -64,7 +64,7 @@ int cv_lock_enter_slowly(uint64_t *word, uint32_t *alarm, uint64_t deadline_ns)
 
 static uint64_t my_mark(enum cv_kind kind)
 {
-    return kind == CV_RLOCK || cv_self->detects ? cv_waiter_me() : cv_self->mark;
+    return kind == CV_RLOCK || cv_self.detects ? cv_waiter_me() : cv_self.mark;
 }
 
 pid_t cv_lock_pid(uint64_t mark)
@@ -150,10 +150,9 @@ int covey_lock_init(covey_lock *lock)
 
 int covey_lock_acquire(covey_lock *lock, double timeout_s)
 {
-    const struct cv_self *self = cv_load_acquire(&cv_self);
 
-    if (cv_object_is_to(self, lock, CV_LOCK) && timeout_s == timeout_s && !self->detects &&
-        cv_cas64(&lock->word_, 0, self->mark))
+    if (cv_object_is(lock, CV_LOCK) && timeout_s == timeout_s && !cv_self.detects &&
+        cv_cas64(&lock->word_, 0, cv_self.mark))
         return 0;
     return cv_lock_acquire(lock, CV_LOCK, timeout_s);
 }

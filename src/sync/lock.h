@@ -42,7 +42,7 @@ int cv_lock_take_slowly(uint64_t *word, uint64_t mine, uint32_t *alarm, struct c
 
 static inline bool cv_lock_try(uint64_t *word)
 {
-    return cv_cas64(word, 0, cv_self->mark);
+    return cv_cas64(word, 0, cv_self.mark);
 }
 
 /*

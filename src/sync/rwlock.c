@@ -113,7 +113,7 @@ static int take_all(covey_rwlock *l, struct cv_wait *wait)
 
 static int acquire_write(covey_rwlock *l, struct cv_wait *wait)
 {
-    int r = cv_lock_take_slowly(&l->gate_, cv_self->mark, l->alarm_, wait);
+    int r = cv_lock_take_slowly(&l->gate_, cv_self.mark, l->alarm_, wait);
 
     if (r != 0 && r != COVEY_EOWNERDEAD)
         return r;
@@ -168,13 +168,11 @@ CV_SLOW static int end_read_try(covey_rwlock *lock)
 int covey_rwlock_acquire_read(covey_rwlock *lock, double timeout_s)
 {
     struct robust_list_head *head = cv_robust_list();
-    const struct cv_self *self = cv_load_acquire(&cv_self);
 
-    if (!cv_object_is_to(self, lock, CV_RWLOCK) || timeout_s != timeout_s ||
-        cv_load_seq(&lock->gate_))
+    if (!cv_object_is(lock, CV_RWLOCK) || timeout_s != timeout_s || cv_load_seq(&lock->gate_))
         return acquire_slowly(lock, timeout_s, acquire_read);
     cv_robust_pend_on(head, lock->alarm_);
-    if (!cv_share_try(self, cv_rwlock_share(lock), 1))
+    if (!cv_share_try(cv_rwlock_share(lock), 1))
         return acquire_slowly(lock, timeout_s, acquire_read);
     if (cv_load_seq(&lock->gate_))
         return end_read_try(lock);
@@ -184,10 +182,9 @@ int covey_rwlock_acquire_read(covey_rwlock *lock, double timeout_s)
 
 int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s)
 {
-    const struct cv_self *self = cv_load_acquire(&cv_self);
 
-    return cv_object_is_to(self, lock, CV_RWLOCK) && timeout_s == timeout_s &&
-                   !cv_load_seq(&lock->gate_) && cv_share_try(self, cv_rwlock_share(lock), ALL)
+    return cv_object_is(lock, CV_RWLOCK) && timeout_s == timeout_s && !cv_load_seq(&lock->gate_) &&
+                   cv_share_try(cv_rwlock_share(lock), ALL)
                ? 0
                : acquire_slowly(lock, timeout_s, acquire_write);
 }
@@ -214,14 +211,13 @@ CV_SLOW static int release_slowly(covey_rwlock *lock)
 int covey_rwlock_release(covey_rwlock *lock)
 {
     struct robust_list_head *head = cv_robust_list();
-    const struct cv_self *self = cv_load_acquire(&cv_self);
     struct cv_share *share;
 
-    if (!cv_object_is_to(self, lock, CV_RWLOCK))
+    if (!cv_object_is(lock, CV_RWLOCK))
         return release_slowly(lock);
     share = cv_rwlock_share(lock);
     cv_robust_pend_on(head, lock->alarm_);
-    if (!cv_share_try_give(self, share, ALL) && !cv_share_try_give(self, share, 1))
+    if (!cv_share_try_give(share, ALL) && !cv_share_try_give(share, 1))
         return release_slowly(lock);
     if (cv_load_seq(lock->bell_) == CV_BELL_ARMED &&
         cv_share_free(cv_load_seq(&share->word)) == ALL)

@@ -8,6 +8,8 @@
 
 #include <limits.h>
 
+#define COUNTER_SLEEPERS (UINT64_C(1) << 31)
+
 static inline bool is_counter(const covey_semaphore *s)
 {
     return s->kind_ == COVEY_EVENTS;
@@ -26,28 +28,46 @@ static long value(covey_semaphore *s)
 {
     uint64_t word = cv_load_acquire(s->share_);
 
-    return (long)(is_counter(s) ? word : cv_share_free(word));
+    return is_counter(s) ? (long)(word & ~COUNTER_SLEEPERS) : (long)cv_share_free(word);
+}
+
+/* Sleepers *********************************************************************************** */
+
+static uint64_t sleepers_bit(const covey_semaphore *s)
+{
+    return is_counter(s) ? COUNTER_SLEEPERS : CV_SHARE_SLEEPERS;
+}
+
+/* Wakes up to @n of those who sleep, if any may. */
+static void wake(covey_semaphore *s, int n)
+{
+    uint64_t bit = sleepers_bit(s);
+
+    if (!(cv_load_seq(s->share_) & bit) || cv_futex_wake(&s->gong_, n) > 0)
+        return;
+    (void)cv_fetch_and(s->share_, ~bit);
+    (void)cv_futex_wake(&s->gong_, INT_MAX);
 }
 
 /* Counters of events ************************************************************************* */
 
 static inline bool try_event(covey_semaphore *s)
 {
-    uint64_t now = cv_load_relaxed(s->share_);
+    uint64_t now = cv_load_seq(s->share_);
 
-    while (now > 0) {
+    while (now & ~COUNTER_SLEEPERS) {
         if (cv_cas(s->share_, &now, now - 1))
             return true;
     }
     return false;
 }
 
-/* False when there would be too many. */
-static inline bool add_event(covey_semaphore *s)
+/* False when there would be too many, or there is one of @flags. */
+static inline bool add_event(covey_semaphore *s, uint64_t flags)
 {
-    uint64_t now = cv_load_relaxed(s->share_);
+    uint64_t now = cv_load_seq(s->share_);
 
-    while (now < INT_MAX) {
+    while ((now & ~COUNTER_SLEEPERS) < INT_MAX && !(now & flags)) {
         if (cv_cas(s->share_, &now, now + 1))
             return true;
     }
@@ -61,22 +81,26 @@ static int take(covey_semaphore *s, uint64_t *seen)
 {
     if (!is_counter(s))
         return cv_share_take(cv_semaphore_share(s), 1, NULL, seen);
-    *seen = 0;
+    *seen = cv_load_seq(s->share_) & COUNTER_SLEEPERS;
     return try_event(s) ? 0 : CV_SHARE_NOT;
 }
 
 static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
 {
-    struct cv_futex_watch words[] = {cv_bell_armed(s->bell_), cv_word_low(s->share_, seen)};
+    struct cv_futex_watch gong = {&s->gong_, 0};
+    struct cv_futex_watch word = cv_word_low(s->share_, seen);
     uint64_t tags[CV_WAIT_LIVES_MAX];
     unsigned n = 0;
 
-    if (cv_wait_spin(wait, words[1].word, words[1].seen))
+    if (cv_wait_spin(wait, word.word, word.seen))
         return CV_WAIT_AGAIN;
+    if (!(seen & sleepers_bit(s)) && wait->deadline_ns != 0 &&
+        !cv_cas64(s->share_, seen, seen | sleepers_bit(s)))
+        return CV_WAIT_AGAIN;
+    word.seen |= (uint32_t)sleepers_bit(s);
     if (!is_counter(s))
         n = cv_share_holders(cv_semaphore_share(s), tags, CV_WAIT_LIVES_MAX);
-    cv_bell_arm(s->bell_);
-    return cv_wait_sleep(wait, s->alarm_, cv_bell_gong(s->bell_), words, 2, tags, n);
+    return cv_wait_sleep(wait, s->alarm_, gong, &word, 1, tags, n);
 }
 
 /*
@@ -97,7 +121,7 @@ static int acquire(covey_semaphore *s, struct cv_wait *wait)
             r = waited;
         if (r != CV_SHARE_NOT) {
             if ((wait->alarm && !is_counter(s) && CV_RECOVERS(share_next)) || value(s) > 0)
-                cv_bell_ring(s->bell_, 1);
+                wake(s, 1);
             return r;
         }
         waited = sleep_on(s, wait, seen);
@@ -122,18 +146,20 @@ CV_SLOW static int acquire_slowly(covey_semaphore *semaphore, double timeout_s)
                                 : r;
 }
 
+/* The permit is taken; what is no timeout is looked for behind that, where it costs nothing. */
+CV_SLOW static int refuse(covey_semaphore *semaphore, double timeout_s)
+{
+    (void)covey_semaphore_release(semaphore);
+    return acquire_slowly(semaphore, timeout_s);
+}
+
 int covey_semaphore_acquire(covey_semaphore *semaphore, double timeout_s)
 {
-    const struct cv_self *self = cv_load_acquire(&cv_self);
-
-    if (timeout_s != timeout_s)
+    if (!(cv_object_is(semaphore, CV_SEMAPHORE) &&
+            cv_share_try(cv_semaphore_share(semaphore), 1)) &&
+        !(cv_object_is(semaphore, CV_COUNTER) && try_event(semaphore)))
         return acquire_slowly(semaphore, timeout_s);
-    if (cv_object_is_to(self, semaphore, CV_SEMAPHORE) &&
-        cv_share_try(self, cv_semaphore_share(semaphore), 1))
-        return 0;
-    if (cv_object_is_to(self, semaphore, CV_COUNTER) && try_event(semaphore))
-        return 0;
-    return acquire_slowly(semaphore, timeout_s);
+    return timeout_s == timeout_s ? 0 : refuse(semaphore, timeout_s);
 }
 
 /* Releasing ********************************************************************************** */
@@ -143,9 +169,9 @@ static int give_slowly(covey_semaphore *s)
     struct cv_share *share = cv_semaphore_share(s);
 
     if (is_counter(s))
-        return add_event(s) ? 0
-                            : cv_fail(COVEY_ELIMIT, "semaphore %p has counted %d events", (void *)s,
-                                  INT_MAX);
+        return add_event(s, 0) ? 0
+                               : cv_fail(COVEY_ELIMIT, "semaphore %p has counted %d events",
+                                     (void *)s, INT_MAX);
     if (cv_share_give(share, 1, true) == CV_SHARE_DONE)
         return 0;
     if (s->kind_ == COVEY_BOUNDED)
@@ -164,39 +190,21 @@ CV_SLOW static int release_slowly(covey_semaphore *semaphore)
     cv_alarm_set(semaphore->alarm_);
     r = give_slowly(semaphore);
     if (r == 0)
-        cv_bell_ring(semaphore->bell_, 1);
+        wake(semaphore, 1);
     cv_alarm_clear();
     return r;
 }
 
-/* The permit is given; somebody may be sleeping. */
-CV_SLOW static int end_release(covey_semaphore *semaphore)
-{
-    cv_bell_ring_armed(semaphore->bell_, 1);
-    cv_alarm_clear();
-    return 0;
-}
-
 int covey_semaphore_release(covey_semaphore *semaphore)
 {
-    struct robust_list_head *head = cv_robust_list();
-    const struct cv_self *self = cv_load_acquire(&cv_self);
-
-    if (cv_object_is_to(self, semaphore, CV_SEMAPHORE)) {
-        cv_robust_pend_on(head, semaphore->alarm_);
-        if (!cv_share_try_give(self, cv_semaphore_share(semaphore), 1))
-            return release_slowly(semaphore);
-    } else if (cv_object_is_to(self, semaphore, CV_COUNTER)) {
-        cv_robust_pend_on(head, semaphore->alarm_);
-        if (!add_event(semaphore))
-            return release_slowly(semaphore);
-    } else {
-        return release_slowly(semaphore);
+    if (cv_object_is(semaphore, CV_SEMAPHORE)) {
+        if (cv_share_try_give(cv_semaphore_share(semaphore), 1))
+            return 0;
+    } else if (cv_object_is(semaphore, CV_COUNTER)) {
+        if (add_event(semaphore, COUNTER_SLEEPERS))
+            return 0;
     }
-    if (cv_load_seq(semaphore->bell_) == CV_BELL_ARMED)
-        return end_release(semaphore);
-    cv_robust_done_on(head);
-    return 0;
+    return release_slowly(semaphore);
 }
 
 int covey_semaphore_release_many(covey_semaphore *semaphore, long n)
@@ -223,7 +231,9 @@ int covey_semaphore_init(covey_semaphore *semaphore, long value, enum covey_sema
         return cv_fail(COVEY_EINVAL, "kind is %d: no enum covey_semaphore_kind", (int)kind);
     if (value < 0 || value > most)
         return cv_fail(COVEY_EINVAL, "value is %ld: 0 to %ld are possible", value, most);
-    cv_wait_init(semaphore->alarm_, semaphore->bell_);
+    cv_store_relaxed(&semaphore->alarm_[0], 0);
+    cv_store_relaxed(&semaphore->alarm_[1], 0);
+    cv_store_relaxed(&semaphore->gong_, 0);
     semaphore->kind_ = kind;
     cv_share_init(cv_semaphore_share(semaphore), (uint32_t)(kind == COVEY_EVENTS ? 0 : value));
     if (kind == COVEY_EVENTS)
@@ -240,7 +250,7 @@ long covey_semaphore_value(covey_semaphore *semaphore)
         return r;
     cv_alarm_set(semaphore->alarm_);
     if (!is_counter(semaphore) && cv_share_reap(cv_semaphore_share(semaphore), false))
-        cv_bell_ring(semaphore->bell_, INT_MAX);
+        wake(semaphore, INT_MAX);
     cv_alarm_clear();
     return value(semaphore);
 }

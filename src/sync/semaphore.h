@@ -1,8 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The semaphore: a share (sync/share.h) with a bell; or, as a counter of events, one word: how many.
+ * The semaphore: a share (sync/share.h); or, as a counter of events, one word:
  *
- * Acquiring commits with the change of the word, releasing as well, and then the bell is rung once.
+ *   bits 0-30   how many have been counted and not taken
+ *   bit 31      sleepers
+ *
+ * Acquiring and releasing commit with the change of the word. Each has a bit that says whether
+ * anybody may be sleeping, which is the state of a bell (sync/wait.h) in the word itself:
+ *
+ *   waiter      sets the bit, in the word that had nothing for it, and sleeps while the word, with
+ *               the bit, is the same
+ *   releaser    that finds the bit not set, and changes a word without it, owes nobody a wake, and
+ *               so needs no alarm either. Else he wakes one; if there was none, he takes the bit
+ *               away, and wakes all who had fallen asleep meanwhile
+ *
  * Of those who sleep, each watches the lives of all who hold permits, and takes them back when one
  * has died.
  */

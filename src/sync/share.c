@@ -4,22 +4,24 @@
 #include "base/error.h"
 #include "base/mutation.h"
 
-static uint64_t word_make(
-    uint32_t free, uint32_t held, bool died, uint32_t current, uint64_t version)
+/* The one after @w. @flags: what of CV_SHARE_SLEEPERS and CV_SHARE_DIED stays as it is. */
+static uint64_t word_after(
+    uint64_t w, uint64_t flags, uint32_t free, uint32_t held, uint32_t current)
 {
-    return version << 41 | (uint64_t)current << 31 | (uint64_t)died << 30 | (uint64_t)held << 15 |
-           free;
+    uint64_t version = (w >> CV_SHARE_VERSION) + 1;
+
+    return version << CV_SHARE_VERSION | (uint64_t)held << CV_SHARE_HELD |
+           (uint64_t)free << CV_SHARE_FREE | (w & flags) | current;
 }
 
-static uint64_t version_of(uint64_t word)
-{
-    return word >> 41;
-}
+enum {
+    FLAGS = CV_SHARE_SLEEPERS | CV_SHARE_DIED,
+};
 
 void cv_share_init(struct cv_share *share, uint32_t free)
 {
     cv_cells_init(&share->cells);
-    cv_store_release(&share->word, word_make(free, 0, false, 0, 0));
+    cv_store_release(&share->word, word_after(0, 0, free, 0, 0));
 }
 
 /* What the process of cell @i holds, when the word is @w. */
@@ -56,8 +58,7 @@ static bool move(struct cv_share *share, uint64_t w, const struct cv_cell *cell,
     if (!save(share, w))
         return false;
     held = held_by(cell, i, w);
-    return cv_cas64(
-        &share->word, w, word_make(cv_share_free(w), held, cv_share_died(w), i, version_of(w) + 1));
+    return cv_cas64(&share->word, w, word_after(w, FLAGS, cv_share_free(w), held, i));
 }
 
 /* This process's cell, claimed if need be; 0 with a message. */
@@ -92,12 +93,13 @@ int cv_share_take(struct cv_share *share, uint32_t n, uint64_t *dead, uint64_t *
         }
         if (!mine && !(mine = own_cell(share)))
             return covey_error_code();
-        told = cv_share_died(w) ? cv_load_acquire(&cv_cells_at(&share->cells, current)->mark) : 0;
+        told =
+            (w & CV_SHARE_DIED) ? cv_load_acquire(&cv_cells_at(&share->cells, current)->mark) : 0;
         if (mine != current && !save(share, w))
             continue;
         held = held_by(cv_cells_at(&share->cells, mine), mine, w);
         if (!cv_cas64(&share->word, w,
-                word_make(cv_share_free(w) - n, held + n, false, mine, version_of(w) + 1)))
+                word_after(w, CV_SHARE_SLEEPERS, cv_share_free(w) - n, held + n, mine)))
             continue;
         if (dead)
             *dead = told;
@@ -123,7 +125,7 @@ int cv_share_give(struct cv_share *share, uint32_t n, bool anybodys)
 {
     for (;;) {
         uint64_t w = cv_load_seq(&share->word);
-        uint32_t i = find_holder(share, w, cv_self->mark, n);
+        uint32_t i = find_holder(share, w, cv_self.mark, n);
 
         if (!i && anybodys)
             i = find_holder(share, w, 0, n);
@@ -152,8 +154,7 @@ int cv_share_add(struct cv_share *share, uint32_t n)
         if (all > CV_SHARE_MAX)
             return CV_SHARE_NOT;
         if (cv_cas64(&share->word, w,
-                word_make(cv_share_free(w) + n, cv_share_held(w), cv_share_died(w),
-                    cv_share_current(w), version_of(w) + 1)))
+                word_after(w, FLAGS, cv_share_free(w) + n, cv_share_held(w), cv_share_current(w))))
             return CV_SHARE_DONE;
     }
 }
@@ -180,17 +181,18 @@ static bool reap_cell(
         if (!is_still(share, w))
             continue;
         if (held == 0) {
-            if (i != cv_share_current(w) || !cv_share_died(w)) /* the next one needs the name */
+            if (i != cv_share_current(w) || !(w & CV_SHARE_DIED)) /* the next one needs the name */
                 (void)cv_cas64(&cell->mark, mark, 0);
             else
                 break;
         } else if (i != cv_share_current(w)) {
             (void)move(share, w, cell, i);
         } else {
+            uint64_t died =
+                tell && held == CV_SHARE_MAX && CV_RECOVERS(rwlock_told) ? CV_SHARE_DIED : 0;
+
             freed |= cv_cas64(&share->word, w,
-                word_make(cv_share_free(w) + held, 0,
-                    tell && held == CV_SHARE_MAX && CV_RECOVERS(rwlock_told), i,
-                    version_of(w) + 1));
+                word_after(w, CV_SHARE_SLEEPERS, cv_share_free(w) + held, 0, i) | died);
         }
     }
     return freed;

@@ -6,12 +6,13 @@
  * are held, and those of a process that dies are free again. One word changes with every operation,
  * by one compare-exchange, and that is the commit:
  *
- *   bits 0-14   free: permits that nobody holds
- *   bits 15-29  held: permits that the process of the cell @current holds
- *   bit 30      died: the holder of all permits has died, and the next one is to be told (only if
+ *   bits 0-9    current: number of a cell, from 1 on; 0: none yet
+ *   bit 10      sleepers: the user's; operations leave it as it is
+ *   bit 11      died: the holder of all permits has died, and the next one is to be told (only if
  *               that was asked for); then @current is its cell
- *   bits 31-40  current: number of a cell, from 1 on; 0: none yet
- *   bits 41-63  version: one more with each change
+ *   bits 16-30  free: permits that nobody holds
+ *   bits 31-45  held: permits that the process of the cell @current holds
+ *   bits 46-63  version: one more with each operation
  *
  * Each process that uses the share has a cell (sync/cells.h); the low half of its value is what it
  * holds, the high half a version. The cell at
@@ -31,9 +32,9 @@
  *            it held free; at last the cell nobody's (mark -> 0). Each of these is a commit that
  *            leaves the share right, so anybody can be killed in between and anybody can go on.
  *
- * The version has 23 bits: a process that is stopped between looking at the word and changing it
- * can be deceived if there are exactly a multiple of 8 million changes until it goes on, and the rest
- * of the word is the same then.
+ * The version has 18 bits: a process that is stopped between looking at the word and changing it
+ * could be deceived if there were exactly a multiple of 262,144 operations until it goes on, the rest
+ * of the word were the same then, and another thread of its own had used the share meanwhile.
  */
 #ifndef CV_SHARE_H
 #define CV_SHARE_H
@@ -54,64 +55,79 @@ struct cv_share {
     struct cv_cells cells;
 };
 
+#define CV_SHARE_SLEEPERS (UINT64_C(1) << 10)
+#define CV_SHARE_DIED     (UINT64_C(1) << 11)
+
+enum {
+    CV_SHARE_FREE = 16, /* where they begin */
+    CV_SHARE_HELD = 31,
+    CV_SHARE_VERSION = 46,
+};
+
+static inline uint32_t cv_share_current(uint64_t word)
+{
+    return word & CV_CELLS_MAX;
+}
+
 static inline uint32_t cv_share_free(uint64_t word)
 {
-    return (uint32_t)word & 0x7fff;
+    return (uint32_t)word >> CV_SHARE_FREE & CV_SHARE_MAX;
 }
 
 static inline uint32_t cv_share_held(uint64_t word)
 {
-    return (uint32_t)word >> 15 & 0x7fff;
-}
-
-static inline bool cv_share_died(uint64_t word)
-{
-    return word >> 30 & 1;
-}
-
-static inline uint32_t cv_share_current(uint64_t word)
-{
-    return (uint32_t)(word >> 31) & 0x3ff;
-}
-
-/* What waiters sleep on: it changes whenever permits become free. */
-static inline uint32_t *cv_share_low(struct cv_share *share)
-{
-    return (uint32_t *)(void *)&share->word;
+    return (uint32_t)(word >> CV_SHARE_HELD) & CV_SHARE_MAX;
 }
 
 /* Takes @n, or with a negative @n gives them back; @w was loaded and is this process's. */
 static inline uint64_t cv_share_taken(uint64_t w, int32_t n)
 {
-    return w - (uint64_t)(int64_t)n + ((uint64_t)(int64_t)n << 15) + (UINT64_C(1) << 41);
+    uint64_t permits = (uint64_t)(int64_t)n;
+
+    return w - (permits << CV_SHARE_FREE) + (permits << CV_SHARE_HELD) +
+           (UINT64_C(1) << CV_SHARE_VERSION);
 }
 
-/* Is the current cell, one of the first, this process's? (Number 0 is what lies before: no mark.) */
-static inline bool cv_share_is_mine(
-    const struct cv_self *self, const struct cv_share *share, uint64_t w)
+/*
+ * The number of this process's cell, if that is one of the first; else 0. Of two, one.
+ *
+ * What comes first is the short way, and made to be short: the processor looks for the cell while the
+ * word is still on its way from the last compare-exchange, and what is asked of the word when it has
+ * come takes one instruction each. So the low 16 bits are @current alone in the usual case.
+ */
+static inline uint16_t cv_share_mine(const struct cv_share *share)
 {
-    uint32_t current = cv_share_current(w);
-    const struct cv_cell *none =
-        (const struct cv_cell *)(const void *)((const uint64_t *)share - 1);
+    uint64_t mark = cv_load_own(&cv_self.mark);
 
-    return current <= CV_CELLS_FIRST && cv_load_relaxed(&none[current].mark) == self->mark;
+    if (__builtin_expect(cv_load_own(&share->cells.cell[0].mark) == mark, 1))
+        return 1;
+    for (uint16_t i = 1; i < CV_CELLS_FIRST; i++) {
+        if (cv_load_own(&share->cells.cell[i].mark) == mark)
+            return i + 1;
+    }
+    return 0;
 }
 
 /* True when @n permits were taken; false: not, or not that easily. */
-static inline bool cv_share_try(const struct cv_self *self, struct cv_share *share, uint32_t n)
+static inline bool cv_share_try(struct cv_share *share, uint32_t n)
 {
-    uint64_t w = cv_load_relaxed(&share->word);
+    uint16_t mine = cv_share_mine(share);
+    uint64_t w = cv_load_seq(&share->word);
 
-    return cv_share_is_mine(self, share, w) && cv_share_free(w) >= n &&
+    return __builtin_expect(
+               mine && ((uint16_t)w == mine || (uint16_t)w == (mine | CV_SHARE_SLEEPERS)) &&
+                   cv_share_free(w) >= n,
+               1) &&
            cv_cas64(&share->word, w, cv_share_taken(w, (int32_t)n));
 }
 
-/* The same for giving back. */
-static inline bool cv_share_try_give(const struct cv_self *self, struct cv_share *share, uint32_t n)
+/* The same for giving back, while there are no sleepers. */
+static inline bool cv_share_try_give(struct cv_share *share, uint32_t n)
 {
-    uint64_t w = cv_load_relaxed(&share->word);
+    uint16_t mine = cv_share_mine(share);
+    uint64_t w = cv_load_seq(&share->word);
 
-    return cv_share_is_mine(self, share, w) && cv_share_held(w) >= n &&
+    return __builtin_expect(mine && (uint16_t)w == mine && cv_share_held(w) >= n, 1) &&
            cv_cas64(&share->word, w, cv_share_taken(w, -(int32_t)n));
 }
 

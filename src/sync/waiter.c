@@ -24,8 +24,8 @@ static struct cv_waiter *table(void)
 uint64_t cv_waiter_identify(void)
 {
     cv_thread = (struct cv_thread){
-        .nonce = cv_self->nonce,
-        .mark = cv_tag_mark(cv_self->tag, cv_thread_id()),
+        .nonce = cv_self.nonce,
+        .mark = cv_tag_mark(cv_self.tag, cv_thread_id()),
     };
     return cv_thread.mark;
 }
@@ -34,7 +34,7 @@ uint64_t cv_waiter_identify(void)
 
 static void give_back(struct cv_waiter *w)
 {
-    uint64_t mine = cv_self->tag;
+    uint64_t mine = cv_self.tag;
 
     if (cv_load_acquire(&w->owner) == mine)
         (void)cv_cas64(&w->owner, mine, 0);
@@ -44,7 +44,7 @@ static void give_back(struct cv_waiter *w)
 static void end_thread(void *value)
 {
     (void)value;
-    if (cv_thread.record && cv_self->tag && cv_thread.nonce == cv_self->nonce)
+    if (cv_thread.record && cv_self.tag && cv_thread.nonce == cv_self.nonce)
         give_back(cv_thread.record);
 }
 
@@ -58,12 +58,12 @@ static void make_key(void)
 static struct cv_waiter *take_free(void)
 {
     uint32_t used = cv_load_acquire(&cv_arena.family->waiters_used);
-    uint32_t start = cv_tag_slot(cv_self->tag); /* neighbours do not meet */
+    uint32_t start = cv_tag_slot(cv_self.tag); /* neighbours do not meet */
 
     for (uint32_t i = 0; i < used; i++) {
         struct cv_waiter *w = &table()[(start + i) % used];
 
-        if (cv_load_relaxed(&w->owner) == 0 && cv_cas64(&w->owner, 0, cv_self->tag))
+        if (cv_load_relaxed(&w->owner) == 0 && cv_cas64(&w->owner, 0, cv_self.tag))
             return w;
     }
     return NULL;

@@ -70,7 +70,7 @@ static inline void *cv_waiter_address(uint64_t object)
 
 /* What a thread knows of itself. A fork copies it to the child, a new family leaves it behind. */
 struct cv_thread {
-    uint64_t nonce; /* the rest is true if this is cv_self->nonce */
+    uint64_t nonce; /* the rest is true if this is cv_self.nonce */
     uint64_t mark;  /* its process's, with its own id in the place of the pid: what locks have */
     bool busy;      /* a wait is using @record */
     struct cv_waiter *record;
@@ -83,8 +83,8 @@ uint64_t cv_waiter_identify(void);
 /* The calling thread's mark, in a member. */
 static inline uint64_t cv_waiter_me(void)
 {
-    return __builtin_expect(cv_thread.nonce == cv_self->nonce, 1) ? cv_thread.mark
-                                                                  : cv_waiter_identify();
+    return __builtin_expect(cv_thread.nonce == cv_self.nonce, 1) ? cv_thread.mark
+                                                                 : cv_waiter_identify();
 }
 
 /* A record for this thread; NULL with a message (COVEY_ELIMIT, COVEY_ENOMEM) if none is free. */

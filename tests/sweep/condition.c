@@ -116,8 +116,7 @@ static void done(void)
 
 OPERATION(condition_wait, .setup = set_up, .victim = consume, .unblock = put_two,
     .after = put_what_is_missing, .rescue = rescuer_consumes, .rescuers = 2,
-    .when = RESCUE_SLEEPS_LATE, .verify = done,
-    .proves = "condition_pass_on condition_dead");
+    .when = RESCUE_SLEEPS_LATE, .verify = done, .proves = "condition_pass_on condition_dead");
 
 static void produce(void)
 {
