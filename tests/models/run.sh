@@ -38,6 +38,12 @@ fails wait QUIET_FIRST $wait
 fails wait NO_COMPARE_BELL $wait
 fails wait NO_COMPARE_WORD $wait
 fails wait TIMEOUT_BEFORE_WAKE $wait
+holds wait - IN_WORD $wait
+ends wait - IN_WORD IMPATIENT=1 WAITERS=2 WAKERS=1 COMMITS=2 KILLS=1
+fails wait IGNORE_BELL IN_WORD $wait
+fails wait NO_COMPARE_BIT IN_WORD $wait
+fails wait NO_SECOND_WAKE IN_WORD $wait
+fails wait NO_ALARM_WAKER IN_WORD $wait
 holds lock - $lock ROUNDS=2 KILLS=1
 holds lock - $lock ROUNDS=1 KILLS=2
 holds lock - $lock ROUNDS=1 KILLS=2 OTHER_RELEASES

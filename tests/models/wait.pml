@@ -16,6 +16,9 @@
  * the alarm, then the bell and the word of the commit, which nobody wakes. (ALARM_QUEUED_LAST has
  * the bell woken itself, and the alarm behind all others.) With ONE_STEP, falling asleep is one step.
  *
+ * With IN_WORD, the state of the bell is a bit of the word (sync/semaphore.h): who finds it quiet commits
+ * only if it still is, and has no alarm; the waiter arms the word that he has seen.
+ *
  * Left out: spinning, which only looks at the word, and lives (lock.pml).
  *
  * Shown: every run ends, and when it has ended no waiter that lives sleeps while there is an item,
@@ -60,6 +63,16 @@ proctype waker(byte me)
     {
         goto again;
 again:
+#ifdef IN_WORD
+        if
+        :: atomic {
+#ifndef IGNORE_BELL
+            bell == QUIET ->
+#endif
+            left--; word++; items++; goto done }
+        :: bell == ARMED
+        fi;
+#endif
         atomic {
             left--;
 #if !defined(NO_ALARM_WAKER) && !defined(ALARM_AFTER_COMMIT)
@@ -107,6 +120,9 @@ proctype waiter(byte me)
     byte i, n;
     byte seen;
     bit timed_out;
+#ifdef IN_WORD
+    bit was_armed;
+#endif
 
     {
         goto look;
@@ -114,9 +130,22 @@ look:
         if
         :: atomic { items > 0 -> items--; alarm_clear(me); goto look } /* cv_wait_end() */
         :: atomic { items == 0 && timed_out -> goto leave }
-        :: atomic { items == 0 && !timed_out -> seen = word }
+        :: atomic { items == 0 && !timed_out -> seen = word;
+#ifdef IN_WORD
+            was_armed = (bell == ARMED)
+#endif
+            }
         fi;
-#ifndef NO_ARM
+#ifdef IN_WORD
+        atomic {
+            if
+            :: was_armed
+            :: !was_armed && word == seen && bell == QUIET -> bell = ARMED
+            :: else -> was_armed = 0; seen = 0; goto look
+            fi;
+            was_armed = 0
+        };
+#elif !defined(NO_ARM)
         bell = ARMED;
 #endif
 #ifdef ONE_STEP
@@ -126,6 +155,15 @@ look:
         queue_first();
         queue_on(ALARM, me);
 #endif
+#ifdef IN_WORD
+        if
+        :: atomic { bell == ARMED && word == seen -> seen = 0 }
+#ifdef NO_COMPARE_BIT
+        :: atomic { bell == QUIET && word == seen -> seen = 0 }
+#endif
+        :: atomic { else -> goto awake }
+        fi;
+#else
         if
 #ifndef NO_COMPARE_BELL
         :: atomic { bell != ARMED -> goto awake }
@@ -145,6 +183,7 @@ look:
         :: atomic { true -> seen = 0 }
 #endif
         fi;
+#endif
 #ifdef ALARM_QUEUED_LAST
         queue_on(ALARM, me);
 #endif
