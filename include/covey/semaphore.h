@@ -43,9 +43,8 @@ enum covey_semaphore_kind {
 typedef struct covey_semaphore {
     uint64_t signature_;
     uint32_t alarm_[2];
-    uint32_t gong_;
     uint32_t kind_;
-    uint64_t unused_;
+    uint32_t unused_[3];
     uint64_t share_[13];
 } covey_semaphore;
 

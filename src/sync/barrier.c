@@ -2,9 +2,10 @@
 /*
  * The barrier: one word, changed by compare-exchange only, and a cell for each process.
  *
- *   bits 0-13   arrived: how many have come in this round
- *   bits 14-15  phase: FILLING; ACTING: all have come, and the last runs its action; BROKEN
- *   bits 16-47  round: its number
+ *   bit 0       sleepers: somebody may be sleeping
+ *   bits 1-2    phase: FILLING; ACTING: all have come, and the last runs its action; BROKEN
+ *   bits 3-31   round: its number
+ *   bits 32-45  arrived: how many have come in this round
  *   bits 48-63  past: of the last 16 rounds, latest first, 1 for each that was not completed
  *
  * To come is to raise @arrived; with the last one the round is complete: the next round, with
@@ -17,8 +18,10 @@
  * @arrived. So the parties that are there are those of this round, and expected are those of the round
  * before, if that was completed. Before it sleeps, each looks whether one of them is dead, and breaks
  * the barrier then. It watches the lives of those whose cells follow its own, as far as the next
- * party that is there, which watches on. The bell is rung for all when a round ends, breaks, or the
- * action begins, where no alarm is pending, and whoever runs it has to be watched.
+ * party that is there, which watches on. It sets the bit for sleepers, and sleeps while the lower half
+ * of the word is the same. Who changes that half, because a round ends, breaks, or the action begins
+ * (where no alarm is pending, and whoever runs it has to be watched), takes the bit away with it and
+ * wakes all.
  *
  *   a kill   of a party before it raises @arrived, and after, breaks the round: its cell says this
  *            round, and the alarm wakes those who sleep. Of the last one after its commit: the alarm
@@ -41,6 +44,7 @@ enum {
     PARTIES_MAX = (1 << 14) - 1,
     PAST_ROUNDS = 16,
     ROUND_FIRST = 2, /* cells say 0 at first: nobody is expected */
+    ROUND_MAX = (1 << 29) - 1,
 };
 
 enum phase {
@@ -64,24 +68,32 @@ static struct cv_cells *cells_of(covey_barrier *b)
     return (struct cv_cells *)(void *)b->cells_;
 }
 
+#define SLEEPERS UINT64_C(1)
+#define ARRIVAL  (UINT64_C(1) << 32)
+
 static uint32_t arrived(uint64_t w)
 {
-    return w & PARTIES_MAX;
+    return w >> 32 & PARTIES_MAX;
 }
 
 static enum phase phase_of(uint64_t w)
 {
-    return (enum phase)(w >> 14 & 3);
+    return (enum phase)(w >> 1 & 3);
 }
 
 static uint32_t round_of(uint64_t w)
 {
-    return (uint32_t)(w >> 16);
+    return (uint32_t)w >> 3;
+}
+
+static uint32_t round_after(uint32_t round)
+{
+    return (round + 1) & ROUND_MAX;
 }
 
 static uint64_t word_make(uint32_t n, enum phase phase, uint32_t round, uint64_t past)
 {
-    return past << 48 | (uint64_t)round << 16 | (uint64_t)phase << 14 | n;
+    return past << 48 | n * ARRIVAL | (uint32_t)(round << 3) | (uint32_t)phase << 1;
 }
 
 static uint64_t with_phase(uint64_t w, uint32_t n, enum phase phase)
@@ -91,25 +103,27 @@ static uint64_t with_phase(uint64_t w, uint32_t n, enum phase phase)
 
 static uint64_t next_round(uint64_t w, bool completed)
 {
-    return word_make(0, FILLING, round_of(w) + 1, (w >> 48) << 1 | !completed);
+    return word_make(0, FILLING, round_after(round_of(w)), (w >> 48) << 1 | !completed);
 }
 
 /* The round has ended: was it completed? */
 static bool was_completed(uint64_t w, uint32_t round)
 {
-    uint32_t ago = round_of(w) - round;
+    uint32_t ago = (round_of(w) - round) & ROUND_MAX;
 
     return ago <= PAST_ROUNDS && !(w >> 48 >> (ago - 1) & 1);
 }
 
 static bool is_expected(uint64_t w, uint64_t round)
 {
-    return round == round_of(w) - 1 && was_completed(w, (uint32_t)round);
+    return round_after((uint32_t)round) == round_of(w) && was_completed(w, (uint32_t)round);
 }
 
-static void ring_all(covey_barrier *b)
+/* The lower half of the word was that of @w, and has changed. */
+static void wake_all(covey_barrier *b, uint64_t w)
 {
-    cv_bell_ring(b->bell_, INT_MAX);
+    if (w & SLEEPERS)
+        (void)cv_futex_wake(cv_alarm_gong(b->alarm_).word, INT_MAX);
 }
 
 /* Breaking *********************************************************************************** */
@@ -123,7 +137,7 @@ static bool break_round(covey_barrier *b, uint32_t round, enum reason reason, pi
         cv_store_release(
             &b->why_, (uint64_t)round << 32 | (uint64_t)(uint32_t)pid << 8 | (uint64_t)reason);
         if (cv_cas(&b->word_, &w, with_phase(w, arrived(w), BROKEN))) {
-            ring_all(b);
+            wake_all(b, w);
             return true;
         }
     }
@@ -216,19 +230,34 @@ static unsigned lives_to_watch(covey_barrier *b, uint64_t w, uint32_t mine, uint
     return n;
 }
 
+/* False when the lower half of the word is not that of @w any more. */
+static bool set_sleepers(covey_barrier *b, uint64_t w)
+{
+    uint64_t now = w;
+
+    while (!(now & SLEEPERS)) {
+        if (cv_cas(&b->word_, &now, now | SLEEPERS))
+            return true;
+        if (((uint32_t)now ^ (uint32_t)w) & ~(uint32_t)SLEEPERS)
+            return false;
+    }
+    return true;
+}
+
 static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t mine)
 {
-    struct cv_futex_watch words[] = {cv_bell_armed(b->bell_), cv_word_low(&b->word_, w)};
+    struct cv_futex_watch word = cv_word_low(&b->word_, w | SLEEPERS);
     uint64_t tags[CV_WAIT_LIVES_MAX];
     unsigned n;
 
-    if (cv_wait_spin(wait, words[1].word, words[1].seen))
+    if (cv_wait_spin(wait, word.word, (uint32_t)w))
         return CV_WAIT_AGAIN;
     if (break_for_the_dead(b, w))
         return CV_WAIT_AGAIN;
     n = lives_to_watch(b, w, mine, tags);
-    cv_bell_arm(b->bell_);
-    return cv_wait_sleep(wait, b->alarm_, cv_bell_gong(b->bell_), words, 2, tags, n);
+    if (wait->deadline_ns != 0 && !set_sleepers(b, w))
+        return CV_WAIT_AGAIN;
+    return cv_wait_sleep(wait, b->alarm_, cv_alarm_gong(b->alarm_), &word, 1, tags, n);
 }
 
 /* Waits for the end of the round: 1, COVEY_EBROKEN, or what has ended the waiting before. */
@@ -273,7 +302,7 @@ static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t 
             cv_store_seq(&cell->value, round_of(w));
         if (arrived(w) + 1 == b->parties_)
             return break_for_the_dead(b, w) ? COVEY_EBROKEN : 0;
-        if (cv_cas64(&b->word_, w, with_phase(w, arrived(w) + 1, FILLING)))
+        if (cv_cas64(&b->word_, w, w + ARRIVAL))
             return 0;
     }
 }
@@ -287,21 +316,23 @@ static int complete(covey_barrier *b, uint64_t w, int (*action)(void *), void *c
     if (!action) {
         if (!cv_cas64(&b->word_, w, next_round(w, true)))
             return 0;
-        ring_all(b);
+        wake_all(b, w);
         return 1;
     }
     if (!cv_cas64(&b->word_, w, acting))
         return 0;
-    ring_all(b); /* to be watched */
+    wake_all(b, w); /* to be watched */
     failed = action(context);
     cv_alarm_set(b->alarm_);
     if (failed) {
         (void)break_round(b, round_of(w), ACTION_FAILED, getpid());
         return cv_fail(COVEY_ETASK, "the barrier's action returned %d", failed);
     }
-    if (!cv_cas64(&b->word_, acting, next_round(acting, true)))
-        return COVEY_EBROKEN;
-    ring_all(b);
+    while (!cv_cas(&b->word_, &acting, next_round(acting, true))) {
+        if (phase_of(acting) != ACTING)
+            return COVEY_EBROKEN;
+    }
+    wake_all(b, acting);
     return 1;
 }
 
@@ -364,7 +395,8 @@ int covey_barrier_init(covey_barrier *barrier, unsigned parties)
         return r;
     if (parties == 0 || parties > PARTIES_MAX)
         return cv_fail(COVEY_EINVAL, "parties is %u: 1 to %d are possible", parties, PARTIES_MAX);
-    cv_wait_init(barrier->alarm_, barrier->bell_);
+    cv_store_relaxed(&barrier->alarm_[0], 0);
+    cv_store_relaxed(&barrier->alarm_[1], 0);
     barrier->parties_ = parties;
     cv_store_relaxed(&barrier->why_, 0);
     cv_cells_init(cells_of(barrier));
@@ -406,7 +438,7 @@ int covey_barrier_reset(covey_barrier *barrier)
     w = cv_load_seq(&barrier->word_);
     while (!cv_cas(&barrier->word_, &w, next_round(w, false))) {
     }
-    ring_all(barrier);
+    wake_all(barrier, w);
     cv_alarm_clear();
     return 0;
 }

@@ -41,12 +41,13 @@ static uint64_t sleepers_bit(const covey_semaphore *s)
 /* Wakes up to @n of those who sleep, if any may. */
 static void wake(covey_semaphore *s, int n)
 {
+    uint32_t *gong = cv_alarm_gong(s->alarm_).word;
     uint64_t bit = sleepers_bit(s);
 
-    if (!(cv_load_seq(s->share_) & bit) || cv_futex_wake(&s->gong_, n) > 0)
+    if (!(cv_load_seq(s->share_) & bit) || cv_futex_wake(gong, n) > 0)
         return;
     (void)cv_fetch_and(s->share_, ~bit);
-    (void)cv_futex_wake(&s->gong_, INT_MAX);
+    (void)cv_futex_wake(gong, INT_MAX);
 }
 
 /* Counters of events ************************************************************************* */
@@ -87,7 +88,6 @@ static int take(covey_semaphore *s, uint64_t *seen)
 
 static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
 {
-    struct cv_futex_watch gong = {&s->gong_, 0};
     struct cv_futex_watch word = cv_word_low(s->share_, seen);
     uint64_t tags[CV_WAIT_LIVES_MAX];
     unsigned n = 0;
@@ -100,7 +100,7 @@ static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
     word.seen |= (uint32_t)sleepers_bit(s);
     if (!is_counter(s))
         n = cv_share_holders(cv_semaphore_share(s), tags, CV_WAIT_LIVES_MAX);
-    return cv_wait_sleep(wait, s->alarm_, gong, &word, 1, tags, n);
+    return cv_wait_sleep(wait, s->alarm_, cv_alarm_gong(s->alarm_), &word, 1, tags, n);
 }
 
 /*
@@ -233,7 +233,6 @@ int covey_semaphore_init(covey_semaphore *semaphore, long value, enum covey_sema
         return cv_fail(COVEY_EINVAL, "value is %ld: 0 to %ld are possible", value, most);
     cv_store_relaxed(&semaphore->alarm_[0], 0);
     cv_store_relaxed(&semaphore->alarm_[1], 0);
-    cv_store_relaxed(&semaphore->gong_, 0);
     semaphore->kind_ = kind;
     cv_share_init(cv_semaphore_share(semaphore), (uint32_t)(kind == COVEY_EVENTS ? 0 : value));
     if (kind == COVEY_EVENTS)

@@ -14,15 +14,16 @@
 enum {
     SPIN_MAX_NS = 40 * 1000, /* about what sleeping and being woken cost together */
     SPIN_MIN_NS = 500,
-    SHORT_WAIT_NS = 100 * 1000, /* waits that a longer spin would have made shorter */
-    SPIN_CLOSE = 32,            /* looks in quick succession; after that, who holds the word's cache
+    TRIAL_EVERY = 64,     /* so many waits, one spins as long as possible */
+    SPIN_CLOSE = 32,      /* looks in quick succession; after that, who holds the word's cache
                                     line is left alone for longer and longer: */
-    SPIN_PAUSES_MAX = 64,       /* about a microsecond */
+    SPIN_PAUSES_MAX = 64, /* about a microsecond */
     POLL_NS = 20 * CV_NS_PER_MS, /* between looks at lives that the kernel does not tell of */
 };
 
-/* How long this process spins, by what its waits were like lately. Any thread; a hint. */
+/* How long this process spins, and how often it has. Any thread; hints. */
 static uint32_t spin_ns = SPIN_MAX_NS / 2;
+static uint32_t spins;
 
 static struct {
     int (*call)(void *context);
@@ -50,22 +51,45 @@ static bool one_cpu(void)
     return cv_load_relaxed(&cpus) == 1;
 }
 
+/*
+ * Each success gives a little of what could be had, each failure takes half: so one that spins in vain
+ * a tenth of the time still has a fifth, and where there are more processes than CPUs, and spinning only
+ * keeps the others from working, hardly anything is left. What took long and was a success, in a
+ * trial, is worth as long again.
+ */
+static void learn(bool success, uint64_t took_ns)
+{
+    uint32_t now = cv_load_relaxed(&spin_ns);
+    uint32_t next = success ? now + (SPIN_MAX_NS - now) / 64 : now - now / 2;
+
+    if (next < took_ns)
+        next = took_ns < SPIN_MAX_NS ? (uint32_t)took_ns : SPIN_MAX_NS;
+    if (next >= SPIN_MIN_NS && next != now)
+        cv_store_relaxed(&spin_ns, next);
+}
+
 bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen)
 {
+    uint32_t n;
     uint64_t end;
 
     if (wait->deadline_ns == 0 || wait->since_ns || one_cpu()) /* no time, or has spun already */
         return cv_load_acquire(word) != seen;
+    n = cv_load_relaxed(&spins) + 1;
+    cv_store_relaxed(&spins, n);
     wait->since_ns = cv_clock_now();
-    end = wait->since_ns + cv_load_relaxed(&spin_ns);
+    end = wait->since_ns + (n % TRIAL_EVERY ? cv_load_relaxed(&spin_ns) : (uint32_t)SPIN_MAX_NS);
     for (unsigned looks = 0, pauses = 1; looks < SPIN_CLOSE || cv_clock_now() < end; looks++) {
-        if (cv_load_acquire(word) != seen)
+        if (cv_load_acquire(word) != seen) {
+            learn(true, looks < SPIN_CLOSE ? 0 : cv_clock_now() - wait->since_ns);
             return true;
+        }
         for (unsigned i = 0; i < pauses; i++)
             cv_relax();
         if (looks >= SPIN_CLOSE && pauses < SPIN_PAUSES_MAX)
             pauses *= 2;
     }
+    learn(false, 0);
     return cv_load_acquire(word) != seen;
 }
 
@@ -149,7 +173,8 @@ static bool gather(struct watched *w, uint32_t *alarm, struct cv_futex_watch gon
     const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags)
 {
     w->watch[w->n++] = gong;
-    w->watch[w->n++] = (struct cv_futex_watch){&alarm[RALLY], 0};
+    if (gong.word != &alarm[RALLY])
+        w->watch[w->n++] = (struct cv_futex_watch){&alarm[RALLY], 0};
     if (!watch_lives(w, tags, n_tags))
         return false;
     w->watch[w->n++] = (struct cv_futex_watch){&alarm[ALARM], 0};
@@ -201,26 +226,12 @@ void cv_wait_init(uint32_t *alarm, uint32_t *bell)
     }
 }
 
-/* Waits that were short ask for longer spins, long ones for shorter. */
-static void learn(const struct cv_wait *wait)
-{
-    uint32_t now = cv_load_relaxed(&spin_ns);
-
-    if (cv_clock_now() - wait->since_ns < SHORT_WAIT_NS)
-        now += (SPIN_MAX_NS - now) / 4;
-    else if (now > SPIN_MIN_NS)
-        now -= now / 4;
-    cv_store_relaxed(&spin_ns, now);
-}
-
 void cv_wait_end(struct cv_wait *wait)
 {
     if (wait->waiter)
         cv_waiter_drop(wait->waiter);
     if (wait->alarm)
         cv_alarm_clear();
-    if (wait->since_ns)
-        learn(wait);
 }
 
 void cv_bell_ring_armed(uint32_t *bell, int sleepers)

@@ -28,8 +28,9 @@
  * what it was woken for. If a process dies in between, whatever it still owed to others, the kernel
  * wakes one sleeper on the alarm; that one rallies all others, and each looks for itself. (If it dies
  * first, it is the kernel's turn again.) They sleep on a second word for that: were it the alarm
- * itself, those who are rallied would take it for the kernel's call, and rally in turn, for ever. So
- * no wake is lost with a waker and none is swallowed by a waiter. A thread has one pending word,
+ * itself, those who are rallied would take it for the kernel's call, and rally in turn, for ever. (An
+ * object with a single gong has that there: to rally its sleepers is to strike the gong.) So no wake
+ * is lost with a waker and none is swallowed by a waiter. A thread has one pending word,
  * hence one alarm for all that an operation touches.
  *
  * The order of the words. The kernel lies the sleeper down on one word after the other, comparing each
@@ -108,6 +109,11 @@ void cv_wait_init(uint32_t *alarm, uint32_t *bell);
 void cv_wait_end(struct cv_wait *wait);
 
 /* An alarm: two words, the alarm itself and the rally. */
+static inline struct cv_futex_watch cv_alarm_gong(uint32_t *alarm)
+{
+    return (struct cv_futex_watch){&alarm[1], 0};
+}
+
 static inline void cv_alarm_set(uint32_t *alarm)
 {
     if (CV_RECOVERS(wait_alarm))
