@@ -287,9 +287,9 @@ TEST(the_message_tells_what_happened)
     for (int how = RETURN_5; how <= LOOP; how++) {
         covey_future *future;
 
-        check_int(
-            covey_pool_submit(pool, &future, fail_as_told, &how, sizeof how, .timeout_s = 0.05), ==,
-            0);
+        check_int(covey_pool_submit(pool, &future, fail_as_told, &how, sizeof how,
+                      .timeout_s = how == LOOP ? 0.05 : 60),
+            ==, 0);
         check_int(covey_future_get(future, NULL, COVEY_FOREVER), <, 0);
         check_has(covey_error(), words[how]);
         check_int(covey_future_free(future), ==, 0);
@@ -675,8 +675,8 @@ TEST(killing_idle_workers_does_not_break_a_pool, .deadline_s = 60)
 
         test_sleep_ms(120); /* they have lived for a while */
         n_workers = covey_active_children(workers, 4);
-        check_int(n_workers, >, 0);
-        check_int(covey_process_kill(workers[kills++ % n_workers]), ==, 0);
+        if (n_workers > 0) /* each submission replaces one, if that is dead */
+            check_int(covey_process_kill(workers[kills++ % n_workers]), ==, 0);
         check_int(covey_pool_submit(pool, &slow, sleep_400_ms, .timeout_s = 5), ==, 0);
         check_int(covey_future_free(slow), ==, 0);
     }
