@@ -481,7 +481,16 @@ enum use {
     GET
 };
 
-/* In a child. */
+/* Asleep, or stopped. */
+static void await_state(pid_t pid, char state)
+{
+    for (int seen = 0; seen < 20;) {
+        seen = test_state_of(pid) == state ? seen + 1 : 0;
+        test_sleep_ms(1);
+    }
+}
+
+/* In a child, which sleeps when this returns, or has stopped if it comes so far. */
 static pid_t use(covey_queue *q, enum use use, void *item, size_t size, double timeout_s, int code)
 {
     pid_t pid = fork();
@@ -496,7 +505,7 @@ static pid_t use(covey_queue *q, enum use use, void *item, size_t size, double t
             ==, code);
         _exit(0);
     }
-    test_sleep_ms(100);
+    await_state(pid, use == PUT && !item ? 'T' : 'S');
     return pid;
 }
 
@@ -510,12 +519,11 @@ TEST(a_consumer_that_gives_up_wakes_another)
         test_skip("there, who sleeps first is not woken first");
     check_int(covey_queue_open(&q), ==, 0);
     stopped = use(q, GET, NULL, 1, COVEY_FOREVER, 0);
-    (void)use(q, GET, several, 1, 1, COVEY_EEMPTY);
+    (void)use(q, GET, several, 1, 5, COVEY_EEMPTY);
     (void)use(q, GET, several, 1, COVEY_FOREVER, 0);
-    for (int i = 0; i < 2; i++) { /* the first wakes the one that stops, the second the next */
-        check_int(covey_queue_put(q, several, 1, 0), ==, 0);
-        test_sleep_ms(100);
-    }
+    check_int(covey_queue_put(q, several, 1, 0), ==, 0); /* wakes the one that stops */
+    await_state(stopped, 'T');
+    check_int(covey_queue_put(q, several, 1, 0), ==, 0); /* wakes the next */
     reap_children(1);
     check_int(kill(stopped, SIGCONT), ==, 0);
     reap_children(2);
@@ -532,7 +540,7 @@ TEST(a_producer_that_gives_up_wakes_another)
     check_int(covey_queue_open(&q, .bytes = 8192), ==, 0);
     for (int i = 0; i < 2; i++)
         check_int(covey_queue_put(q, several, 3000, 0), ==, 0);
-    (void)use(q, PUT, several, 2500, 1, COVEY_EFULL);
+    (void)use(q, PUT, several, 2500, 5, COVEY_EFULL);
     (void)use(q, PUT, several, 2500, COVEY_FOREVER, 0);
     stopped = use(q, PUT, NULL, 100, COVEY_FOREVER, 0); /* fits, and need not sleep before */
     check_int(covey_queue_get(q, several, sizeof several, NULL, 0), ==, 0);

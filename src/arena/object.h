@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 enum cv_kind {
     CV_LOCK = 1,
@@ -46,6 +47,15 @@ static inline uint64_t cv_object_signature(const void *object, enum cv_kind kind
     return (uintptr_t)object | (UINT64_C(0xc500) | kind) << CV_ADDRESS_BITS;
 }
 
+/* What stands there, aligned or not. */
+static inline uint64_t cv_object_word(const void *p)
+{
+    uint64_t word;
+
+    memcpy(&word, p, sizeof word);
+    return word;
+}
+
 /* The kind of the object that begins at @p, which is 8 readable bytes; 0: none. */
 enum cv_kind cv_object_kind(const void *p);
 
@@ -60,7 +70,7 @@ static inline bool cv_object_is(const void *p, enum cv_kind kind)
 {
     return __builtin_expect(
         (uintptr_t)p - cv_load_own(&cv_self.base) < cv_load_own(&cv_self.span) &&
-            cv_load_own((const uint64_t *)p) == cv_object_signature(p, kind),
+            cv_object_word(p) == cv_object_signature(p, kind),
         1);
 }
 

@@ -9,7 +9,6 @@
 #include <covey/family.h>
 
 #include <limits.h>
-#include <string.h>
 
 enum {
     SPIN_MAX_NS = 40 * 1000, /* about what sleeping and being woken cost together */
@@ -178,8 +177,8 @@ static bool gather(struct watched *w, uint32_t *alarm, struct cv_futex_watch gon
     if (!watch_lives(w, tags, n_tags))
         return false;
     w->watch[w->n++] = (struct cv_futex_watch){&alarm[ALARM], 0};
-    memcpy(&w->watch[w->n], words, n_words * sizeof *words);
-    w->n += n_words;
+    for (unsigned i = 0; i < n_words; i++)
+        w->watch[w->n++] = words[i];
     return true;
 }
 
