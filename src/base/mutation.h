@@ -45,6 +45,8 @@
     X(condition_complete, "a notification that the dead had begun is completed")                   \
     X(condition_dead, "waiters that have died are not notified")                                   \
     X(barrier_dead, "a barrier whose party has died breaks")                                       \
+    X(barrier_expected, "also if it was not there yet, and expected")                              \
+    X(barrier_act, "those who wait learn whose action it is, to watch him")                        \
     X(queue_mend, "the tail moves over what a dead producer has committed")                        \
     X(queue_count, "queue_size() counts what a dead producer has committed")                       \
     X(process_daemons, "a burial ends the daemons of the dead")                                    \
