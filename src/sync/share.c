@@ -66,7 +66,7 @@ static uint32_t own_cell(struct cv_share *share)
 {
     uint32_t mine = cv_cells_claim(&share->cells);
 
-    if (!mine && cv_share_reap(share, true))
+    if (!mine && CV_RECOVERS(share_cells) && cv_share_reap(share, true))
         mine = cv_cells_claim(&share->cells);
     while (!mine && cv_cells_extend(&share->cells) == 0)
         mine = cv_cells_claim(&share->cells);

@@ -2,6 +2,7 @@
 #include "sync/waiter.h"
 
 #include "base/error.h"
+#include "base/mutation.h"
 #include "os/clock.h"
 #include "os/thread.h"
 #include "sync/condition.h"
@@ -213,7 +214,8 @@ static bool bury_one(struct cv_waiter *w, void *context)
 
     if (cv_load_acquire(&w->owner) == tag) {
         cv_condition_pass_on(w);
-        (void)cv_cas64(&w->owner, tag, 0);
+        if (CV_RECOVERS(waiter_burial))
+            (void)cv_cas64(&w->owner, tag, 0);
     }
     return true;
 }

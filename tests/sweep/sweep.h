@@ -82,6 +82,7 @@ struct operation {
     bool only_kill;    /* no other passes */
     bool no_stall;     /* V may not be stopped: the others wait for it */
     bool is_slow;      /* few points in the quick mode */
+    bool detects;      /* the family looks for deadlocks */
 
     int more_members; /* in the family at the end */
     const char *file;
