@@ -111,7 +111,8 @@ uint64_t sweep_told(unsigned i);
 bool sweep_victim_finished(void);
 bool sweep_rescuer_finished(void);
 
-/* In any process: is V alive, and stopped? Has it been? */
+/* In any process: is V dead? Is it alive, and stopped? Has it been? */
+bool sweep_is_dead(void);
 bool sweep_is_stalled(void);
 bool sweep_was_stalled(void);
 

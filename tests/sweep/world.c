@@ -114,9 +114,14 @@ unsigned sweep_rescuer(void)
     return my_number;
 }
 
+bool sweep_is_dead(void)
+{
+    return cv_load_seq(&world->victim_dead);
+}
+
 void sweep_wait_for_death(void)
 {
-    while (!cv_load_seq(&world->victim_dead))
+    while (!sweep_is_dead())
         cv_clock_sleep(CV_NS_PER_MS);
 }
 
