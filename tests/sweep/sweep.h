@@ -81,6 +81,7 @@ struct operation {
     bool ends_asleep;  /* V's operation ends where it sleeps for the second time */
     bool only_kill;    /* no other passes */
     bool no_stall;     /* V may not be stopped: the others wait for it */
+    bool no_rescue;    /* the rescuer may not be killed: V waits for it */
     bool is_slow;      /* few points in the quick mode */
     bool detects;      /* the family looks for deadlocks */
 
