@@ -226,7 +226,9 @@ static void start(struct slot *s, struct job *job)
     }
     (void)setpgid(s->pid, s->pid);
     s->pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
-    s->end_s = now_s() + options.deadline_s * (job->plan.operation->is_slow ? 2 : 1);
+    s->end_s = now_s() + options.deadline_s;
+    if (job->plan.operation->is_slow && !options.stop_soon)
+        s->end_s += options.deadline_s;
     if (s->pid < 0 || s->pidfd < 0) {
         perror("sweep: fork");
         exit(2);
