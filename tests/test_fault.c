@@ -14,6 +14,7 @@
 #include "os/fault.h"
 #include "os/thread.h"
 #include "pool/pool.h"
+#include "sync/waiter.h"
 
 #include <covey.h>
 
@@ -918,6 +919,550 @@ FAULTS(barrier_waiting, ALONE)
     check_int(covey_barrier_destroy(&o->barrier), ==, 0);
     check_int(covey_free(o), ==, 0);
     return r < 0 ? r : 0;
+}
+
+/* More processes than an object has cells of its own ****************************************** */
+
+enum {
+    CROWD = 4
+};
+
+static void touch_semaphore(struct others *o)
+{
+    check_int(covey_semaphore_acquire(&o->semaphore, 0), ==, 0);
+    check_int(covey_semaphore_release(&o->semaphore), ==, 0);
+    begin(o);
+    (void)pause();
+}
+
+static void touch_rwlock(struct others *o)
+{
+    check_int(covey_rwlock_acquire_read(&o->rwlock, 0), ==, 0);
+    check_int(covey_rwlock_release(&o->rwlock), ==, 0);
+    begin(o);
+    (void)pause();
+}
+
+/* They use it, and live on. */
+static void start_crowd(struct others *o, void (*touch)(struct others *), pid_t *pids)
+{
+    for (int i = 0; i < CROWD; i++)
+        pids[i] = start_other(o, touch);
+}
+
+static void end_crowd(const pid_t *pids)
+{
+    for (int i = 0; i < CROWD; i++) {
+        (void)kill(pids[i], SIGKILL);
+        test_reap(pids[i], SIGKILL);
+    }
+}
+
+FAULTS(semaphore_growth, ALONE)
+{
+    struct others *o = make_others();
+    pid_t pids[CROWD];
+    int r;
+
+    check_int(covey_semaphore_init(&o->semaphore, 1, COVEY_BOUNDED), ==, 0);
+    start_crowd(o, touch_semaphore, pids);
+    storm();
+    r = covey_semaphore_acquire(&o->semaphore, SOON_S);
+    calm();
+    check_int(covey_semaphore_value(&o->semaphore), ==, r == 0 ? 0 : 1);
+    if (r != 0) /* there are no more cells, but it can be used as ever */
+        check_int(covey_semaphore_acquire(&o->semaphore, 0), ==, 0);
+    check_int(covey_semaphore_release(&o->semaphore), ==, 0);
+    end_crowd(pids);
+    check_int(covey_semaphore_destroy(&o->semaphore), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static int grow_rwlock(int (*acquire)(covey_rwlock *, double))
+{
+    struct others *o = make_others();
+    pid_t pids[CROWD];
+    int r;
+
+    check_int(covey_rwlock_init(&o->rwlock), ==, 0);
+    start_crowd(o, touch_rwlock, pids);
+    storm();
+    r = acquire(&o->rwlock, SOON_S);
+    calm();
+    if (r == 0)
+        check_int(covey_rwlock_release(&o->rwlock), ==, 0);
+    check_int(covey_rwlock_acquire_write(&o->rwlock, 0), ==, 0); /* the gate is open */
+    check_int(covey_rwlock_release(&o->rwlock), ==, 0);
+    end_crowd(pids);
+    check_int(covey_rwlock_destroy(&o->rwlock), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+FAULTS(rwlock_growth_by_reader, ALONE)
+{
+    return grow_rwlock(covey_rwlock_acquire_read);
+}
+
+FAULTS(rwlock_growth_by_writer, ALONE)
+{
+    return grow_rwlock(covey_rwlock_acquire_write);
+}
+
+static void stay_at_barrier(struct others *o)
+{
+    check_int(covey_barrier_wait(&o->barrier, 0), ==, 0);
+    begin(o);
+    (void)pause();
+}
+
+FAULTS(barrier_growth, ALONE)
+{
+    struct others *o = make_others();
+    pid_t pids[CROWD];
+    int r;
+
+    check_int(covey_barrier_init(&o->barrier, 1), ==, 0);
+    start_crowd(o, stay_at_barrier, pids);
+    storm();
+    r = covey_barrier_wait(&o->barrier, SOON_S);
+    calm();
+    check_int(covey_barrier_is_broken(&o->barrier), ==, 0);
+    check_int(covey_barrier_wait(&o->barrier, 0), ==, 0);
+    end_crowd(pids);
+    check_int(covey_barrier_destroy(&o->barrier), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+/* More waiters than there are records ********************************************************* */
+
+enum {
+    RECORDS = 64 /* that the table has at first */
+};
+
+static struct cv_waiter *records[RECORDS];
+
+static void take_records(void)
+{
+    for (int i = 0; i < RECORDS; i++) {
+        records[i] = cv_waiter_take();
+        check(records[i] != NULL);
+    }
+}
+
+static void drop_records(void)
+{
+    for (int i = 0; i < RECORDS; i++)
+        cv_waiter_drop(records[i]);
+}
+
+/* Without a record it waits unseen. */
+FAULTS(lock_waiter_growth, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_lock_init(&o->lock), ==, 0);
+    take_records();
+    pid = start_other(o, hold_for_a_while);
+    storm();
+    r = covey_lock_acquire(&o->lock, SOON_S);
+    calm();
+    check_int(r, ==, 0);
+    check_int(covey_lock_release(&o->lock), ==, 0);
+    drop_records();
+    test_reap(pid, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+/* Without one nobody could notify it: so it does not wait, and holds the lock. */
+FAULTS(condition_waiter_growth, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_lock_init(&o->lock), ==, 0);
+    check_int(covey_condition_init(&o->condition, &o->lock), ==, 0);
+    check_int(covey_lock_acquire(&o->lock, 0), ==, 0);
+    take_records();
+    pid = start_other(o, notify_later);
+    storm();
+    r = covey_condition_wait(&o->condition, SOON_S);
+    calm();
+    drop_records();
+    check_int(covey_lock_release(&o->lock), ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_condition_destroy(&o->condition), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+/* More ways to wait *************************************************************************** */
+
+static void hold_rlock_for_a_while(struct others *o)
+{
+    check_int(covey_rlock_acquire(&o->rlock, 0), ==, 0);
+    begin(o);
+    test_sleep_ms(WAITS_MS);
+    check_int(covey_rlock_release(&o->rlock), ==, 0);
+}
+
+FAULTS(rlock_contended, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_rlock_init(&o->rlock), ==, 0);
+    pid = start_other(o, hold_rlock_for_a_while);
+    storm();
+    r = covey_rlock_acquire(&o->rlock, SOON_S);
+    if (r == 0)
+        r = covey_rlock_acquire(&o->rlock, 0);
+    calm();
+    check_int(r, ==, 0);
+    check_int(covey_rlock_release(&o->rlock), ==, 0);
+    check_int(covey_rlock_release(&o->rlock), ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_rlock_destroy(&o->rlock), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static void read_for_a_while(struct others *o)
+{
+    check_int(covey_rwlock_acquire_read(&o->rwlock, 0), ==, 0);
+    begin(o);
+    test_sleep_ms(WAITS_MS);
+    check_int(covey_rwlock_release(&o->rwlock), ==, 0);
+}
+
+FAULTS(rwlock_at_the_gate, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_rwlock_init(&o->rwlock), ==, 0);
+    pid = start_other(o, read_for_a_while);
+    storm();
+    r = covey_rwlock_acquire_write(&o->rwlock, SOON_S);
+    if (r == 0)
+        r = covey_rwlock_release(&o->rwlock);
+    calm();
+    test_reap(pid, 0);
+    check_int(covey_rwlock_acquire_read(&o->rwlock, 0), ==, 0);
+    check_int(covey_rwlock_release(&o->rwlock), ==, 0);
+    check_int(covey_rwlock_destroy(&o->rwlock), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static void write_and_die(struct others *o)
+{
+    check_int(covey_rwlock_acquire_write(&o->rwlock, 0), ==, 0);
+    begin(o);
+    test_sleep_ms(WAITS_MS);
+    (void)kill(getpid(), SIGKILL);
+}
+
+FAULTS(rwlock_of_the_dead, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_rwlock_init(&o->rwlock), ==, 0);
+    pid = start_other(o, write_and_die);
+    storm();
+    r = covey_rwlock_acquire_read(&o->rwlock, SOON_S);
+    calm();
+    check_int(r, ==, COVEY_EOWNERDEAD);
+    check_int(covey_rwlock_release(&o->rwlock), ==, 0);
+    test_reap(pid, SIGKILL);
+    check_int(covey_rwlock_destroy(&o->rwlock), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return 0;
+}
+
+static void count_later(struct others *o)
+{
+    begin(o);
+    test_sleep_ms(WAITS_MS);
+    check_int(covey_semaphore_release_many(&o->semaphore, 2), ==, 0);
+}
+
+FAULTS(semaphore_of_events, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_semaphore_init(&o->semaphore, 0, COVEY_EVENTS), ==, 0);
+    pid = start_other(o, count_later);
+    storm();
+    r = covey_semaphore_acquire(&o->semaphore, SOON_S);
+    if (r == 0)
+        r = covey_semaphore_release_many(&o->semaphore, 1);
+    calm();
+    test_reap(pid, 0);
+    check_int(covey_semaphore_value(&o->semaphore), ==, 2);
+    check_int(covey_semaphore_destroy(&o->semaphore), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static int is_step_two(void *context)
+{
+    return __atomic_load_n(&((struct others *)context)->step, __ATOMIC_SEQ_CST) == 2;
+}
+
+static void notify_when_true(struct others *o)
+{
+    begin(o);
+    test_sleep_ms(WAITS_MS);
+    check_int(covey_lock_acquire(&o->lock, SOON_S), ==, 0);
+    __atomic_store_n(&o->step, 2, __ATOMIC_SEQ_CST);
+    check_int(covey_condition_notify(&o->condition, 1), ==, 0);
+    check_int(covey_lock_release(&o->lock), ==, 0);
+}
+
+FAULTS(condition_wait_for, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_lock_init(&o->lock), ==, 0);
+    check_int(covey_condition_init(&o->condition, &o->lock), ==, 0);
+    check_int(covey_lock_acquire(&o->lock, 0), ==, 0);
+    pid = start_other(o, notify_when_true);
+    storm();
+    r = covey_condition_wait_for(&o->condition, is_step_two, o, SOON_S);
+    calm();
+    check_int(covey_lock_release(&o->lock), ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_condition_destroy(&o->condition), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static void wait_at_condition(struct others *o)
+{
+    check_int(covey_lock_acquire(&o->lock, SOON_S), ==, 0);
+    begin(o);
+    check_int(covey_condition_wait(&o->condition, SOON_S), ==, 0);
+    check_int(covey_lock_release(&o->lock), ==, 0);
+}
+
+FAULTS(condition_notify, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_lock_init(&o->lock), ==, 0);
+    check_int(covey_condition_init(&o->condition, &o->lock), ==, 0);
+    pid = start_other(o, wait_at_condition);
+    check_int(covey_lock_acquire(&o->lock, SOON_S), ==, 0);
+    test_sleep_ms(WAITS_MS);
+    storm();
+    r = covey_condition_notify(&o->condition, 1);
+    if (r == 0)
+        r = covey_lock_release(&o->lock);
+    calm();
+    check_int(r, ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_condition_destroy(&o->condition), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static void wait_for_event(struct others *o)
+{
+    begin(o);
+    check_int(covey_event_wait(&o->event, SOON_S), ==, 0);
+}
+
+FAULTS(event_set, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_event_init(&o->event), ==, 0);
+    pid = start_other(o, wait_for_event);
+    test_sleep_ms(WAITS_MS);
+    storm();
+    r = covey_event_set(&o->event);
+    if (r == 0)
+        r = covey_event_clear(&o->event);
+    calm();
+    check_int(r, ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_event_destroy(&o->event), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+static int act(void *context)
+{
+    (void)context;
+    return 0;
+}
+
+static void come_first(struct others *o)
+{
+    begin(o);
+    (void)covey_barrier_wait(&o->barrier, SOON_S);
+}
+
+FAULTS(barrier_action, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_barrier_init(&o->barrier, 2), ==, 0);
+    pid = start_other(o, come_first);
+    test_sleep_ms(WAITS_MS);
+    storm();
+    r = covey_barrier_wait_then(&o->barrier, act, NULL, SOON_S);
+    calm();
+    if (r < 0)
+        check_int(covey_barrier_abort(&o->barrier), ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_barrier_destroy(&o->barrier), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r < 0 ? r : 0;
+}
+
+/* The alarm comes while it waits. */
+static void come_and_die(struct others *o)
+{
+    begin(o);
+    (void)ualarm(WAITS_MS * 1000, 0);
+    (void)covey_barrier_wait(&o->barrier, SOON_S);
+}
+
+FAULTS(barrier_of_the_dead, ALONE)
+{
+    struct others *o = make_others();
+    int r;
+    pid_t pid;
+
+    check_int(covey_barrier_init(&o->barrier, 3), ==, 0);
+    pid = start_other(o, come_and_die);
+    storm();
+    r = covey_barrier_wait(&o->barrier, SOON_S);
+    calm();
+    check_fails(r, COVEY_EBROKEN, "died");
+    test_reap(pid, SIGALRM);
+    check_int(covey_barrier_reset(&o->barrier), ==, 0);
+    check_int(covey_barrier_destroy(&o->barrier), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return 0;
+}
+
+/* Deadlocks *********************************************************************************** */
+
+static void hold_permit_and_wait(struct others *o)
+{
+    check_int(covey_semaphore_acquire(&o->semaphore, 0), ==, 0);
+    begin(o);
+    (void)covey_lock_acquire(&o->lock, 10 * WAITS_MS / 1000.0);
+    check_int(covey_semaphore_release(&o->semaphore), ==, 0);
+    _exit(0);
+}
+
+/* If it cannot be looked for, there is a wait like any other. */
+FAULTS(deadlock, ALONE)
+{
+    struct others *o;
+    int r;
+    pid_t pid;
+
+    check_int(covey_open(.deadlocks = COVEY_DEADLOCKS_DETECT), ==, 0);
+    o = make_others();
+    check_int(covey_lock_init(&o->lock), ==, 0);
+    check_int(covey_semaphore_init(&o->semaphore, 1, COVEY_BOUNDED), ==, 0);
+    check_int(covey_lock_acquire(&o->lock, 0), ==, 0);
+    pid = start_other(o, hold_permit_and_wait);
+    test_sleep_ms(WAITS_MS);
+    storm();
+    r = covey_semaphore_acquire(&o->semaphore, SOON_S);
+    calm();
+    check(r == 0 || r == COVEY_EDEADLK);
+    if (r == 0)
+        check_int(covey_semaphore_release(&o->semaphore), ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_lock_release(&o->lock), ==, 0);
+    check_int(covey_semaphore_destroy(&o->semaphore), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return 0;
+}
+
+FAULTS(waits_print, ALONE)
+{
+    struct others *o = make_others();
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    int r;
+
+    check_int(fd, >=, 0);
+    check_int(covey_lock_init(&o->lock), ==, 0);
+    check_int(covey_lock_acquire(&o->lock, 0), ==, 0);
+    storm();
+    r = covey_waits_print(fd);
+    calm();
+    (void)close(fd);
+    check_int(covey_lock_release(&o->lock), ==, 0);
+    check_int(covey_free(o), ==, 0);
+    return r;
+}
+
+/* Values and arrays *************************************************************************** */
+
+static int make_and_free(double *array)
+{
+    int r = code_of(array);
+
+    calm();
+    if (array)
+        array[1] = 2;
+    check_int(covey_array_free(array), ==, 0);
+    return r;
+}
+
+FAULTS(array, ALONE)
+{
+    storm();
+    return make_and_free(covey_array(double, 1000));
+}
+
+FAULTS(array_large, ALONE)
+{
+    check_int(covey_open(), ==, 0);
+    storm();
+    return make_and_free(covey_array_locked(double, 1000000));
+}
+
+FAULTS(array_freed, ALONE)
+{
+    double *array = covey_array_locked(double, 100000);
+    int r;
+
+    check(array != NULL);
+    storm();
+    r = covey_array_free(array);
+    calm();
+    if (r != 0)
+        check_int(covey_array_free(array), ==, 0);
+    return r;
 }
 
 /* Queues ************************************************************************************* */

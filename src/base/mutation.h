@@ -35,16 +35,24 @@
     X(wait_alarm_all, "who is woken by the alarm wakes all others")                                \
     X(lock_takeover, "the lock of a dead holder is taken over")                                    \
     X(lock_next, "who takes a lock after a sleep has the next sleeper watch its life")             \
+    X(lock_quit, "so does who gives up")                                                           \
+    X(rlock_count, "how often the dead had taken an rlock is forgotten")                           \
+    X(waiter_burial, "the waiter's records of the dead are free again")                            \
     X(share_reap, "the permits of the dead are free again")                                        \
     X(share_next, "who takes a permit after a sleep has the next sleeper watch its life")          \
+    X(share_quit, "so does who gives up")                                                          \
+    X(share_cells, "a dead process's cell is used again before there are more of them")            \
     X(cells_settle, "a block of cells that the dead had linked is given to the family")            \
     X(cells_dangling, "one that was freed with its maker is unlinked")                             \
     X(rwlock_told, "the next one is told of a dead writer")                                        \
     X(rwlock_gate, "the gate of a dead writer is opened")                                          \
+    X(rwlock_tell, "a reader that came in beside the gate tells the writer whom to watch")         \
     X(condition_pass_on, "what the dead were notified of, the next one is")                        \
     X(condition_complete, "a notification that the dead had begun is completed")                   \
     X(condition_dead, "waiters that have died are not notified")                                   \
     X(barrier_dead, "a barrier whose party has died breaks")                                       \
+    X(barrier_expected, "also if it was not there yet, and expected")                              \
+    X(barrier_act, "those who wait learn whose action it is, to watch him")                        \
     X(queue_mend, "the tail moves over what a dead producer has committed")                        \
     X(queue_count, "queue_size() counts what a dead producer has committed")                       \
     X(process_daemons, "a burial ends the daemons of the dead")                                    \

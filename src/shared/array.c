@@ -2,10 +2,16 @@
 /*
  * Values and arrays. In front of the first item lies a header with the signature, and in front of that
  * the lock, if there is one. The header is written once, before anybody else sees the array.
+ *
+ * The block is its maker's own until the array is whole, and then the family's: that is the commit. To
+ * free it makes it the process's own first: a kill from there on frees it with the rest of what the
+ * dead process owned.
  */
+#include "arena/family.h"
 #include "arena/object.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "sync/lock.h"
 
 #include <covey/array.h>
 #include <covey/memory.h>
@@ -72,18 +78,20 @@ void *covey_array_new_with(const struct covey_array_options *options)
 {
     struct covey_array_options o;
     size_t offset = sizeof(struct header);
+    uint32_t mine;
     struct header *h;
     char *block;
 
     if (cv_options_read(&o, sizeof o, options, "covey_array_options") != 0 ||
-        check_options(&o) != 0)
+        check_options(&o) != 0 || cv_enter() != 0)
         return NULL;
+    mine = cv_tag_short(cv_self.tag);
     if (o.alignment < ALIGNMENT_MIN)
         o.alignment = ALIGNMENT_MIN;
     if (o.locked)
         offset += sizeof(covey_rlock);
     offset = (offset + o.alignment - 1) & ~(o.alignment - 1);
-    block = covey_alloc_aligned(o.alignment, offset + o.count * o.item_size);
+    block = cv_heap_alloc(offset + o.count * o.item_size, o.alignment, mine);
     if (!block)
         return NULL;
     h = header_of(block + offset);
@@ -99,12 +107,14 @@ void *covey_array_new_with(const struct covey_array_options *options)
     memset(block + offset + o.initial_count * o.item_size, 0,
         (o.count - o.initial_count) * o.item_size);
     cv_object_begin(h, CV_ARRAY);
+    (void)cv_heap_give(block, mine, (uint32_t)CV_OWNER_FAMILY);
     return block + offset;
 }
 
 int covey_array_free(void *array)
 {
     struct header *h;
+    char *block;
     int r;
 
     if (!array)
@@ -112,11 +122,16 @@ int covey_array_free(void *array)
     h = check(array);
     if (!h)
         return covey_error_code();
-    r = h->locked ? covey_rlock_destroy(lock_of(h)) : 0;
+    if (h->locked && cv_lock_holder(&lock_of(h)->lock_))
+        return cv_fail(COVEY_ESTATE, "the lock of array %p is held", array);
+    block = (char *)array - h->offset;
+    r = covey_own(block);
     if (r != 0)
         return r;
+    if (h->locked)
+        cv_object_end(lock_of(h));
     cv_object_end(h);
-    return covey_free((char *)array - h->offset);
+    return cv_heap_free(block);
 }
 
 size_t covey_array_length(const void *array)

@@ -25,7 +25,10 @@
  *
  *   a kill   of a party before it raises @arrived, and after, breaks the round: its cell says this
  *            round, and the alarm wakes those who sleep. Of the last one after its commit: the alarm
- *            wakes the others, who see it. It leaves a cell, which whoever finds it makes free.
+ *            wakes the others, who see it. It leaves a cell, which whoever finds it makes free: after
+ *            having broken the round if that party is missing in it, and only as long as the same round
+ *            lasts, for in the next one it may be expected. Its round is read when the death is known:
+ *            then it is the last that the dead one has come in.
  *
  * @why says why the barrier broke: a reason, the pid, and for what round; a sentence for people, stored
  * before the word is changed.
@@ -175,25 +178,36 @@ static bool was_orderly(uint64_t mark)
     return !tag || cv_member_was_orderly(tag);
 }
 
-/* Breaks the round @w if one has died without whom it cannot be completed. */
+/* The cell @round of a dead process: can the round @w not be completed without it? */
+static bool is_missing(uint64_t w, uint64_t round, uint64_t mark)
+{
+    return round == round_of(w) ||
+           (CV_RECOVERS(barrier_expected) && is_expected(w, round) && !was_orderly(mark));
+}
+
+/* Breaks the round @w if one has died without whom it cannot be completed: true if it is broken. */
 static bool break_for_the_dead(covey_barrier *b, uint64_t w)
 {
-    bool broken = false;
     struct cv_cell *cell;
+    uint64_t now = w;
 
     for (uint32_t i = 1; (cell = cv_cells_at(cells_of(b), i)); i++) {
         uint64_t mark = cv_load_seq(&cell->mark);
-        uint64_t round = cv_load_seq(&cell->value);
+        uint64_t round;
 
         if (!mark || !CV_RECOVERS(barrier_dead) || !is_dead(mark))
             continue;
-        if (round == round_of(w) || (is_expected(w, round) && !was_orderly(mark))) {
+        round = cv_load_seq(&cell->value); /* its last */
+        if (cv_load_seq(&cell->mark) != mark)
+            continue;
+        if (is_missing(w, round, mark))
             (void)break_round(b, round_of(w), DIED, cv_mark_pid(mark));
-            broken = true;
-        }
+        now = cv_load_seq(&b->word_);
+        if (round_of(now) != round_of(w)) /* and in this one it may be missing */
+            return false;
         (void)cv_cas64(&cell->mark, mark, 0);
     }
-    return broken;
+    return phase_of(now) == BROKEN;
 }
 
 /* Coming ************************************************************************************* */
@@ -321,7 +335,8 @@ static int complete(covey_barrier *b, uint64_t w, int (*action)(void *), void *c
     }
     if (!cv_cas64(&b->word_, w, acting))
         return 0;
-    wake_all(b, w); /* to be watched */
+    if (CV_RECOVERS(barrier_act))
+        wake_all(b, w); /* to be watched */
     failed = action(context);
     cv_alarm_set(b->alarm_);
     if (failed) {

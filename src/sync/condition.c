@@ -115,6 +115,14 @@ static struct search look(const covey_condition *c, uint64_t *notified)
     return s;
 }
 
+/* Has the waiter not given up before it was notified? (It may have gone on, if the lock is not held.) */
+static bool is_notified(const struct search *s)
+{
+    uint32_t now = cv_load_seq(&s->oldest->signal);
+
+    return now / ONE_WAIT == s->signal / ONE_WAIT && (now & PHASES) == NOTIFIED;
+}
+
 /* False when nobody waits. */
 static bool notify_one(covey_condition *c)
 {
@@ -130,7 +138,8 @@ static bool notify_one(covey_condition *c)
         if (!cv_cas64(&c->word_, word, word_make(number, s.oldest, s.signal)))
             continue;
         complete(c, true);
-        return true;
+        if (is_notified(&s))
+            return true;
     }
 }
 

@@ -10,7 +10,8 @@
  *            is the condition's word: a number, one more than before, and which wait of which record
  *            is meant. Anybody completes it: WAITING -> NOTIFIED, and wakes the thread if SLEEPS was
  *            set. The next one does before he changes the word.
- *   give up  WAITING -> NOTHING, by the waiter, at its deadline. Whichever is first counts.
+ *   give up  WAITING -> NOTHING, by the waiter, at its deadline. Whichever is first counts; who finds
+ *            that the one he has chosen had given up chooses another.
  *   go on    the lock is taken again, and only then NOTIFIED -> NOTHING.
  *
  * During all of it the alarm is pending, that of the lock: the waiters of a condition and those of its
@@ -22,8 +23,8 @@
  *            the alarm; who is about to, because he watches the lives of those that are NOTIFIED, and
  *            does not fall asleep if the word's number has changed since he looked. They bury the
  *            dead, and the burial (cv_condition_pass_on()) notifies the next one before it frees the
- *            record. Where a burial was killed in between, or two were at it, that is one notification
- *            too many.
+ *            record. Where a burial was killed in between, or two were at it, or the next one has gone
+ *            on before the burier could see that he was notified, that is one notification too many.
  */
 #ifndef CV_CONDITION_H
 #define CV_CONDITION_H

@@ -2,6 +2,7 @@
 #include "sync/deadlock.h"
 
 #include "base/error.h"
+#include "os/clock.h"
 #include "os/pid.h"
 #include "sync/holders.h"
 #include "sync/rwlock.h"
@@ -15,6 +16,7 @@ enum {
     HOLDERS_MAX = 64,
     THREADS_MAX = 256,
     TEXT_BYTES = 256,
+    ENDS_NS = 100 * CV_NS_PER_MS, /* for a process to be dead that has begun to die */
 };
 
 struct seen {
@@ -55,11 +57,16 @@ static bool is_process_stuck(struct walk *k, uint64_t tag)
     return stuck;
 }
 
+static bool is_dead(uint64_t tag)
+{
+    return cv_member_is_dead(tag, ENDS_NS);
+}
+
 static bool is_holder_stuck(struct walk *k, const struct cv_hold *hold)
 {
     uint64_t tag = cv_member_marked(hold->mark);
 
-    if (!tag || cv_member_is_dead(tag, 0))
+    if (!tag || is_dead(tag))
         return false;
     return hold->tid ? is_thread_stuck(k, tag, hold->tid) : is_process_stuck(k, tag);
 }
@@ -138,8 +145,9 @@ static bool is_stuck(struct walk *k, struct cv_waiter *w)
     }
     if (is_on_stack(k, w))
         return true;
-    if (!s.object || s.number == 0 || s.number > k->number || k->depth == DEPTH_MAX ||
-        k->n == SEEN_MAX)
+    if (!s.object || s.number == 0 || k->depth == DEPTH_MAX || k->n == SEEN_MAX)
+        return false;
+    if (w != k->me && (s.number >= k->number || is_dead(cv_load_acquire(&w->owner))))
         return false;
     k->seen[k->n++] = s;
     k->stack[k->depth++] = s;

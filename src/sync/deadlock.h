@@ -19,7 +19,10 @@
  * its own: else he with the highest will find it, for he looks after all have shown themselves. All
  * is read without locks, so it is read twice: a wait that has the same number both times has lasted
  * all the while, and a thread that waits takes and releases nothing. So if all is the same, then all
- * of it was true between the two.
+ * of it was true between the two. (A number that is not lower than its own may be one that its owner
+ * has not got yet: he will look later.)
+ *
+ * The waits of a process that is about to end do not count: who looks waits for that a while.
  */
 #ifndef CV_DEADLOCK_H
 #define CV_DEADLOCK_H

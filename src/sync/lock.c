@@ -31,8 +31,8 @@ int cv_lock_take_slowly(uint64_t *word, uint64_t mine, uint32_t *alarm, struct c
         }
         if (taken || r < 0) {
             if ((mine & CV_LOCK_SLEEPERS) &&
-                CV_RECOVERS(lock_next)) /* of those who sleep, one must watch who holds it now */
-                cv_lock_wake(word);
+                (taken ? CV_RECOVERS(lock_next) : CV_RECOVERS(lock_quit)))
+                cv_lock_wake(word); /* of those who sleep, one must watch who holds it now */
             return r;
         }
         if (cv_wait_spin(wait, (uint32_t *)(void *)word, (uint32_t)now))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/error.h"
+#include "base/mutation.h"
 #include "sync/lock.h"
 
 #include <covey/rlock.h>
@@ -22,7 +23,7 @@ CV_SLOW static int acquire_slowly(covey_rlock *lock, double timeout_s)
         return cv_fail(COVEY_ELIMIT, "rlock %p was taken %u times", (void *)lock, UINT32_MAX);
     if (r == 0)
         r = cv_lock_acquire(base(lock), CV_RLOCK, timeout_s);
-    if (r == COVEY_EOWNERDEAD)
+    if (r == COVEY_EOWNERDEAD && CV_RECOVERS(rlock_count))
         lock->lock_.count_ = 0; /* the dead one's */
     return r;
 }

@@ -28,7 +28,7 @@ static void ring_all(covey_rwlock *l)
  */
 static void tell_writer(covey_rwlock *l)
 {
-    if (cv_load_seq(&l->gate_))
+    if (cv_load_seq(&l->gate_) && CV_RECOVERS(rwlock_tell))
         ring_all(l);
 }
 
@@ -160,7 +160,7 @@ CV_SLOW static int acquire_slowly(
 
 CV_SLOW static int end_read_try(covey_rwlock *lock)
 {
-    ring_all(lock);
+    tell_writer(lock);
     cv_alarm_clear();
     return 0;
 }

@@ -120,7 +120,9 @@ static int acquire(covey_semaphore *s, struct cv_wait *wait)
         if (r == CV_SHARE_NOT && waited < 0)
             r = waited;
         if (r != CV_SHARE_NOT) {
-            if ((wait->alarm && !is_counter(s) && CV_RECOVERS(share_next)) || value(s) > 0)
+            bool next = r < 0 ? CV_RECOVERS(share_quit) : CV_RECOVERS(share_next);
+
+            if ((wait->alarm && !is_counter(s) && next) || value(s) > 0)
                 wake(s, 1);
             return r;
         }

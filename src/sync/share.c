@@ -66,8 +66,10 @@ static uint32_t own_cell(struct cv_share *share)
 {
     uint32_t mine = cv_cells_claim(&share->cells);
 
-    if (!mine && cv_share_reap(share, true))
+    if (!mine && CV_RECOVERS(share_cells)) {
+        (void)cv_share_reap(share, true); /* also cells of those who held nothing */
         mine = cv_cells_claim(&share->cells);
+    }
     while (!mine && cv_cells_extend(&share->cells) == 0)
         mine = cv_cells_claim(&share->cells);
     return mine;

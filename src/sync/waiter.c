@@ -2,6 +2,7 @@
 #include "sync/waiter.h"
 
 #include "base/error.h"
+#include "base/mutation.h"
 #include "os/clock.h"
 #include "os/thread.h"
 #include "sync/condition.h"
@@ -134,11 +135,16 @@ void cv_waiter_drop(struct cv_waiter *w)
 
 void cv_waiter_show(struct cv_waiter *w, uint64_t object)
 {
+    uint64_t *count = &cv_arena.family->wait_count;
+    uint64_t last = cv_load_seq(count);
+
     cv_store_relaxed(&w->number, 0);
     if (cv_load_relaxed(&w->since_ns) == 0)
         cv_store_relaxed(&w->since_ns, cv_clock_now());
     cv_store_seq(&w->object, object);
-    cv_store_seq(&w->number, cv_waiter_turn());
+    do {
+        cv_store_seq(&w->number, last + 1);
+    } while (!cv_cas(count, &last, last + 1));
 }
 
 uint64_t cv_waiter_turn(void)
@@ -213,7 +219,8 @@ static bool bury_one(struct cv_waiter *w, void *context)
 
     if (cv_load_acquire(&w->owner) == tag) {
         cv_condition_pass_on(w);
-        (void)cv_cas64(&w->owner, tag, 0);
+        if (CV_RECOVERS(waiter_burial))
+            (void)cv_cas64(&w->owner, tag, 0);
     }
     return true;
 }

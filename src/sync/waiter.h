@@ -12,8 +12,9 @@
  *            the dead one left: that is how its debts are found.
  *   tid      the thread; stored after owner, 0 until then
  *   object   what it sleeps for, an address with its kind above; 0: it does not sleep
- *   number   of this wait: 0 when the object is stored, and then the next of the family's numbers.
- *            So of several waits the highest number is that of who looked last
+ *   number   of this wait: 0 when the object is stored, and then the next of the family's numbers,
+ *            stored before the family's count says that it is taken: so whoever has a higher one sees
+ *            it. Of several waits the highest number is that of who looked last
  *   since_ns when it first slept for it, on the monotonic clock; 0: not yet
  *   place    the condition that it has come to; 0: none. It stays while the thread sleeps
  *            for the condition's lock

@@ -127,7 +127,109 @@ static void produce(void)
 
 OPERATION(condition_notify, .setup = set_up, .victim = produce, .after = put_what_is_missing,
     .rescue = rescuer_consumes, .rescuers = 2, .when = RESCUE_SLEEPS_FIRST, .verify = done,
-    .only_kill = true, .proves = "wait_alarm");
+    .proves = "wait_alarm");
+
+static void produce_for_all(void)
+{
+    (void)take(COVEY_FOREVER);
+    b->items += 2;
+    check_int(covey_condition_notify_all(&b->filled), ==, 0);
+    leave();
+}
+
+OPERATION(condition_notify_all, .setup = set_up, .victim = produce_for_all,
+    .after = put_what_is_missing, .rescue = rescuer_consumes, .rescuers = 2,
+    .when = RESCUE_SLEEPS_FIRST, .verify = done, .proves = "wait_alarm");
+
+/* Giving up ********************************************************************************** */
+
+static int is_filled(void *context)
+{
+    (void)context;
+    return b->items > 0;
+}
+
+/* True with the lock held, and an item there. */
+static bool wait_a_moment(double timeout_s)
+{
+    int r;
+
+    (void)take(COVEY_FOREVER);
+    do {
+        r = covey_condition_wait_for(&b->filled, is_filled, NULL, timeout_s);
+        mend_if(r);
+    } while (r == COVEY_EOWNERDEAD);
+    check(r == 0 || r == COVEY_ETIMEDOUT);
+    return r == 0;
+}
+
+static void consume_or_give_up(void)
+{
+    if (wait_a_moment(0.03))
+        take_item();
+    leave();
+}
+
+OPERATION(condition_give_up, .setup = set_up, .victim = consume_or_give_up,
+    .after = put_what_is_missing, .rescue = rescuer_consumes, .rescuers = 2,
+    .when = RESCUE_SLEEPS_LATE, .verify = done, .is_slow = true);
+
+/*
+ * The first rescuer gives up while V is stopped in the middle of a notification that was to be his: V
+ * must choose the other one then.
+ */
+enum {
+    GAVE_UP = 1,
+    CONSUMED = 2,
+};
+
+static void one_gives_up(void)
+{
+    int r;
+
+    if (sweep_rescuer() > 0) {
+        rescuer_consumes();
+        return;
+    }
+    (void)take(COVEY_FOREVER);
+    r = covey_condition_wait(&b->filled, 0.04);
+    check(r == 0 || r == COVEY_ETIMEDOUT || r == COVEY_EOWNERDEAD);
+    mend_if(r);
+    if (r == 0) {
+        take_item();
+        b->got++;
+    }
+    sweep_tell(0, r == 0 ? CONSUMED : GAVE_UP);
+    leave();
+}
+
+/* One for each that still wants one; no notification if they are there. */
+static void give_what_is_missing(void)
+{
+    int missing;
+
+    while (!sweep_told(0))
+        (void)usleep(1000);
+    (void)take(COVEY_FOREVER);
+    missing = (int)sweep_told(0) - b->got - b->items;
+    if (missing > 0)
+        put(missing);
+    leave();
+}
+
+static void all_have_theirs(void)
+{
+    (void)take(1);
+    check_int(b->got, ==, sweep_told(0));
+    leave();
+    check_int(covey_condition_destroy(&b->filled), ==, 0);
+    check_int(covey_lock_destroy(&b->lock), ==, 0);
+    check_int(covey_free(b), ==, 0);
+}
+
+OPERATION(condition_notify_given_up, .setup = set_up, .victim = produce,
+    .after = give_what_is_missing, .rescue = one_gives_up, .rescuers = 2,
+    .when = RESCUE_SLEEPS_FIRST, .verify = all_have_theirs, .is_slow = true);
 
 /* Passing on ********************************************************************************* */
 

@@ -3,7 +3,9 @@
 #include "sweep.h"
 
 #include "sync/lock.h"
+#include "trace.h"
 
+#include <signal.h>
 #include <unistd.h>
 
 /* Beside the lock, what it guards: two numbers that are equal whenever it is free. */
@@ -156,3 +158,131 @@ static bool kill_holder(void)
 OPERATION(lock_holder_dies, .setup = set_up_holder, .victim = acquire, .look = see_holder,
     .unblock = kill_holder, .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE,
     .verify = done, .proves = "wait_lives lock_takeover");
+
+/* Giving up ********************************************************************************** */
+
+/* Between W, who holds it, and V comes another one. */
+static void set_up_queue(void)
+{
+    set_up_held();
+    holder = sweep_fork_asleep(acquire);
+}
+
+static void try_it(void)
+{
+    int r = covey_lock_acquire(&g->lock, 0);
+
+    check(r == 0 || r == COVEY_EOWNERDEAD || r == COVEY_ETIMEDOUT);
+    if (r != COVEY_ETIMEDOUT)
+        release();
+}
+
+static void acquire_or_give_up(void)
+{
+    int r = covey_lock_acquire(&g->lock, 0.15);
+
+    check(r == 0 || r == COVEY_EOWNERDEAD || r == COVEY_ETIMEDOUT);
+    if (r != COVEY_ETIMEDOUT)
+        release();
+}
+
+static void kill_next_holder(void)
+{
+    if (!holder)
+        return;
+    while (!is_held_by(holder))
+        (void)usleep(100);
+    sweep_kill(holder);
+    holder = 0;
+}
+
+OPERATION(lock_try, .setup = set_up_held, .victim = try_it, .unblock = let_holder_go, .rescue = use,
+    .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done);
+
+/* V has been woken to watch the new holder, and gives up: then another one must. */
+OPERATION(lock_give_up, .setup = set_up_queue, .victim = acquire_or_give_up,
+    .unblock = let_holder_go, .after = kill_next_holder, .rescue = use, .rescuers = 2,
+    .when = RESCUE_SLEEPS_LATE, .verify = done, .proves = "lock_quit", .is_slow = true);
+
+/* Interrupted ******************************************************************************** */
+
+static covey_lock *inner;
+
+static void see_signal(int signal)
+{
+    (void)signal;
+}
+
+/* A wait inside of the wait, with a record of its own. */
+static int wait_inside(void *context)
+{
+    int r = covey_lock_acquire(inner, 0.02);
+
+    (void)context;
+    check_int(r, ==, COVEY_ETIMEDOUT);
+    return 0;
+}
+
+static void set_up_two(void)
+{
+    set_up_held();
+    inner = covey_calloc(1, sizeof *inner);
+    check_int(covey_lock_init(inner), ==, 0);
+    check_int(covey_lock_acquire(inner, 0), ==, 0);
+}
+
+static void watch_for_signals(void)
+{
+    struct sigaction action = {.sa_handler = see_signal};
+
+    check_int(sigaction(SIGUSR1, &action, NULL), ==, 0);
+    covey_on_interrupt(wait_inside, NULL);
+}
+
+/* V is out of its sleep before the lock is free. */
+static bool interrupt(void)
+{
+    check_int(kill(sweep_victim_pid(), SIGUSR1), ==, 0);
+    while (!sweep_is_stalled() && trace_is_asleep(sweep_victim_pid()))
+        (void)usleep(100);
+    return let_holder_go();
+}
+
+static void done_with_two(void)
+{
+    check_int(covey_lock_release(inner), ==, 0);
+    check_int(covey_lock_destroy(inner), ==, 0);
+    check_int(covey_free(inner), ==, 0);
+    done();
+}
+
+OPERATION(lock_interrupted, .setup = set_up_two, .warm = watch_for_signals, .victim = acquire,
+    .unblock = interrupt, .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE,
+    .verify = done_with_two, .proves = "waiter_burial", .is_slow = true);
+
+/* Waiters ************************************************************************************ */
+
+enum {
+    RECORDS = 64, /* that the family's table has at first */
+};
+
+static struct cv_waiter *records[RECORDS];
+
+/* V's wait needs one more than there are. */
+static void set_up_many_waiters(void)
+{
+    set_up_held();
+    for (int i = 0; i < RECORDS; i++)
+        records[i] = cv_waiter_take();
+}
+
+static bool let_waiters_go(void)
+{
+    for (int i = 0; i < RECORDS; i++)
+        cv_waiter_drop(records[i]);
+    return let_holder_go();
+}
+
+OPERATION(lock_more_waiters, .setup = set_up_many_waiters, .victim = acquire, .look = see_holder,
+    .unblock = let_waiters_go, .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE,
+    .verify = done, .proves = "waiter_burial", .is_slow = true);

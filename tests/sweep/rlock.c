@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The lock that is taken again, and values with a lock of their own. */
+/* The lock that is taken again. */
 #include "sweep.h"
 
-#include <stdint.h>
-
 static covey_rlock *lock;
-static int *value;
 
 enum {
     RESULT, /* of the rescuer, with 100 added */
     HELD,   /* V held it when it was killed */
-    ITEMS = 20,
 };
 
 static void set_up(void)
@@ -74,34 +70,47 @@ static void done(void)
 }
 
 OPERATION(rlock_acquire, .setup = set_up, .victim = take_twice, .look = see_holder, .rescue = use,
-    .verify = done, .proves = "lock_takeover");
+    .verify = done, .proves = "lock_takeover rlock_count");
 
 OPERATION(rlock_release, .setup = set_up, .warm = take_twice, .victim = release_twice,
     .look = see_holder, .rescue = use, .verify = done, .proves = "lock_takeover");
 
-/* Values ************************************************************************************* */
-
-static void set_up_value(void)
+static void set_up_held(void)
 {
-    value = covey_array_of_locked(int, 1, 2, 3);
-    lock = covey_array_lock(value);
+    set_up();
+    take_twice();
 }
 
-static void use_value(void)
+static bool let_go(void)
 {
-    use();
-    check_int(covey_array_length(value), ==, 3);
+    release_twice();
+    return true;
 }
 
-static void done_with_value(void)
+static void done_after_waiting(void)
 {
     int r = covey_rlock_acquire(lock, 1);
 
     check(r == 0 || r == COVEY_EOWNERDEAD);
     release();
-    check_int(value[2], ==, 3);
-    check_int(covey_array_free(value), ==, 0);
+    check_int(covey_rlock_release(lock), ==, COVEY_ENOTHELD);
+    check_int(covey_rlock_destroy(lock), ==, 0);
+    check_int(covey_free(lock), ==, 0);
 }
 
-OPERATION(array_lock, .setup = set_up_value, .victim = take_twice, .look = see_holder,
-    .rescue = use_value, .verify = done_with_value);
+/* Somebody may have died with it. */
+static void acquire_asleep(void)
+{
+    int r = covey_rlock_acquire(lock, COVEY_FOREVER);
+
+    check(r == 0 || r == COVEY_EOWNERDEAD);
+    take();
+}
+
+OPERATION(rlock_acquire_asleep, .setup = set_up_held, .victim = acquire_asleep, .unblock = let_go,
+    .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done_after_waiting,
+    .proves = "wait_alarm_asleep");
+
+OPERATION(rlock_release_awaited, .setup = set_up, .warm = take_twice, .victim = release_twice,
+    .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_FIRST, .verify = done_after_waiting,
+    .proves = "wait_alarm wait_lives rlock_count");

@@ -12,12 +12,15 @@ static struct guarded {
     uint64_t right;
 } * g;
 
-static pid_t holder;
-
 enum {
-    RESULT,   /* of rescuer i: RESULT + i, with 100 added to what the call returned */
-    WROTE = 8 /* V held it for writing when it was killed */
+    TOUCHERS = 4, /* processes that fill the cells which the lock has itself */
+
+    RESULT = 0, /* of rescuer i: RESULT + i, with 100 added to what the call returned */
+    WROTE = 8   /* V held it for writing when it was killed */
 };
+
+static pid_t holder;
+static pid_t touchers[TOUCHERS];
 
 static void set_up(void)
 {
@@ -200,3 +203,158 @@ static void done_after_death(void)
 
 OPERATION(rwlock_takeover, .setup = set_up_dead_writer, .victim = write_lock, .look = see_writer,
     .rescue = use_writing, .verify = done_after_death, .proves = "share_reap");
+
+/* The gate ************************************************************************************ */
+
+/* A writer waits at the gate for W, which reads. */
+static void write_once(void)
+{
+    write_lock();
+    release();
+}
+
+static void set_up_gate(void)
+{
+    set_up_read();
+    holder = sweep_fork_asleep(write_once);
+}
+
+static void done_with_writer(void)
+{
+    sweep_kill(holder);
+    done();
+}
+
+OPERATION(rwlock_read_behind_gate, .setup = set_up_gate, .victim = touch, .unblock = let_go,
+    .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done_with_writer,
+    .proves = "wait_alarm_asleep");
+
+/* W goes on reading to the end. */
+static void done_after_reading(void)
+{
+    release();
+    done();
+}
+
+static bool kill_holder_and_let_go(void)
+{
+    sweep_kill(holder);
+    return let_go();
+}
+
+OPERATION(rwlock_gate_dies, .setup = set_up_gate, .victim = write_lock,
+    .unblock = kill_holder_and_let_go, .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE,
+    .verify = done, .proves = "wait_lives rwlock_gate");
+
+OPERATION(rwlock_read_gate_dies, .setup = set_up_gate, .victim = read_lock, .unblock = kill_holder,
+    .rescue = use_reading, .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done_after_reading,
+    .proves = "wait_lives rwlock_gate");
+
+/*
+ * V comes in as a reader while the gate is being closed: the writer, who sleeps for W already, must watch
+ * V, too.
+ */
+static void write_patiently(void)
+{
+    expect_got(covey_rwlock_acquire_write(&g->lock, COVEY_FOREVER));
+    release();
+}
+
+static bool let_go_later(void)
+{
+    return !sweep_is_stalled() && let_go();
+}
+
+OPERATION(rwlock_read_beside_gate, .setup = set_up_read, .warm = touch, .victim = read_lock,
+    .unblock = let_go_later, .rescue = write_patiently, .verify = done, .proves = "rwlock_tell");
+
+/* The same by the longer way, with a cell that is not its own yet. */
+OPERATION(rwlock_read_first_beside_gate, .setup = set_up_read, .victim = read_lock,
+    .unblock = let_go_later, .rescue = write_patiently, .verify = done, .proves = "rwlock_tell");
+
+/* Giving up *********************************************************************************** */
+
+static void write_or_give_up(void)
+{
+    int r = covey_rwlock_acquire_write(&g->lock, 0.1);
+
+    check(r == 0 || r == COVEY_EOWNERDEAD || r == COVEY_ETIMEDOUT);
+    if (r != COVEY_ETIMEDOUT)
+        release();
+}
+
+/* V closes the gate, and opens it again: the readers behind it come in beside W, who goes on reading. */
+OPERATION(rwlock_write_give_up, .setup = set_up_read, .victim = write_or_give_up,
+    .rescue = use_reading, .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done_after_reading,
+    .proves = "rwlock_gate", .is_slow = true);
+
+static void read_or_give_up(void)
+{
+    int r = covey_rwlock_acquire_read(&g->lock, 0.1);
+
+    check(r == 0 || r == COVEY_EOWNERDEAD || r == COVEY_ETIMEDOUT);
+    if (r != COVEY_ETIMEDOUT)
+        release();
+}
+
+static void release_if_written(void)
+{
+    if (cv_share_held(cv_load_seq(&cv_rwlock_share(&g->lock)->word)) == CV_SHARE_MAX)
+        (void)covey_rwlock_release(&g->lock);
+}
+
+OPERATION(rwlock_read_give_up, .setup = set_up_written, .victim = read_or_give_up,
+    .after = release_if_written, .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE,
+    .verify = done, .is_slow = true);
+
+/* Cells elsewhere **************************************************************************** */
+
+static void set_up_crowded(void)
+{
+    set_up();
+    for (int i = 0; i < TOUCHERS; i++)
+        touchers[i] = sweep_fork(touch);
+}
+
+static void kill_touchers(void)
+{
+    for (int i = 0; i < TOUCHERS; i++)
+        sweep_kill(touchers[i]);
+}
+
+static void done_with_crowd(void)
+{
+    kill_touchers();
+    done();
+}
+
+OPERATION(rwlock_extend_by_reader, .setup = set_up_crowded, .victim = read_lock,
+    .rescue = use_writing, .verify = done_with_crowd, .proves = "cells_settle cells_dangling");
+
+OPERATION(rwlock_extend_by_writer, .setup = set_up_crowded, .victim = write_lock,
+    .rescue = use_reading, .verify = done_with_crowd, .proves = "cells_settle cells_dangling");
+
+static void set_up_extended(void)
+{
+    set_up_crowded();
+    touch();
+}
+
+static void destroy(void)
+{
+    check_int(covey_rwlock_destroy(&g->lock), ==, 0);
+}
+
+static void done_after_destroying(void)
+{
+    int r = covey_rwlock_destroy(&g->lock);
+
+    kill_touchers();
+    check(r == 0 || r == COVEY_EINVAL);
+    check(r == COVEY_EINVAL || !sweep_victim_finished());
+    check_int(covey_free(g), ==, 0);
+}
+
+/* Nobody may use what is being destroyed: so V is not stopped. */
+OPERATION(rwlock_destroy, .setup = set_up_extended, .victim = destroy,
+    .verify = done_after_destroying, .no_stall = true);

@@ -9,7 +9,7 @@
  *   --kill --stall --rescue   only these passes
  *   --list             the operations
  *   --jobs N           worlds at a time; default: as many as there are CPUs
- *   --deadline S       seconds that a world may take
+ *   --deadline S       seconds that a world may take, twice as many where that is slow
  *   --minutes M        that long for all operations together, which share it evenly
  *   --operation NAME --at K [--asleep] [--stall | --late | --second K2 [--second-asleep]]   one world
  *   --mutations        which steps of the recovery can be missing and nobody notices
@@ -227,6 +227,8 @@ static void start(struct slot *s, struct job *job)
     (void)setpgid(s->pid, s->pid);
     s->pidfd = (int)syscall(SYS_pidfd_open, s->pid, 0);
     s->end_s = now_s() + options.deadline_s;
+    if (job->plan.operation->is_slow && !options.stop_soon)
+        s->end_s += options.deadline_s;
     if (s->pid < 0 || s->pidfd < 0) {
         perror("sweep: fork");
         exit(2);
@@ -517,8 +519,8 @@ static void sweep(const struct operation *o, struct tally *tally)
     }
     if (options.stall && !o->only_kill && !o->no_stall && !is_over(tally))
         stall_pass(o, tally);
-    if (options.rescue && o->rescue && !o->only_kill && o->when != RESCUE_SLEEPS_FIRST &&
-        !is_over(tally))
+    if (options.rescue && o->rescue && !o->only_kill && !o->no_rescue &&
+        o->when != RESCUE_SLEEPS_FIRST && !is_over(tally))
         rescue_pass(&kills, tally);
     free(kills.list);
 }

@@ -81,7 +81,9 @@ struct operation {
     bool ends_asleep;  /* V's operation ends where it sleeps for the second time */
     bool only_kill;    /* no other passes */
     bool no_stall;     /* V may not be stopped: the others wait for it */
+    bool no_rescue;    /* the rescuer may not be killed: V waits for it */
     bool is_slow;      /* few points in the quick mode */
+    bool detects;      /* the family looks for deadlocks */
 
     int more_members; /* in the family at the end */
     const char *file;
@@ -110,7 +112,8 @@ uint64_t sweep_told(unsigned i);
 bool sweep_victim_finished(void);
 bool sweep_rescuer_finished(void);
 
-/* In any process: is V alive, and stopped? Has it been? */
+/* In any process: is V dead? Is it alive, and stopped? Has it been? */
+bool sweep_is_dead(void);
 bool sweep_is_stalled(void);
 bool sweep_was_stalled(void);
 

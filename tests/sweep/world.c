@@ -5,6 +5,7 @@
 #include "os/clock.h"
 #include "os/futex.h"
 #include "proc/process.h"
+#include "sync/waiter.h"
 
 #include <limits.h>
 #include <signal.h>
@@ -113,9 +114,14 @@ unsigned sweep_rescuer(void)
     return my_number;
 }
 
+bool sweep_is_dead(void)
+{
+    return cv_load_seq(&world->victim_dead);
+}
+
 void sweep_wait_for_death(void)
 {
-    while (!cv_load_seq(&world->victim_dead))
+    while (!sweep_is_dead())
         cv_clock_sleep(CV_NS_PER_MS);
 }
 
@@ -901,6 +907,18 @@ static bool check_slot(uint64_t tag, enum cv_phase phase, void *context)
     return true;
 }
 
+/* The dead wait for nothing. */
+static bool check_waiter(struct cv_waiter *w, void *context)
+{
+    uint64_t owner = cv_load_acquire(&w->owner);
+
+    (void)context;
+    if (cv_member_is_dead(owner, 0))
+        test_fail(__FILE__, __LINE__, "record %u of the waiters is still the dead process %d's",
+            cv_waiter_index(w), (int)cv_member_pid(owner));
+    return true;
+}
+
 static void count_pages(char *block, size_t size, uint32_t owner, void *context)
 {
     char *pages = context;
@@ -954,6 +972,7 @@ static void check_end(void)
     cv_heap_each(check_no_block, NULL);
     check_int(stats.members, ==, members);
     cv_member_each(check_slot, NULL);
+    cv_waiter_each(UINT64_MAX, check_waiter, NULL);
     check_pages();
 }
 
@@ -963,7 +982,9 @@ static void set_up(void)
 
     stage("setup");
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-    check_int(covey_open(.memory_max = MEMORY_MAX), ==, 0);
+    check_int(covey_open(.memory_max = MEMORY_MAX,
+                  .deadlocks = op->detects ? COVEY_DEADLOCKS_DETECT : COVEY_DEADLOCKS_IGNORE),
+        ==, 0);
     cv_arena.family->heap.kept_max = 0; /* freed pages go back: too many of them would show */
     for (size_t i = 0; i < sizeof around / sizeof *around; i++)
         (void)sweep_keep(around[i]);
