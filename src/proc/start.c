@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/mutation.h"
 #include "base/options.h"
+#include "os/module.h"
 #include "os/pid.h"
 #include "os/spawn.h"
 #include "os/thread.h"
@@ -127,6 +128,7 @@ static void *copy_argument(covey_process *p, const void *argument, size_t size)
         (void)cv_fail(COVEY_ENOMEM, "no memory for its argument of %zu bytes", size);
         cv_start_fail(p);
     }
+    cv_process_own()->argument = copy;
     return memcpy(copy, argument, size);
 }
 
@@ -315,6 +317,7 @@ static void tell_failure(int fd, uint64_t tag)
 static void try_again(char **argv, int tries)
 {
     char *colon = strrchr(argv[2], ':');
+    char name[CV_MODULE_PATH_MAX];
     char what[160];
     char *again[] = {argv[0], argv[1], what, NULL};
 
@@ -322,7 +325,7 @@ static void try_again(char **argv, int tries)
         colon--;
     (void)snprintf(what, sizeof what, "%.*s%d%s", (int)(colon - argv[2]), argv[2], tries - 1,
         strrchr(argv[2], ':'));
-    (void)execv("/proc/self/exe", again);
+    (void)execv(cv_module_program(name), again);
 }
 
 __attribute__((noreturn)) static void be_image(char **argv)
