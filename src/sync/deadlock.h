@@ -20,13 +20,19 @@
  * is read without locks, so it is read twice: a wait that has the same number both times has lasted
  * all the while, and a thread that waits takes and releases nothing. So if all is the same, then all
  * of it was true between the two.
+ *
+ * He who is woken for nothing looks again, with a new number, and may be the second one to find the
+ * circle. So who has found it first shows that he waits no more, and then looks whether all others still
+ * have the numbers that he has seen. If not, one of them may find it, too: he shows himself and looks
+ * again. If so, they will see that he does not wait: one of a circle is told.
  */
 #ifndef CV_DEADLOCK_H
 #define CV_DEADLOCK_H
 
 #include "sync/waiter.h"
 
-/* 0; COVEY_EDEADLK, with a message that names the circle, if this thread's wait closes one. */
+/* 0; COVEY_EDEADLK, with a message that names the circle, if this thread's wait closes one: it is hidden
+ * then. */
 int cv_deadlock_check(struct cv_waiter *waiter);
 
 #endif
