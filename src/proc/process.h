@@ -104,7 +104,6 @@ struct cv_own {
     uint32_t server_lock;
     struct cv_descriptor server_socket;
     uint64_t server; /* its tag, 0: no fork server */
-    void *argument;  /* of its function; here leak checkers find it */
 };
 
 _Static_assert(sizeof(struct cv_own) <= CV_SELF_ROOM, "it has room");
