@@ -4,7 +4,7 @@
 
     man.py OUTPUT_DIRECTORY VERSION HEADER...
 
-Writes man3/FUNCTION.3 for each documented function and man7/covey_NAME.7 for each header. As an
+Writes man3/FUNCTION.3 for each documented function and macro and man7/covey_NAME.7 for each header. As an
 install script of Meson, OUTPUT_DIRECTORY is below the prefix that is installed to.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 COMMENT = re.compile(r"/\*\*(.*?)\*/\s*((?:(?!/\*\*).)*)", re.S)
 DECLARATION = re.compile(r"COVEY_API\s+(.*?;)", re.S)
+MACRO = re.compile(r"^/\* (covey_\w+)(\(.*?\)) - (.*?) \*/\n#define \1\(", re.S | re.M)
 TYPE = re.compile(r"(?:typedef [^;{]*;|(?:struct|enum)(?: \w+)? {.*?^};)", re.S | re.M)
 
 
@@ -27,6 +28,7 @@ def plain(comment):
 
 def escape(line):
     line = line.replace("\\", "\\e").replace("-", "\\-")
+    line = re.sub(r"@(\w+)", r"\\fI\1\\fP", line)
     return "\\&" + line if line.startswith((".", "'")) else line
 
 
@@ -106,6 +108,16 @@ def function_page(directory, version, header, types, macros, text, code):
     return name, short
 
 
+def macro_page(directory, version, header, name, arguments, what):
+    """A macro that has no function of its own, only a line above its definition."""
+    short = " ".join(line.lstrip(" *") for line in what.splitlines())
+    synopsis = [".nf", f"#include <covey/{header}.h>", "", escape(f"{name}{arguments}"), ".fi"]
+    page(directory / "man3" / f"{name}.3", name.upper(), 3, version, f"{name} - {short}",
+         [("SYNOPSIS", synopsis), ("DESCRIPTION", body("A macro, for C only.")),
+          ("SEE ALSO", [f".BR covey_{header} (7)"])])
+    return name, short
+
+
 def header_pages(directory, version, path):
     header = Path(path).stem
     source = Path(path).read_text()
@@ -115,6 +127,7 @@ def header_pages(directory, version, path):
     types = list(types_of(comments[1:]))
     functions = [f for f in (function_page(directory, version, header, types, macros, plain(c), code)
                              for c, code in comments[1:]) if f]
+    functions += [macro_page(directory, version, header, *m) for m in MACRO.findall(source)]
     first, _, rest = overview.partition("\n")
     short = first.partition(" - ")[2]
     listed = []

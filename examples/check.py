@@ -141,6 +141,53 @@ def prints(pattern, stderr=''):
     return test
 
 
+def prints_in_any_order(lines):
+    def test(binary):
+        out, _ = run(binary)
+        check_text(''.join(sorted(lines)), ''.join(sorted(out.splitlines(True))), 'stdout, sorted,')
+    return test
+
+
+def check_semaphore_limits_downloads(binary):
+    out, _ = run(binary)
+    lines = out.splitlines()
+    active = [set(check_text(r'active:((?: \d)+)', line, 'a line')[1].split()) for line in lines[:-1]]
+    check(len(active) == 10, f'stdout is\n{out}')
+    check(set.union(*active) == set('0123456789'), f'not all were active:\n{out}')
+    check(max(map(len, active)) <= 3, f'more than three at once:\n{out}')
+    check_text('3 permits are free', lines[-1], 'the last line')
+
+
+def check_barrier_tells_of_a_death(binary):
+    out, _ = run(binary)
+    told = r'the barrier is broken: process (\d+) is needed, and has died'
+    match = check_text(
+        rf'party 0 \(pid \d+\) ended with 0; it was told: {told}\n'
+        r'party 1 \(pid (\d+)\) ended with -9; it was told: nothing\n'
+        rf'party 2 \(pid \d+\) ended with 0; it was told: {told}\n'
+        'broken: yes\nbroken after a reset: no\n', out, 'stdout')
+    check(len(set(match.groups())) == 1, f'the pids differ:\n{out}')
+
+
+def check_deadlock_is_told(binary):
+    """One is told, with the circle, prints the same circle as a list, and lets the other go on."""
+    out, _ = run(binary)
+    main = r'process \d+ thread \d+ waits for the end of process \d+, for .* s\n'
+    out = re.sub(main, '', out)  # if it waits already
+    match = check_text(
+        r'(\w+): deadlock: this thread waits for lock (\w+), held by process (\d+) \(thread \d+\), '
+        r'which waits for lock (\w+), held by process (\d+) \(thread \d+\)\n'
+        r'process (\d+) thread \d+ waits for lock (\w+) held by process (\d+) thread \d+, for .* s\n'
+        r'lock (\w+) held by process (\d+) thread \d+\n'
+        r'lock (\w+) held by process (\d+) thread \d+\n'
+        r'(\w+): I yield\n(\w+): I have both\n', out, 'stdout')
+    yields, wanted, other, held, self = match.groups()[:5]
+    check(match.group(6, 7, 8) == (other, held, self), f'the waiter is not the other one:\n{out}')
+    check({match.group(9, 10), match.group(11, 12)} == {(wanted, other), (held, self)},
+          f'the holders are not these two:\n{out}')
+    check(yields == match[13] and {yields, match[14]} == {'plato', 'kant'}, f'the names are wrong:\n{out}')
+
+
 def check_workers_print_pids(binary):
     out, pid = run(binary)
     lines = out.splitlines()
@@ -472,6 +519,35 @@ def check_hashtree(binary):
 
 
 CHECKS = {
+    'barrier_phases': prints(
+        '  0  0  0  0  1  1  1  0  0  0  0  0\n'
+        '  0  0  0  1  2  3  2  1  0  0  0  0\n'
+        '  0  0  1  3  6  7  6  3  1  0  0  0\n'
+        '  0  1  4 10 16 19 16 10  4  1  0  0\n'),
+    'barrier_tells_of_a_death': check_barrier_tells_of_a_death,
+    'bounded_semaphore_is_strict': prints(
+        'semaphore  released; now 3 are free\n'
+        'bounded    COVEY_ENOTHELD: .*; now 2 are free\n'
+        'events     released; now 3 are free\n'),
+    'condition_shop': prints('200 baked, 200 eaten\n' * 3),
+    'deadlock_is_told': check_deadlock_is_told,
+    'event_start_signal': prints('dora went home\ngo!\nanna ran\nbert ran\ncleo ran\n'),
+    'killed_holder_is_told': prints(''.join(
+        f'{method}\n'
+        '  first: nothing to repair\n'
+        '  main: 90 and 0\n'
+        r'  second: the process that held the lock \(pid \d+\) has died\n'
+        '  second: repaired\n'
+        '  third: nothing to repair\n'
+        '  main: 80 and 20\n' for method in ('fork', 'spawn', 'forkserver'))),
+    'lock_keeps_lines_whole': prints_in_any_order([f'hello world from {i}\n' for i in range(9)]),
+    'rlock_taken_again': prints(
+        ''.join(f'process {i} has seen a wrong sum 0 times\n' for i in (1, 2, 3)) + 'the sum is 2000\n'),
+    'rwlock_readers_and_writer': prints('a reader ended with 0\n' * 3 + 'a writer ended with 0\n'),
+    'semaphore_limits_downloads': check_semaphore_limits_downloads,
+    'shared_state': prints(''.join(
+        f'{method}\n  3.1415927\n  0 -1 -2 -3 -4 -5 -6 -7 -8 -9\n  4000\n'
+        for method in ('fork', 'spawn', 'forkserver'))),
     'hashtree': check_hashtree,
     'workers_print_pids': check_workers_print_pids,
     'squares_with_map': prints(SQUARES),

@@ -9,10 +9,17 @@
  *
  * What these give is an ordinary pointer into the arena, and there is nothing else: it can be used,
  * stored and handed to other members like any pointer, and its length, its type and its lock are
- * found by it. All macros give NULL when there is no memory, with a message, as covey_alloc().
+ * found by it. All macros give NULL when there is no memory, with a message, as covey_alloc(). What
+ * they give belongs to the family and stays, whoever dies, until it is freed by covey_array_free().
  *
- * A value with a lock has a covey_rlock of its own; who changes several fields takes it. Single
- * integers, here and anywhere else in the arena, can be changed without:
+ * A value with a lock has a covey_rlock of its own, which nobody takes for you; who changes several
+ * fields takes it:
+ *
+ *     covey_rlock_acquire(covey_array_lock(p), COVEY_FOREVER);
+ *     p->x++, p->y++;
+ *     covey_rlock_release(covey_array_lock(p));
+ *
+ * Single integers, here and anywhere else in the arena, can be changed without a lock:
  *
  *     covey_fetch_add(counter, 1);
  *
@@ -69,7 +76,8 @@ COVEY_API void *covey_array_new_with(const struct covey_array_options *options);
  * covey_array_free() - free a value or an array
  * @array: what one of the macros gave; NULL does nothing
  *
- * Returns 0; COVEY_EINVAL when it is neither; COVEY_ESTATE when its lock is held.
+ * Not by covey_free(): the pointer is not the start of its block. Returns 0; COVEY_EINVAL when it is
+ * neither; COVEY_ESTATE when its lock is held.
  */
 COVEY_API int covey_array_free(void *array);
 
@@ -184,8 +192,8 @@ COVEY_API covey_rlock *covey_array_lock(void *array);
 #define covey_exchange(pointer, value)                                                             \
     __atomic_exchange_n(COVEY_INTEGER_(pointer), (value), __ATOMIC_SEQ_CST)
 
-/* covey_compare_exchange(pointer, expected, value) - store the value if what is there is *expected:
- * true. Else false, and *expected is what is there. */
+/* covey_compare_exchange(pointer, expected, value) - store the value if *expected is what is there: true;
+ * else false, and *expected is what is there */
 #define covey_compare_exchange(pointer, expected, value)                                           \
     __atomic_compare_exchange_n(                                                                   \
         COVEY_INTEGER_(pointer), (expected), (value), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)

@@ -67,7 +67,8 @@ COVEY_API int covey_barrier_wait(covey_barrier *barrier, double timeout_s);
  * @action: called by the last party to come (each may give its own), before any goes on; if it returns
  *          other than 0, or its process dies in it, the barrier breaks
  * @context: passed to it
- * @timeout_s: as above; it includes what the others' actions take
+ * @timeout_s: how long to wait at most, in seconds, as for covey_barrier_wait(); it includes what the
+ *             others' actions take
  *
  * Returns as covey_barrier_wait(); COVEY_ETASK to the party whose action has failed.
  */

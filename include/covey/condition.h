@@ -64,11 +64,11 @@ COVEY_API int covey_condition_wait(covey_condition *condition, double timeout_s)
 
 /**
  * covey_condition_wait_for() - wait until something is true
- * @condition: as above
+ * @condition: the condition, whose lock is held: an rlock by this thread, a lock by this process
  * @is_true: called with the lock held, at first and after each notification, until it returns other
  *           than 0
  * @context: passed to it
- * @timeout_s: how long to wait at most, in all
+ * @timeout_s: how long to wait at most, in all, in seconds; 0 or less: not at all; COVEY_FOREVER
  *
  * Returns 0 when it is true; COVEY_ETIMEDOUT when it was not in time; else as
  * covey_condition_wait(), at once.

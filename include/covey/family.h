@@ -8,6 +8,9 @@
  * opens one of its own.) They share one arena of memory, mapped at the same address in each, so a
  * pointer into it means the same to all: that is what every covey object is.
  *
+ * So any function may be a process's first, which makes it a member, and then also fail with the codes of
+ * covey_open_with(), or with COVEY_ELIMIT when the family has as many members as it can have.
+ *
  * Nothing of a family has a name in any file system or namespace. When its last member ends, in
  * whatever way, the kernel frees all of it.
  *
@@ -36,8 +39,9 @@ extern "C" {
 enum covey_deadlocks {
     COVEY_DEADLOCKS_DEFAULT, /* as DETECT if covey was built for debugging, else as IGNORE */
     COVEY_DEADLOCKS_DETECT,  /* a call that would close a circle of processes that wait for what
-                                the next one holds fails at once with COVEY_EDEADLK, and its
-                                message names the circle; taking a lock costs a little more */
+                                the next one holds (locks of all kinds and permits), or for its
+                                end, fails at once with COVEY_EDEADLK, and its message names the
+                                circle; taking a lock costs a little more */
     COVEY_DEADLOCKS_IGNORE,  /* it waits */
 };
 

@@ -17,7 +17,8 @@
  *     covey_lock_release(&account->lock);
  *
  * A lock belongs to a process: a thread that ends without releasing keeps it locked as long as its
- * process lives, and the child of a fork holds nothing of its parent's.
+ * process lives, and the child of a fork holds nothing of its parent's. A process that ends in order, or
+ * leaves the family, while it holds a lock has died as well, as far as the lock is concerned.
  *
  * All functions may be called by any thread of any member, at the same time, except where they say
  * otherwise.
@@ -78,8 +79,8 @@ COVEY_API int covey_lock_release(covey_lock *lock);
  * covey_lock_destroy() - make it plain memory again
  * @lock: the lock, which nobody holds or waits for
  *
- * Calls with it then return COVEY_EINVAL. Frees nothing. Returns 0; COVEY_ESTATE when it is held;
- * COVEY_EINVAL when @lock is not a lock.
+ * Calls with it then return COVEY_EINVAL. Frees nothing. Returns 0; COVEY_ESTATE when it is held, also
+ * by one who has died (then acquire and release it first); COVEY_EINVAL when @lock is not a lock.
  */
 COVEY_API int covey_lock_destroy(covey_lock *lock);
 

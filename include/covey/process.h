@@ -117,7 +117,8 @@ COVEY_API int covey_process_start_with(const struct covey_process_options *optio
  * In the process that started it this also takes away the zombie, and the exit code is known
  * afterwards. May be called again, and by several threads.
  *
- * Returns 0 when it has ended; COVEY_ETIMEDOUT; COVEY_EINTR (see covey_on_interrupt());
+ * Returns 0 when it has ended; COVEY_ETIMEDOUT; COVEY_EINTR (see covey_on_interrupt()); COVEY_EDEADLK
+ * when it waits for what this one holds, if the family looks for deadlocks (see covey_open());
  * COVEY_EINVAL; what kept a spawned process from running its function, when something did.
  */
 COVEY_API int covey_process_join(covey_process *process, double timeout_s);
@@ -140,7 +141,8 @@ COVEY_API int covey_process_is_alive(covey_process *process);
  * covey_process_signal() - send a signal to a process
  *
  * Never hits another process that has got its pid. Returns 0, also when it has ended already;
- * COVEY_EINVAL for a process or signal that is none; COVEY_ELIMIT; COVEY_ESYS without permission.
+ * COVEY_EINVAL for a process or signal that is none; COVEY_ELIMIT; COVEY_ESYS without permission, or for
+ * one that this process has not forked or spawned itself where there are no pidfds (in some sandboxes).
  */
 COVEY_API int covey_process_signal(covey_process *process, int signal);
 

@@ -57,8 +57,8 @@ COVEY_API int covey_rlock_release(covey_rlock *lock);
  * covey_rlock_destroy() - make it plain memory again
  * @lock: the lock, which nobody holds or waits for
  *
- * Calls with it then return COVEY_EINVAL. Frees nothing. Returns 0; COVEY_ESTATE when it is held;
- * COVEY_EINVAL when @lock is not an rlock.
+ * Calls with it then return COVEY_EINVAL. Frees nothing. Returns 0; COVEY_ESTATE when it is held, also
+ * by one who has died (then acquire and release it first); COVEY_EINVAL when @lock is not an rlock.
  */
 COVEY_API int covey_rlock_destroy(covey_rlock *lock);
 

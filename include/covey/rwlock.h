@@ -8,7 +8,10 @@
  *
  * A writer that waits keeps new readers out, so that there is an end to the reading; readers wait as
  * long as there are writers. So a thread that holds it for reading must not ask for it again: if a
- * writer has come in between, each waits for the other.
+ * writer has come in between, each waits for the other; and to write it must release it first.
+ *
+ * Who reads and is told that the last writer has died cannot mend what he sees: he should release the
+ * lock and take it for writing. Other readers may come in between, and are not told.
  *
  * What a process holds it may release in any of its threads. The child of a fork holds nothing of its
  * parent's.
@@ -56,7 +59,13 @@ COVEY_API int covey_rwlock_init(covey_rwlock *lock);
  */
 COVEY_API int covey_rwlock_acquire_read(covey_rwlock *lock, double timeout_s);
 
-/** covey_rwlock_acquire_write() - take the lock for writing, waiting for all; returns as above */
+/**
+ * covey_rwlock_acquire_write() - take the lock for writing, waiting for readers and writers
+ * @lock: the lock
+ * @timeout_s: how long to wait at most, in seconds; 0 or less: only try; COVEY_FOREVER
+ *
+ * Returns as covey_rwlock_acquire_read().
+ */
 COVEY_API int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s);
 
 /**

@@ -18,6 +18,9 @@
  * Of the first two, whose permits come back, there may be 32,767 permits and 1,023 processes that use
  * them; a counter goes to 2,147,483,647.
  *
+ * A death is not told: who guards something by a semaphore of one permit, and wants to know, takes a
+ * covey_lock.
+ *
  * Nobody is served before his turn on purpose, and nobody in the order of coming: a permit goes to
  * whoever is there first.
  *
@@ -33,6 +36,7 @@
 extern "C" {
 #endif
 
+/** enum covey_semaphore_kind - whose the permits are, and how many there may be: see above */
 enum covey_semaphore_kind {
     COVEY_SEMAPHORE,
     COVEY_BOUNDED,
@@ -52,7 +56,7 @@ typedef struct covey_semaphore {
  * covey_semaphore_init() - make a semaphore
  * @semaphore: 136 bytes in the arena, aligned to 8
  * @value: how many permits are free at first
- * @kind: see above
+ * @kind: one of the three
  *
  * Nobody may be using the memory as a semaphore. Returns 0; COVEY_EINVAL when @semaphore does not lie
  * in the arena or is not aligned, or @value is negative or more than the kind can have; the codes of

@@ -46,13 +46,14 @@
 #define ftruncate(...) CV_MAY_FAIL(ftruncate(__VA_ARGS__), -1, EFBIG, EPERM)
 
 /* Descriptors and files. On Linux close() has closed also when it says that it failed. */
-#define open(...)   CV_MAY_FAIL(open(__VA_ARGS__), -1, EMFILE, ENFILE, ENOENT)
-#define close(fd)   CV_MAY_FAIL(close(fd), (close(fd), errno = EIO, -1), EIO)
-#define read(...)   CV_MAY_FAIL(read(__VA_ARGS__), -1, EINTR, ENOMEM)
-#define write(...)  CV_MAY_FAIL(write(__VA_ARGS__), -1, EINTR, ENOSPC)
-#define pread(...)  CV_MAY_FAIL(pread(__VA_ARGS__), -1, ENOMEM)
-#define pwrite(...) CV_MAY_FAIL(pwrite(__VA_ARGS__), -1, ENOSPC)
-#define stat(...)   CV_MAY_FAIL(stat(__VA_ARGS__), -1, ENOENT, ENOMEM)
+#define open(...)     CV_MAY_FAIL(open(__VA_ARGS__), -1, EMFILE, ENFILE, ENOENT)
+#define close(fd)     CV_MAY_FAIL(close(fd), (close(fd), errno = EIO, -1), EIO)
+#define read(...)     CV_MAY_FAIL(read(__VA_ARGS__), -1, EINTR, ENOMEM)
+#define write(...)    CV_MAY_FAIL(write(__VA_ARGS__), -1, EINTR, ENOSPC)
+#define pread(...)    CV_MAY_FAIL(pread(__VA_ARGS__), -1, ENOMEM)
+#define pwrite(...)   CV_MAY_FAIL(pwrite(__VA_ARGS__), -1, ENOSPC)
+#define stat(...)     CV_MAY_FAIL(stat(__VA_ARGS__), -1, ENOENT, ENOMEM)
+#define readlink(...) CV_MAY_FAIL(readlink(__VA_ARGS__), -1, ENOENT, ENOMEM)
 #define fcntl(fd, ...)                                                                             \
     CV_MAY_FAIL(fcntl(fd, __VA_ARGS__), -1, CV_FAULT_FCNTL_(CV_FAULT_FIRST_(__VA_ARGS__, 0)))
 #define signalfd(...)   CV_MAY_FAIL(signalfd(__VA_ARGS__), -1, EMFILE, ENFILE, ENOMEM)

@@ -10,7 +10,11 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
+#include <unistd.h>
+
+#define PROGRAM_LINK "/proc/self/exe"
 
 struct search {
     uintptr_t address; /* 0: by path */
@@ -96,7 +100,7 @@ static void identify_file(const char *path, uintptr_t address, unsigned char *id
         uint32_t size;
     } what;
 
-    if (stat(*path ? path : "/proc/self/exe", &status) != 0 ||
+    if (stat(*path ? path : PROGRAM_LINK, &status) != 0 ||
         (*path && mapped_inode(address) != (uint64_t)status.st_ino)) {
         memset(id, 0xff, CV_BUILD_ID_MAX); /* the file that is loaded is there no more */
         return;
@@ -132,6 +136,23 @@ bool cv_module_at(uintptr_t address, struct cv_module *module)
     struct search s = {address, NULL, module, true};
 
     return dl_iterate_phdr(look, &s) != 0;
+}
+
+/*
+ * The link leads to the very file, whatever has its name by now. But valgrind runs programs in a file of
+ * its own, and there only the name in the link is the program's.
+ */
+const char *cv_module_program(char name[CV_MODULE_PATH_MAX])
+{
+    ssize_t n = readlink(PROGRAM_LINK, name, CV_MODULE_PATH_MAX - 1);
+    struct stat linked;
+    struct stat named;
+
+    name[n > 0 ? n : 0] = '\0';
+    if (stat(PROGRAM_LINK, &linked) != 0 || stat(name, &named) != 0 ||
+        (linked.st_ino == named.st_ino && linked.st_dev == named.st_dev))
+        return PROGRAM_LINK;
+    return mapped_inode(getauxval(AT_PHDR)) == (uint64_t)named.st_ino ? name : PROGRAM_LINK;
 }
 
 void cv_module_keep(const struct cv_module *module)

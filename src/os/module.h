@@ -22,6 +22,9 @@ struct cv_module {
 /* The loaded module whose code @address is in; false: none. */
 bool cv_module_at(uintptr_t address, struct cv_module *module);
 
+/* What to execute for a fresh image of this program: @name, or what needs no room. */
+const char *cv_module_program(char name[CV_MODULE_PATH_MAX]);
+
 /* From now on it stays loaded, so that its addresses stay what they are. */
 void cv_module_keep(const struct cv_module *module);
 

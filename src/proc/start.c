@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/mutation.h"
 #include "base/options.h"
+#include "os/module.h"
 #include "os/pid.h"
 #include "os/spawn.h"
 #include "os/thread.h"
@@ -116,18 +117,28 @@ static covey_process *come_to_life(uint64_t tag, enum watch_parent watch)
     return p;
 }
 
+/* An argument of this process's function, or of a parent's that has forked it. */
+struct copy {
+    struct copy *before;
+    unsigned char bytes[] __attribute__((aligned(16)));
+};
+
+static struct copy *copies; /* kept to the end: here leak checkers find them */
+
 static void *copy_argument(covey_process *p, const void *argument, size_t size)
 {
-    void *copy;
+    struct copy *copy;
 
     if (!size)
         return NULL;
-    copy = malloc(size);
+    copy = malloc(sizeof *copy + size);
     if (!copy) {
         (void)cv_fail(COVEY_ENOMEM, "no memory for its argument of %zu bytes", size);
         cv_start_fail(p);
     }
-    return memcpy(copy, argument, size);
+    copy->before = copies;
+    copies = copy;
+    return memcpy(copy->bytes, argument, size);
 }
 
 /* Unless the function has left the family. */
@@ -315,6 +326,7 @@ static void tell_failure(int fd, uint64_t tag)
 static void try_again(char **argv, int tries)
 {
     char *colon = strrchr(argv[2], ':');
+    char name[CV_MODULE_PATH_MAX];
     char what[160];
     char *again[] = {argv[0], argv[1], what, NULL};
 
@@ -322,7 +334,7 @@ static void try_again(char **argv, int tries)
         colon--;
     (void)snprintf(what, sizeof what, "%.*s%d%s", (int)(colon - argv[2]), argv[2], tries - 1,
         strrchr(argv[2], ':'));
-    (void)execv("/proc/self/exe", again);
+    (void)execv(cv_module_program(name), again);
 }
 
 __attribute__((noreturn)) static void be_image(char **argv)

@@ -193,12 +193,28 @@ static int fail_naming(const struct walk *k)
     return cv_fail(COVEY_EDEADLK, "deadlock: %s", text);
 }
 
+/* Do all others that were seen still wait? */
+static bool others_wait(const struct walk *k)
+{
+    for (unsigned i = 1; i < k->n; i++) {
+        if (cv_load_seq(&k->seen[i].waiter->number) != k->seen[i].number ||
+            cv_load_seq(&k->seen[i].waiter->object) != k->seen[i].object)
+            return false;
+    }
+    return true;
+}
+
 int cv_deadlock_check(struct cv_waiter *waiter)
 {
+    uint64_t object = cv_load_relaxed(&waiter->object);
     struct walk first;
     struct walk second;
 
-    if (!walk(&first, waiter) || !walk(&second, waiter) || !is_same(&first, &second))
-        return 0;
-    return fail_naming(&second);
+    while (walk(&first, waiter) && walk(&second, waiter) && is_same(&first, &second)) {
+        cv_waiter_hide(waiter);
+        if (others_wait(&second))
+            return fail_naming(&second);
+        cv_waiter_show(waiter, object);
+    }
+    return 0;
 }

@@ -23,13 +23,19 @@
  * has not got yet: he will look later.)
  *
  * The waits of a process that is about to end do not count: who looks waits for that a while.
+ *
+ * He who is woken for nothing looks again, with a new number, and may be the second one to find the
+ * circle. So who has found it first shows that he waits no more, and then looks whether all others still
+ * have the numbers that he has seen. If not, one of them may find it, too: he shows himself and looks
+ * again. If so, they will see that he does not wait: one of a circle is told.
  */
 #ifndef CV_DEADLOCK_H
 #define CV_DEADLOCK_H
 
 #include "sync/waiter.h"
 
-/* 0; COVEY_EDEADLK, with a message that names the circle, if this thread's wait closes one. */
+/* 0; COVEY_EDEADLK, with a message that names the circle, if this thread's wait closes one: it is hidden
+ * then. */
 int cv_deadlock_check(struct cv_waiter *waiter);
 
 #endif

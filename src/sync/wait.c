@@ -155,10 +155,7 @@ int cv_wait_show(struct cv_wait *wait)
     if (!wait->waiter)
         return 0;
     cv_waiter_show(wait->waiter, wait->object);
-    if (!cv_self.detects || cv_deadlock_check(wait->waiter) == 0)
-        return 0;
-    cv_wait_hide(wait);
-    return COVEY_EDEADLK;
+    return cv_self.detects ? cv_deadlock_check(wait->waiter) : 0;
 }
 
 void cv_wait_hide(struct cv_wait *wait)

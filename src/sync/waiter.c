@@ -154,7 +154,7 @@ uint64_t cv_waiter_turn(void)
 
 void cv_waiter_hide(struct cv_waiter *w)
 {
-    cv_store_release(&w->object, 0);
+    cv_store_seq(&w->object, 0);
 }
 
 uint32_t cv_waiter_index(const struct cv_waiter *w)
