@@ -373,7 +373,7 @@ static bool is_at_place(pid_t pid)
     return false;
 }
 
-/* A child that is no worker; there is one at most. */
+/* A child that is no worker; of those that live there is one at most. */
 static pid_t fork_server(void)
 {
     char path[64];
@@ -384,7 +384,7 @@ static pid_t fork_server(void)
     (void)snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
     file = fopen(path, "re");
     while (file && fscanf(file, "%d", &pid) == 1) {
-        if (!is_at_place(pid))
+        if (!is_at_place(pid) && test_state_of(pid) != 'Z')
             server = pid;
     }
     if (file)

@@ -69,6 +69,21 @@ double test_now_s(void)
     return (double)cv_clock_now() / CV_NS_PER_S;
 }
 
+char test_state_of(int pid)
+{
+    char path[64];
+    char state = 0;
+    FILE *file;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    file = fopen(path, "re");
+    if (!file || fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+        state = 0;
+    if (file)
+        (void)fclose(file);
+    return state;
+}
+
 long test_status_of(int pid, const char *field)
 {
     char path[64];
