@@ -36,7 +36,7 @@ static bool is_excused(struct guard *g, uint32_t dead)
 /* The one who was told may not have said so yet. */
 static void await_excuse(struct guard *g, uint32_t dead, const struct scenario *scenario)
 {
-    double end_s = test_now_s() + HANG_S;
+    double end_s = test_now_s() + run->deadline_s;
 
     check_int(dead, <, LIVES_MAX);
     while (!is_excused(g, dead)) {

@@ -263,7 +263,7 @@ static int take_away(struct place *p)
     if (p->process) {
         int r;
 
-        check_int(covey_process_join(p->process, HANG_S), ==, 0);
+        check_int(covey_process_join(p->process, run->deadline_s), ==, 0);
         r = covey_process_exit_code(p->process, &code);
         if (!is_lost(p, r))
             check_int(r, ==, 0);
@@ -413,7 +413,7 @@ static void check_life(struct place *p)
     if (p->stopped_until_s > 0 && test_now_s() > p->stopped_until_s)
         let_go_on(p);
     if (cv_load_seq(&life->scenario) < SCENARIOS_MAX &&
-        since_ns + (uint64_t)HANG_S * CV_NS_PER_S < cv_clock_now()) {
+        since_ns + (uint64_t)(run->deadline_s * CV_NS_PER_S) < cv_clock_now()) {
         finishing = life->scenario;
         test_fail(__FILE__, __LINE__, "process %d hangs at %s", (int)p->pid,
             scenario_name(life->scenario));
@@ -463,7 +463,7 @@ static void set_up_all(void)
 static void check_family(void)
 {
     struct covey_stats stats = {.size = sizeof stats};
-    double end_s = test_now_s() + HANG_S;
+    double end_s = test_now_s() + run->deadline_s;
 
     for (;;) {
         unsigned expected = 1 + (fork_server() != 0);
@@ -571,6 +571,7 @@ static void open_family(const struct order *order)
     run = covey_calloc(1, sizeof *run);
     check(run != NULL);
     run->seed = order->seed;
+    run->deadline_s = order->deadline_s;
     run->life[LIVES_MAX].pid = (uint32_t)getpid();
     run->life[LIVES_MAX].place = PLACES;
     run->life[LIVES_MAX].number = UINT64_MAX;

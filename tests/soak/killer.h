@@ -10,6 +10,7 @@ struct order {
     double end_s;       /* not before, */
     uint64_t kills_min; /* nor with fewer kills; but soon after */
     double kills_per_s; /* about */
+    double deadline_s;  /* for each operation */
 };
 
 /* In shared memory: grows as long as the killer is well. */

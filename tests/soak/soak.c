@@ -6,6 +6,7 @@
  *   --minutes M      as long as that (1)
  *   --kills N        and with so many kills at least
  *   --rate N         kills a second, about (60)
+ *   --deadline S     seconds that an operation may take (30)
  *   --seed S         repeats the choices of a run, if not what came between; else it is a random one
  *   --without STEP   one step of the recovery is missing (base/mutation.h)
  */
@@ -27,7 +28,6 @@
 #include <unistd.h>
 
 enum {
-    KILLER_HANG_S = 2 * HANG_S,
     GRACE_S = 10,
 };
 
@@ -137,7 +137,7 @@ static int end_all(pid_t group, int status)
 }
 
 /* Orphans come here, too. Returns when the killer has ended, hangs, or is to end. */
-static int watch(pid_t killer)
+static int watch(pid_t killer, double deadline_s)
 {
     double beat_s = test_now_s();
     uint64_t beat = 0;
@@ -152,7 +152,7 @@ static int watch(pid_t killer)
         if (cv_load_seq(killer_heartbeat) != beat)
             beat_s = test_now_s();
         beat = cv_load_seq(killer_heartbeat);
-        if (test_now_s() > beat_s + KILLER_HANG_S) {
+        if (test_now_s() > beat_s + 2 * deadline_s) {
             (void)printf("FAILED: the killer hangs\n");
             killer_print_stack(killer);
             return 1;
@@ -187,7 +187,7 @@ static int guard(const struct order *order)
     (void)sigaction(SIGINT, &action, NULL);
     (void)sigaction(SIGTERM, &action, NULL);
     (void)sigaction(SIGHUP, &action, NULL);
-    return end_all(killer, watch(killer));
+    return end_all(killer, watch(killer, order->deadline_s));
 }
 
 /* Arguments ********************************************************************************** */
@@ -196,6 +196,7 @@ enum option_name {
     MINUTES,
     KILLS,
     RATE,
+    DEADLINE,
     SEED,
     WITHOUT,
 };
@@ -204,6 +205,7 @@ static const struct option known[] = {
     {"minutes", required_argument, NULL, MINUTES},
     {"kills", required_argument, NULL, KILLS},
     {"rate", required_argument, NULL, RATE},
+    {"deadline", required_argument, NULL, DEADLINE},
     {"seed", required_argument, NULL, SEED},
     {"without", required_argument, NULL, WITHOUT},
     {0},
@@ -221,6 +223,9 @@ static void read_option(struct order *order, int c)
     case RATE:
         order->kills_per_s = strtod(optarg, NULL);
         break;
+    case DEADLINE:
+        order->deadline_s = strtod(optarg, NULL);
+        break;
     case SEED:
         order->seed = strtoull(optarg, NULL, 0);
         break;
@@ -232,7 +237,7 @@ static void read_option(struct order *order, int c)
 
 int main(int argc, char **argv)
 {
-    struct order order = {.end_s = test_now_s() + 60, .kills_per_s = 60};
+    struct order order = {.end_s = test_now_s() + 60, .kills_per_s = 60, .deadline_s = 30};
     int c;
 
     mutation_inherit();

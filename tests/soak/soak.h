@@ -13,7 +13,7 @@
  * other workers know of each dead process what it had for certain, and what perhaps, and the checks can
  * be exact: no "a few may be lost". Each scenario's file says which they are. In general:
  *
- *   - nobody waits for ever, neither at work nor in the end (HANG_S);
+ *   - nobody waits for ever, neither at work nor in the end (the deadline);
  *   - what a life had done before it was killed counts, what it was doing counts wholly or not at all;
  *   - a death is told once, with the right pid, to the right one, and only if there was one;
  *   - nobody dies who was not killed.
@@ -56,7 +56,6 @@ enum {
     SCENARIOS_MAX = 16,
     LIVES_MAX = 1024,   /* in a round */
     KILLS_NOTED = 1024, /* the last ones */
-    HANG_S = 30,        /* an operation that takes so long hangs */
 };
 
 struct scenario {
@@ -91,6 +90,7 @@ struct life {
 /* What all share. It lies in the arena, where fresh images of the program find it, too. */
 struct run {
     uint64_t seed;
+    double deadline_s; /* what takes longer hangs */
     uint32_t round;
     uint32_t failed;  /* somebody has found something wrong */
     uint32_t closing; /* the round: leave */
