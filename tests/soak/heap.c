@@ -6,6 +6,8 @@
  * then. He looks whether it is as it was left, changes it, and puts it back. Before each step that a kill
  * may cut in two he notes which one that is. So in the end it is known of every block whether it must be
  * there, must not be there (its owner is dead), or may be; and there is none besides.
+ *
+ * Some blocks a worker carries off: they belong to it for the rest of its life, and must go with it.
  */
 #include "soak.h"
 
@@ -13,8 +15,8 @@
 
 enum {
     DRAWERS = 24,
+    LUGGAGE_MAX = 8,
     LEFT_MAX = 256,
-    BASE_MAX = 16,
     HUGE_ONCE_IN = 32,
     LARGE_ONCE_IN = 8,
     OF_A_LIFE = 1, /* in a drawer: the number of a life, shifted; no block has an odd address */
@@ -62,9 +64,8 @@ static void count(char *block, size_t size, uint32_t owner, void *context)
 {
     struct census *c = context;
 
-    if (owner == (uint32_t)CV_OWNER_INTERNAL)
+    if (owner == (uint32_t)CV_OWNER_INTERNAL || c->n == LEFT_MAX)
         return;
-    check_int(c->n, <, LEFT_MAX);
     c->block[c->n] = block;
     c->size[c->n++] = size;
 }
@@ -166,9 +167,36 @@ static void own(struct hand *hand)
     step(hand, RESTING);
 }
 
+/* What this worker has carried off. */
+static struct block *luggage[LUGGAGE_MAX];
+
+static void check_luggage(unsigned i)
+{
+    check_block(luggage[i]);
+    check_int(covey_owner(luggage[i]), ==, run->life[soak_me].pid);
+}
+
+/* In exchange for what he has carried so far. */
+static void carry_off(struct hand *hand)
+{
+    unsigned i = (unsigned)soak_random(LUGGAGE_MAX);
+
+    if (luggage[i]) {
+        check_luggage(i);
+        check_int(covey_free(luggage[i]), ==, 0);
+    }
+    luggage[i] = block_at(hand->block);
+    step(hand, OWNING);
+    check_int(covey_own(luggage[i]), ==, 0);
+    step(hand, OWNED);
+    check_luggage(i);
+    cv_store_seq(&hand->block, 0);
+    step(hand, RESTING);
+}
+
 static void change(struct hand *hand)
 {
-    void (*const changes[])(struct hand *) = {discard, reallocate, own, refill};
+    void (*const changes[])(struct hand *) = {discard, reallocate, own, carry_off, refill};
 
     if (!hand->block) {
         allocate(hand);

@@ -73,3 +73,43 @@ OPERATION(barrier_wait_last, .setup = set_up, .victim = victim_comes, .after = c
 OPERATION(barrier_wait_first, .setup = set_up, .victim = victim_comes, .after = come_for_victim,
     .rescue = rescuer_comes, .rescuers = RESCUERS, .when = RESCUE_AFTER, .verify = done,
     .only_kill = true, .no_stall = true, .ends_asleep = true, .proves = "barrier_dead");
+
+/* Two parties. V meets the first, and goes its way; the next one is dead before V knows that. */
+static pid_t first;
+
+static void set_up_pair(void)
+{
+    b = covey_calloc(1, sizeof *b);
+    check_int(covey_barrier_init(b, 2), ==, 0);
+    first = 0;
+}
+
+static void come_and_leave(void)
+{
+    (void)come();
+    check_int(covey_barrier_leave(b), ==, 0);
+}
+
+static bool meet_and_lose_next(void)
+{
+    if (covey_barrier_waiting(b) == 0)
+        return false;
+    first = sweep_fork_asleep(victim_comes);
+    sweep_kill(sweep_fork_asleep(victim_comes));
+    return true;
+}
+
+/* Whoever comes after that must be told of it. */
+static void done_with_pair(void)
+{
+    if (first) {
+        check_int(covey_barrier_wait(b, 1), ==, COVEY_EBROKEN);
+        sweep_kill(first);
+    }
+    check_int(covey_barrier_reset(b), ==, 0);
+    check_int(covey_barrier_destroy(b), ==, 0);
+    check_int(covey_free(b), ==, 0);
+}
+
+OPERATION(barrier_passed_late, .setup = set_up_pair, .victim = come_and_leave,
+    .unblock = meet_and_lose_next, .verify = done_with_pair, .proves = "barrier_dead");
