@@ -175,22 +175,41 @@ static bool was_orderly(uint64_t mark)
     return !tag || cv_member_was_orderly(tag);
 }
 
-/* Breaks the round @w if one has died without whom it cannot be completed. */
-static bool break_for_the_dead(covey_barrier *b, uint64_t w)
+/*
+ * Breaks the barrier if one who has died, and had last come in @round, is there or expected. By the word
+ * as it is now: who knows an older one only takes the dead for one of a round to come.
+ */
+static bool break_for(covey_barrier *b, uint64_t mark, uint32_t round)
+{
+    for (;;) {
+        uint64_t w = cv_load_seq(&b->word_);
+
+        if (round != round_of(w) && !(is_expected(w, round) && !was_orderly(mark)))
+            return false;
+        if (phase_of(w) == BROKEN || break_round(b, round_of(w), DIED, cv_mark_pid(mark)))
+            return true;
+    }
+}
+
+/*
+ * True if the word may have changed: the barrier is broken because one has died without whom it cannot be
+ * completed. What the cell of a dead one says is his last word, if it is still his after that was read.
+ */
+static bool break_for_the_dead(covey_barrier *b)
 {
     bool broken = false;
     struct cv_cell *cell;
 
     for (uint32_t i = 1; (cell = cv_cells_at(cells_of(b), i)); i++) {
         uint64_t mark = cv_load_seq(&cell->mark);
-        uint64_t round = cv_load_seq(&cell->value);
+        uint32_t round;
 
         if (!mark || !CV_RECOVERS(barrier_dead) || !is_dead(mark))
             continue;
-        if (round == round_of(w) || (is_expected(w, round) && !was_orderly(mark))) {
-            (void)break_round(b, round_of(w), DIED, cv_mark_pid(mark));
-            broken = true;
-        }
+        round = (uint32_t)cv_load_seq(&cell->value);
+        if (cv_load_seq(&cell->mark) != mark)
+            continue;
+        broken |= break_for(b, mark, round);
         (void)cv_cas64(&cell->mark, mark, 0);
     }
     return broken;
@@ -252,7 +271,7 @@ static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t
 
     if (cv_wait_spin(wait, word.word, (uint32_t)w))
         return CV_WAIT_AGAIN;
-    if (break_for_the_dead(b, w))
+    if (break_for_the_dead(b))
         return CV_WAIT_AGAIN;
     n = lives_to_watch(b, w, mine, tags);
     if (wait->deadline_ns != 0 && !set_sleepers(b, w))
@@ -300,8 +319,11 @@ static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t 
         }
         if (cv_load_relaxed(&cell->value) != round_of(w))
             cv_store_seq(&cell->value, round_of(w));
-        if (arrived(w) + 1 == b->parties_)
-            return break_for_the_dead(b, w) ? COVEY_EBROKEN : 0;
+        if (arrived(w) + 1 == b->parties_) {
+            if (break_for_the_dead(b))
+                continue;
+            return 0;
+        }
         if (cv_cas64(&b->word_, w, w + ARRIVAL))
             return 0;
     }
