@@ -178,36 +178,45 @@ static bool was_orderly(uint64_t mark)
     return !tag || cv_member_was_orderly(tag);
 }
 
-/* The cell @round of a dead process: can the round @w not be completed without it? */
-static bool is_missing(uint64_t w, uint64_t round, uint64_t mark)
+/*
+ * Breaks the barrier if one who has died, and had last come in @round, is there or expected. By the word
+ * as it is now: who knows an older one only takes the dead for one of a round to come.
+ */
+static bool break_for(covey_barrier *b, uint64_t mark, uint32_t round)
 {
-    return round == round_of(w) ||
-           (CV_RECOVERS(barrier_expected) && is_expected(w, round) && !was_orderly(mark));
+    for (;;) {
+        uint64_t w = cv_load_seq(&b->word_);
+
+        if (round != round_of(w) &&
+            !(CV_RECOVERS(barrier_expected) && is_expected(w, round) && !was_orderly(mark)))
+            return false;
+        if (phase_of(w) == BROKEN || break_round(b, round_of(w), DIED, cv_mark_pid(mark)))
+            return true;
+    }
 }
 
-/* Breaks the round @w if one has died without whom it cannot be completed: true if it is broken. */
-static bool break_for_the_dead(covey_barrier *b, uint64_t w)
+/*
+ * True if the word may have changed: the barrier is broken because one has died without whom it cannot be
+ * completed. What the cell of a dead one says is his last word, if it is still his after that was read.
+ */
+static bool break_for_the_dead(covey_barrier *b)
 {
+    bool broken = false;
     struct cv_cell *cell;
-    uint64_t now = w;
 
     for (uint32_t i = 1; (cell = cv_cells_at(cells_of(b), i)); i++) {
         uint64_t mark = cv_load_seq(&cell->mark);
-        uint64_t round;
+        uint32_t round;
 
         if (!mark || !CV_RECOVERS(barrier_dead) || !is_dead(mark))
             continue;
-        round = cv_load_seq(&cell->value); /* its last */
+        round = (uint32_t)cv_load_seq(&cell->value);
         if (cv_load_seq(&cell->mark) != mark)
             continue;
-        if (is_missing(w, round, mark))
-            (void)break_round(b, round_of(w), DIED, cv_mark_pid(mark));
-        now = cv_load_seq(&b->word_);
-        if (round_of(now) != round_of(w)) /* and in this one it may be missing */
-            return false;
+        broken |= break_for(b, mark, round);
         (void)cv_cas64(&cell->mark, mark, 0);
     }
-    return phase_of(now) == BROKEN;
+    return broken;
 }
 
 /* Coming ************************************************************************************* */
@@ -266,7 +275,7 @@ static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t
 
     if (cv_wait_spin(wait, word.word, (uint32_t)w))
         return CV_WAIT_AGAIN;
-    if (break_for_the_dead(b, w))
+    if (break_for_the_dead(b))
         return CV_WAIT_AGAIN;
     n = lives_to_watch(b, w, mine, tags);
     if (wait->deadline_ns != 0 && !set_sleepers(b, w))
@@ -315,7 +324,7 @@ static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t 
         if (cv_load_relaxed(&cell->value) != round_of(w))
             cv_store_seq(&cell->value, round_of(w));
         if (arrived(w) + 1 == b->parties_)
-            return break_for_the_dead(b, w) ? COVEY_EBROKEN : 0;
+            return break_for_the_dead(b) ? COVEY_EBROKEN : 0;
         if (cv_cas64(&b->word_, w, w + ARRIVAL))
             return 0;
     }

@@ -174,6 +174,44 @@ OPERATION(barrier_leave, .setup = set_up_alone, .warm = victim_comes, .victim = 
     .look = see_left, .rescue = rescuer_comes, .verify = done_after_leaving,
     .proves = "barrier_expected");
 
+/* Two parties. V meets the first, and goes its way; the next one is dead before V knows that. */
+static pid_t first;
+
+static void set_up_pair(void)
+{
+    set_up_for_two();
+    first = 0;
+}
+
+static void come_and_leave(void)
+{
+    (void)come();
+    leave();
+}
+
+static bool meet_and_lose_next(void)
+{
+    if (covey_barrier_waiting(b) == 0)
+        return false;
+    first = sweep_fork_asleep(other_comes);
+    sweep_kill(sweep_fork_asleep(other_comes));
+    return true;
+}
+
+/* Whoever comes after that must be told of it. */
+static void done_with_pair(void)
+{
+    if (first) {
+        check_int(covey_barrier_wait(b, 1), ==, COVEY_EBROKEN);
+        sweep_kill(first);
+    }
+    check_int(covey_barrier_reset(b), ==, 0);
+    end();
+}
+
+OPERATION(barrier_passed_late, .setup = set_up_pair, .victim = come_and_leave,
+    .unblock = meet_and_lose_next, .verify = done_with_pair, .proves = "barrier_dead");
+
 /* Breaking it ******************************************************************************** */
 
 static void abort_it(void)

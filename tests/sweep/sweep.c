@@ -17,7 +17,7 @@
  */
 #include "world.h"
 
-#include "base/mutation.h"
+#include "../mutations.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -618,37 +618,6 @@ static int run_one(const struct plan *wanted)
 
 /* Mutations ********************************************************************************** */
 
-static const struct {
-    const char *name;
-    const char *what;
-} steps[] = {
-#define X(name, what) {#name, what},
-    CV_MUTATIONS(X)
-#undef X
-};
-
-/* For fresh images, too: the number of the step that is missing. */
-#define VARIABLE "COVEY_SWEEP_WITHOUT"
-
-static void set_step(enum cv_mutation step)
-{
-    char number[16];
-
-    (void)snprintf(number, sizeof number, "%d", (int)step);
-    (void)setenv(VARIABLE, number, 1);
-    cv_mutation = step;
-}
-
-static enum cv_mutation find_step(const char *name)
-{
-    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        if (strcmp(steps[i].name, name) == 0)
-            return (enum cv_mutation)(i + 1);
-    }
-    (void)fprintf(stderr, "sweep: there is no step %s\n", name);
-    exit(2);
-}
-
 /* Is the operation to be tried without this step? It names the steps that it is meant for. */
 static bool concerns(const struct operation *o, const char *step)
 {
@@ -668,16 +637,16 @@ static bool try_without(size_t step)
     double start_s = now_s();
     size_t kills = 0;
 
-    set_step((enum cv_mutation)(step + 1));
+    mutation_set((enum cv_mutation)(step + 1));
     for (const struct operation *o = operations; o && !t.failures; o = o->next) {
-        if (!concerns(o, steps[step].name))
+        if (!concerns(o, mutation_steps[step].name))
             continue;
         memset(&t, 0, sizeof t);
         sweep(o, &t);
         kills += t.kills;
     }
-    set_step(CV_MUTATION_none);
-    (void)printf("%-24s %-26s %6zu %5.1f s  %s\n", steps[step].name,
+    mutation_set(CV_MUTATION_none);
+    (void)printf("%-24s %-26s %6zu %5.1f s  %s\n", mutation_steps[step].name,
         t.failures ? t.operation->name : "NOBODY", kills, now_s() - start_s,
         t.failures ? t.first : "");
     return t.failures != 0;
@@ -692,11 +661,11 @@ static int try_mutations(int argc, char **argv)
     options.stop_soon = true;
     options.times = MUTATION_TIMES;
     (void)printf("%-24s %-26s %6s %7s  %s\n", "without", "caught by", "kills", "", "at");
-    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+    for (size_t i = 0; i < MUTATION_STEPS; i++) {
         bool wanted = argc == 0;
 
         for (int k = 0; k < argc; k++)
-            wanted |= strstr(steps[i].name, argv[k]) != NULL;
+            wanted |= strstr(mutation_steps[i].name, argv[k]) != NULL;
         if (!wanted)
             continue;
         tried++;
@@ -854,7 +823,7 @@ static void read_option(struct request *r, int c)
         r->mutations = true;
         break;
     case WITHOUT:
-        set_step(find_step(optarg));
+        mutation_set(mutation_find(optarg));
         break;
     default:
         read_number(r, c);
@@ -865,11 +834,9 @@ static void read_option(struct request *r, int c)
 int main(int argc, char **argv)
 {
     struct request r = {.one.pass = PASS_KILL};
-    const char *without = getenv(VARIABLE);
     int c;
 
-    if (without)
-        cv_mutation = (enum cv_mutation)strtol(without, NULL, 10);
+    mutation_inherit();
     covey_main(argc, argv);
     be_predictable(argv);
     options.jobs = covey_cpu_count() < JOBS_MAX ? covey_cpu_count() : JOBS_MAX;
