@@ -33,11 +33,13 @@
     X(wait_alarm, "a dying process wakes those to whom it owed a wake")                            \
     X(wait_alarm_asleep, "so does one that has taken a wake and not used it")                      \
     X(wait_alarm_all, "who is woken by the alarm wakes all others")                                \
+    X(wait_hook, "before a hook runs, all that sleep look whom to watch")                          \
     X(lock_takeover, "the lock of a dead holder is taken over")                                    \
     X(lock_next, "who takes a lock after a sleep has the next sleeper watch its life")             \
     X(lock_quit, "so does who gives up")                                                           \
     X(rlock_count, "how often the dead had taken an rlock is forgotten")                           \
     X(waiter_burial, "the waiter's records of the dead are free again")                            \
+    X(waiter_reuse, "and looked for when there are no others")                                     \
     X(share_reap, "the permits of the dead are free again")                                        \
     X(share_next, "who takes a permit after a sleep has the next sleeper watch its life")          \
     X(share_quit, "so does who gives up")                                                          \

@@ -20,6 +20,11 @@ enum {
     POLL_NS = 20 * CV_NS_PER_MS, /* between looks at lives that the kernel does not tell of */
 };
 
+enum {
+    ALARM,
+    RALLY,
+};
+
 /* How long this process spins, and how often it has. Any thread; hints. */
 static uint32_t spin_ns = SPIN_MAX_NS / 2;
 static uint32_t spins;
@@ -92,11 +97,6 @@ bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen)
     return cv_load_acquire(word) != seen;
 }
 
-enum {
-    ALARM,
-    RALLY,
-};
-
 struct watched {
     struct cv_futex_watch watch[CV_WAIT_WORDS_MAX + CV_WAIT_LIVES_MAX + 3];
     struct cv_life lives[CV_WAIT_LIVES_MAX];
@@ -138,8 +138,14 @@ static bool any_is_dead(const uint64_t *tags, unsigned n_tags)
 
 int cv_wait_interrupted(uint32_t *alarm)
 {
-    bool give_up = interrupt_hook.call && interrupt_hook.call(interrupt_hook.context) != 0;
+    bool give_up = false;
 
+    if (interrupt_hook.call) {
+        /* In the hook another alarm may be pending: who must know of a death in it watches this life. */
+        if (alarm && CV_RECOVERS(wait_hook))
+            (void)cv_futex_wake(&alarm[RALLY], INT_MAX);
+        give_up = interrupt_hook.call(interrupt_hook.context) != 0;
+    }
     if (alarm)
         cv_alarm_set(alarm); /* the hook may have used other objects */
     return give_up ? cv_fail(COVEY_EINTR, "interrupted by a signal") : 0;

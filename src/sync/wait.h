@@ -39,6 +39,10 @@
  * comparison is seen, and what is committed after it finds him lying on the gong and on the alarm.
  * And the kernel names the last word by which he was woken: the alarm, if that was one of them.
  *
+ * A hook that runs in an interrupted wait may use other objects, and with them their alarms. So before
+ * it, all sleepers are rallied, and find that process among those that they watch the lives of; after
+ * it, the alarm is declared pending again.
+ *
  * A waiter that waits for a certain process (the holder of a lock) also watches its life.
  */
 #ifndef CV_WAIT_H

@@ -92,7 +92,8 @@ static struct cv_waiter *claim(void)
     struct cv_waiter *w;
 
     w = take_free();
-    if (!w && cv_load_relaxed(&cv_arena.family->waiters_used) == cv_arena.family->waiters)
+    if (!w && CV_RECOVERS(waiter_reuse) &&
+        cv_load_relaxed(&cv_arena.family->waiters_used) == cv_arena.family->waiters)
         (void)cv_member_bury_all();
     while (!w && (w = take_free()) == NULL) {
         if (!add_records())

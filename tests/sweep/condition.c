@@ -7,6 +7,8 @@
 #include "os/clock.h"
 #include "os/pid.h"
 #include "sweep.h"
+#include "sync/lock.h"
+#include "sync/waiter.h"
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -231,6 +233,92 @@ OPERATION(condition_notify_given_up, .setup = set_up, .victim = produce,
     .after = give_what_is_missing, .rescue = one_gives_up, .rescuers = 2,
     .when = RESCUE_SLEEPS_FIRST, .verify = all_have_theirs, .is_slow = true);
 
+static bool put_another(void)
+{
+    (void)take(COVEY_FOREVER);
+    put(1);
+    leave();
+    return true;
+}
+
+/* Interrupted ******************************************************************************** */
+
+/* It uses another lock: so the alarm of this one must be set again. */
+static covey_lock *inner;
+static pid_t giver;
+
+enum {
+    GO = 8 /* told: it may begin */
+};
+
+static int use_another_lock(void *context)
+{
+    int r = covey_lock_acquire(inner, COVEY_FOREVER);
+
+    (void)context;
+    check(r == 0 || r == COVEY_EOWNERDEAD);
+    check_int(covey_lock_release(inner), ==, 0);
+    return 0;
+}
+
+static void see_signal(int signal)
+{
+    (void)signal;
+}
+
+static void watch_for_signals(void)
+{
+    struct sigaction action = {.sa_handler = see_signal};
+
+    check_int(sigaction(SIGUSR1, &action, NULL), ==, 0);
+    covey_on_interrupt(use_another_lock, NULL);
+}
+
+/* A process that gives one item, and interrupts V when that has been notified and wants the lock. */
+static void give_and_interrupt(void)
+{
+    while (!sweep_told(GO))
+        (void)usleep(500);
+    (void)take(COVEY_FOREVER);
+    put(1);
+    for (int ms = 0; ms < 30 && !(cv_load_seq(&b->lock.word_) & CV_LOCK_SLEEPERS); ms++)
+        (void)usleep(1000);
+    (void)kill(sweep_victim_pid(), SIGUSR1);
+    (void)usleep(3000);
+    leave();
+}
+
+static void set_up_interrupted(void)
+{
+    set_up();
+    inner = covey_calloc(1, sizeof *inner);
+    check_int(covey_lock_init(inner), ==, 0);
+    giver = sweep_fork_asleep(give_and_interrupt);
+}
+
+static bool go(void)
+{
+    sweep_tell(GO, 1);
+    return true;
+}
+
+static void done_interrupted(void)
+{
+    int r = covey_lock_acquire(inner, 1);
+
+    check(r == 0 || r == COVEY_EOWNERDEAD);
+    check_int(covey_lock_release(inner), ==, 0);
+    check_int(covey_lock_destroy(inner), ==, 0);
+    check_int(covey_free(inner), ==, 0);
+    sweep_kill(giver);
+    done();
+}
+
+OPERATION(condition_interrupted, .setup = set_up_interrupted, .warm = watch_for_signals,
+    .victim = consume, .unblock = go, .after = put_what_is_missing, .rescue = rescuer_consumes,
+    .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done_interrupted, .is_slow = true,
+    .only_kill = true, .proves = "wait_hook");
+
 /* Passing on ********************************************************************************* */
 
 enum {
@@ -268,15 +356,6 @@ static void bury(void)
     (void)cv_member_bury_all();
 }
 
-/* The first one's item is not for whom this notification is. */
-static bool put_another(void)
-{
-    (void)take(COVEY_FOREVER);
-    put(1);
-    leave();
-    return true;
-}
-
 static void let_go_on(void)
 {
     for (int i = 1; i < CONSUMERS; i++)
@@ -296,6 +375,53 @@ static void all_were_consumed(void)
     check_int(covey_free(b), ==, 0);
 }
 
+/* The first one's item is not for whom the other notification is. */
 OPERATION(condition_pass_on, .setup = set_up_notified, .warm = kill_first, .victim = bury,
     .unblock = put_another, .after = let_go_on, .verify = all_were_consumed,
     .proves = "condition_pass_on condition_complete");
+
+/* Records of waiters ************************************************************************** */
+
+enum {
+    RECORDS = 64, /* that the family's table has at first: here there are no more */
+};
+
+static struct cv_waiter *records[RECORDS];
+
+static void take_record(void)
+{
+    check_int(covey_open(), ==, 0);
+    check(cv_waiter_take() != NULL);
+}
+
+/* The last one is a process's that dies before V waits. */
+static void set_up_last_record(void)
+{
+    set_up();
+    for (int i = 0; i < RECORDS - 1; i++)
+        records[i] = cv_waiter_take();
+    cv_arena.family->waiters = RECORDS;
+    consumer[0] = sweep_fork(take_record);
+}
+
+static bool put_one(void)
+{
+    for (int i = 0; i < RECORDS - 1; i++)
+        cv_waiter_drop(records[i]);
+    return put_another();
+}
+
+static void done_with_records(void)
+{
+    (void)take(1);
+    check(b->items == 0 || !sweep_victim_finished());
+    leave();
+    check_int(waitpid(consumer[0], NULL, 0), ==, consumer[0]);
+    check_int(covey_condition_destroy(&b->filled), ==, 0);
+    check_int(covey_lock_destroy(&b->lock), ==, 0);
+    check_int(covey_free(b), ==, 0);
+}
+
+/* W waits for the lock while V is stopped with it. */
+OPERATION(condition_last_record, .setup = set_up_last_record, .warm = kill_first, .victim = consume,
+    .unblock = put_one, .verify = done_with_records, .no_stall = true, .proves = "waiter_reuse");

@@ -219,16 +219,6 @@ static void set_up_gate(void)
     holder = sweep_fork_asleep(write_once);
 }
 
-static void done_with_writer(void)
-{
-    sweep_kill(holder);
-    done();
-}
-
-OPERATION(rwlock_read_behind_gate, .setup = set_up_gate, .victim = touch, .unblock = let_go,
-    .rescue = use, .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done_with_writer,
-    .proves = "wait_alarm_asleep");
-
 /* W goes on reading to the end. */
 static void done_after_reading(void)
 {
