@@ -71,11 +71,13 @@ static inline void child_join(covey_process *p, int expected)
     check_int(covey_process_close(p), ==, 0);
 }
 
-/* Sleeps until the process's first thread sleeps in the kernel, as far as one can see. */
+/* Sleeps until the process's first thread sleeps in the kernel, as far as one can see, or has ended. */
 static inline void child_await_sleep(pid_t pid)
 {
     for (int asleep = 0; asleep < 6;) {
-        asleep = test_state_of(pid) == 'S' ? asleep + 1 : 0;
+        char state = test_state_of(pid);
+
+        asleep = state == 'S' || state == 'Z' ? asleep + 1 : 0;
         test_sleep_ms(2);
     }
 }

@@ -320,6 +320,23 @@ bool test_ends_within(int pid, double deadline_s)
     return info.si_pid != 0;
 }
 
+static bool has_pidfds(void)
+{
+    int fd = (int)syscall(SYS_pidfd_open, getpid(), 0);
+
+    if (fd >= 0)
+        (void)close(fd);
+    return fd >= 0 || errno != ENOSYS;
+}
+
+/* Why the test cannot be run here; NULL: it can. */
+static const char *why_not(const struct test *test)
+{
+    if (test->not_in_valgrind && getenv("COVEY_TEST_VALGRIND"))
+        return test->not_in_valgrind;
+    return test->needs_pidfds && !has_pidfds() ? "there are no pidfds here" : NULL;
+}
+
 /* 0 passed, 1 failed, EXIT_SKIPPED. */
 static int run(const struct test *test)
 {
@@ -328,6 +345,10 @@ static int run(const struct test *test)
     int status = 0;
     pid_t pid;
 
+    if (why_not(test)) {
+        (void)fprintf(stderr, "# skipped: %s\n", why_not(test));
+        return EXIT_SKIPPED;
+    }
     if (factor)
         deadline_s *= strtod(factor, NULL);
     (void)fflush(NULL);

@@ -89,7 +89,7 @@ static int take_part(void *argument)
     return 0;
 }
 
-TEST_METHODS(rounds_do_not_mix, 120)
+TEST_METHODS(rounds_do_not_mix, 120, .not_in_valgrind = "it takes too long")
 {
     struct shared *s = make(4);
     covey_process *children[4];

@@ -241,7 +241,8 @@ TEST(notify_passes_over_the_dead)
     end(s);
 }
 
-TEST(a_notification_of_one_who_dies_goes_to_the_next, .deadline_s = 60)
+TEST(a_notification_of_one_who_dies_goes_to_the_next, .deadline_s = 60,
+    .not_in_valgrind = "it takes too long")
 {
     struct shared *s = make();
 
@@ -432,7 +433,7 @@ static void consume_until_killed(void *context)
 }
 
 /* One item, one notification, several consumers that are killed: somebody always takes it. */
-TEST(no_kill_of_a_consumer_leaves_an_item, .deadline_s = 60)
+TEST(no_kill_of_a_consumer_leaves_an_item, .deadline_s = 60, .not_in_valgrind = "it takes too long")
 {
     struct shared *s = make();
     pid_t pids[3];

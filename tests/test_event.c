@@ -53,7 +53,7 @@ static void wait_once(void *context)
     check_int(covey_event_wait(&s->event, COVEY_FOREVER), ==, 0);
 }
 
-TEST(all_who_wait_go_on_though_the_event_is_cleared_at_once)
+TEST(all_who_wait_go_on_though_the_event_is_cleared_at_once, .not_in_valgrind = "it takes too long")
 {
     struct shared *s = make();
 

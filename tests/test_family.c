@@ -54,7 +54,8 @@ TEST(as_many_closes_as_opens_end_it)
     check_fails(covey_free(block), COVEY_EINVAL, "not the start of a block");
 }
 
-TEST(the_memory_limit_holds, .deadline_s = 60)
+TEST(the_memory_limit_holds, .deadline_s = 60,
+    .not_in_valgrind = "it needs more memory than there is")
 {
     struct covey_stats stats = {.size = sizeof stats};
     void *blocks[64];
@@ -96,7 +97,7 @@ TEST(an_address_space_limit_makes_the_arena_smaller)
 #endif
 }
 
-TEST(a_file_size_limit_makes_the_arena_smaller)
+TEST(a_file_size_limit_makes_the_arena_smaller, .not_in_valgrind = "there is such a limit already")
 {
     struct rlimit limit = {32 << 20, 32 << 20};
     struct covey_stats stats = {.size = sizeof stats};
@@ -166,7 +167,7 @@ TEST(a_kernel_that_refuses_is_an_error)
     check_open_fails(SYS_madvise, EINVAL, COVEY_ESYS, "wipe");
 }
 
-TEST(an_empty_family_uses_less_than_a_mebibyte)
+TEST(an_empty_family_uses_less_than_a_mebibyte, .not_in_valgrind = "it measures memory")
 {
     long before = test_status_of(getpid(), "VmRSS");
 
@@ -482,7 +483,7 @@ TEST(a_thread_that_joined_and_left_may_end)
     }
 }
 
-TEST(threads_may_fork_members_at_once)
+TEST(threads_may_fork_members_at_once, .not_in_valgrind = "it takes too long")
 {
     pthread_t threads[4];
 
@@ -503,7 +504,7 @@ TEST(closing_from_another_thread_keeps_the_membership)
     check_int(members(), ==, 1);
 }
 
-TEST(many_members_come_and_go)
+TEST(many_members_come_and_go, .not_in_valgrind = "it takes too long")
 {
     check_int(members(), ==, 1);
     for (int round = 0; round < 20; round++) {

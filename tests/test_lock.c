@@ -182,7 +182,7 @@ TEST(the_death_of_a_holder_is_reported_once)
     end(s);
 }
 
-TEST(a_dead_holder_is_named_though_its_slot_is_used_again)
+TEST(a_dead_holder_is_named_though_its_slot_is_used_again, .not_in_valgrind = "it takes too long")
 {
     struct shared *s = make();
     pid_t holder = start_holder(s);
@@ -306,7 +306,7 @@ TEST(a_stopped_holder_is_alive)
     end(s);
 }
 
-TEST(killed_sleepers_swallow_no_wake, .deadline_s = 120)
+TEST(killed_sleepers_swallow_no_wake, .deadline_s = 120, .not_in_valgrind = "it takes too long")
 {
     struct shared *s = make();
 

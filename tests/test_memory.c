@@ -59,7 +59,7 @@ TEST(blocks_do_not_overlap)
     }
 }
 
-TEST(every_alignment_is_kept)
+TEST(every_alignment_is_kept, .not_in_valgrind = "it needs more memory than there is")
 {
     for (size_t alignment = 1; alignment <= 64 << 20; alignment *= 2) {
         for (size_t size = 1; size < 200000; size = size * 5 + 3) {
@@ -169,7 +169,7 @@ TEST(a_full_machine_is_an_error_and_no_signal)
     check_int(covey_free(small), ==, 0);
 }
 
-TEST(freed_memory_goes_back_to_the_kernel)
+TEST(freed_memory_goes_back_to_the_kernel, .not_in_valgrind = "it needs more memory than there is")
 {
     struct covey_stats before = use();
     struct covey_stats after;
@@ -191,7 +191,8 @@ TEST(freed_memory_goes_back_to_the_kernel)
     check_int(covey_free(large), ==, 0);
 }
 
-TEST(freed_small_blocks_go_back_to_the_kernel)
+TEST(freed_small_blocks_go_back_to_the_kernel,
+    .not_in_valgrind = "it needs more memory than there is")
 {
     enum {
         N = 100000
@@ -406,7 +407,8 @@ static void *use_and_free(void *stop)
 }
 
 /* What it was given while it left is not lost with it, and not free for who has given it. */
-TEST(realloc_while_the_owner_leaves_loses_nothing, .deadline_s = 60)
+TEST(realloc_while_the_owner_leaves_loses_nothing, .deadline_s = 60,
+    .not_in_valgrind = "it takes too long")
 {
     struct {
         void *block;
@@ -456,7 +458,7 @@ TEST(trimming_gives_back_all_that_is_free, .deadline_s = 60)
 }
 
 /* Nor do those of one that has never allocated anything. */
-TEST(kills_in_mid_trimming_lose_nothing, .deadline_s = 60)
+TEST(kills_in_mid_trimming_lose_nothing, .deadline_s = 60, .not_in_valgrind = "it takes too long")
 {
     const size_t size = (size_t)48 << 20;
 

@@ -220,7 +220,7 @@ static void check_outcome(const struct covey_outcome *o, int how)
     }
 }
 
-TEST_METHODS(only_the_lost_task_fails, 120)
+TEST_METHODS(only_the_lost_task_fails, 120, .not_in_valgrind = "it measures time")
 {
     enum {
         N = 64
@@ -251,7 +251,7 @@ TEST_METHODS(only_the_lost_task_fails, 120)
     close_family();
 }
 
-TEST(only_the_lost_items_of_a_map_fail, .deadline_s = 60)
+TEST(only_the_lost_items_of_a_map_fail, .deadline_s = 60, .not_in_valgrind = "it measures time")
 {
     enum {
         N = 200
@@ -278,7 +278,7 @@ TEST(only_the_lost_items_of_a_map_fail, .deadline_s = 60)
     check_int(covey_pool_free(pool), ==, 0);
 }
 
-TEST(the_message_tells_what_happened)
+TEST(the_message_tells_what_happened, .not_in_valgrind = "it measures time")
 {
     covey_pool *pool = open_pool(1, COVEY_FORK);
     static const char *const words[] = {NULL, "returned 5", "killed by signal 11",
@@ -510,7 +510,7 @@ static size_t claimed(void)
     return stats.bytes;
 }
 
-TEST(a_long_life_takes_no_more_memory, .deadline_s = 60)
+TEST(a_long_life_takes_no_more_memory, .deadline_s = 60, .not_in_valgrind = "it takes too long")
 {
     covey_pool *pool = open_pool(2, COVEY_FORK);
     covey_future *kept;
@@ -602,7 +602,7 @@ static int call_exec(const void *argument, void *result)
     return 1;
 }
 
-TEST_METHODS(a_task_that_calls_exec_has_lost_its_worker, 30)
+TEST_METHODS(a_task_that_calls_exec_has_lost_its_worker, 30, .not_in_valgrind = "it measures time")
 {
     covey_pool *pool = open_pool(1, method);
     covey_future *future;
@@ -892,7 +892,8 @@ TEST(an_idle_pool_does_nothing, .deadline_s = 60)
     check_int(covey_pool_free(pool), ==, 0);
 }
 
-TEST(random_kills_lose_only_what_was_running, .deadline_s = 120)
+TEST(random_kills_lose_only_what_was_running, .deadline_s = 120,
+    .not_in_valgrind = "it takes too long")
 {
     enum {
         ROUNDS = 60,

@@ -209,7 +209,7 @@ static int wait_for_step(void *argument)
     return 5;
 }
 
-TEST_METHODS(a_running_process_can_be_watched, 30)
+TEST_METHODS(a_running_process_can_be_watched, 30, .not_in_valgrind = "it needs pidfds")
 {
     struct shared *s = make();
     covey_process *children[4];
@@ -449,7 +449,8 @@ static int have_daemons_and_memory(void *argument)
 }
 
 /* Its daemons, which need a moment to end, may have been writing to it until then. */
-TEST(the_memory_of_a_killed_process_with_daemons_is_free_when_it_is_joined)
+TEST(the_memory_of_a_killed_process_with_daemons_is_free_when_it_is_joined,
+    .not_in_valgrind = "it measures time")
 {
     int freed = 0;
 
@@ -525,7 +526,8 @@ static int sleep_300_ms(void *argument)
     return 0;
 }
 
-TEST_METHODS(joins_cost_the_longest_child_and_not_the_sum, 60)
+TEST_METHODS(
+    joins_cost_the_longest_child_and_not_the_sum, 60, .not_in_valgrind = "it measures time")
 {
     covey_process *p[10];
     double start;
@@ -552,7 +554,8 @@ static void *start_many(void *argument)
     return NULL;
 }
 
-TEST_METHODS(threads_may_start_processes_at_once, 120)
+TEST_METHODS(threads_may_start_processes_at_once, 120,
+    .not_in_valgrind = "what a thread has allocated is lost when another one forks")
 {
     pthread_t threads[4];
 
@@ -634,7 +637,7 @@ static int watch_a_sibling(void *argument)
     return 0;
 }
 
-TEST_METHODS(any_member_may_join_and_kill_another, 30)
+TEST_METHODS(any_member_may_join_and_kill_another, 30, .not_in_valgrind = "it needs pidfds")
 {
     struct pair pair = {make(), NULL};
     covey_process *watcher;
@@ -749,7 +752,7 @@ static void have_a_zombie(pid_t pid)
 }
 
 /* The program has taken the status of ours, and then has a child with the same number. */
-TEST(another_child_with_a_pid_of_ours_is_left_alone)
+TEST(another_child_with_a_pid_of_ours_is_left_alone, .not_in_valgrind = "it needs pidfds")
 {
     covey_process *p;
     pid_t pid;
@@ -795,7 +798,7 @@ TEST_METHODS(a_parent_that_closes_all_descriptors_keeps_its_child, 30)
 }
 
 /* That of a process that has ended is not one of the kinds that all have one inode. */
-TEST(closing_a_process_closes_no_descriptor_of_the_programs)
+TEST(closing_a_process_closes_no_descriptor_of_the_programs, .not_in_valgrind = "it needs pidfds")
 {
     struct pollfd fd = {.events = POLLIN};
     covey_process *p;
@@ -848,7 +851,8 @@ static int count_one(void *argument)
     return 0;
 }
 
-TEST_METHODS(what_was_started_runs_though_its_parent_ends, 60)
+TEST_METHODS(
+    what_was_started_runs_though_its_parent_ends, 60, .not_in_valgrind = "it takes too long")
 {
     struct shared *s = make();
 
@@ -868,7 +872,8 @@ TEST_METHODS(what_was_started_runs_though_its_parent_ends, 60)
     check_int(covey_free(s), ==, 0);
 }
 
-TEST_METHODS(what_was_started_runs_though_its_parent_leaves_the_family, 60)
+TEST_METHODS(what_was_started_runs_though_its_parent_leaves_the_family, 60,
+    .not_in_valgrind = "it takes too long")
 {
     int ends[2];
     char byte;
@@ -903,7 +908,8 @@ static void *start_detached(void *argument)
     return NULL;
 }
 
-TEST_METHODS(threads_that_start_detached_processes_disturb_no_handle, 60)
+TEST_METHODS(threads_that_start_detached_processes_disturb_no_handle, 60,
+    .not_in_valgrind = "it takes too long")
 {
     struct detaching d = {.method = method};
     pthread_t threads[3];
@@ -1045,7 +1051,8 @@ static int look_at_signals(void *argument)
     return sigismember(&mask, SIGCHLD) == 0 && action.sa_handler == SIG_DFL ? 0 : 1;
 }
 
-TEST_METHODS(children_have_the_signals_that_they_would_have, 30)
+TEST_METHODS(children_have_the_signals_that_they_would_have, 30,
+    .not_in_valgrind = "valgrind has a signal of its own")
 {
     covey_process *p;
     int code = 9;
@@ -1100,7 +1107,8 @@ static void *take_detached_away(void *stop)
 }
 
 /* While another thread looks whether it has ended. */
-TEST(a_running_forked_child_is_always_found)
+TEST(
+    a_running_forked_child_is_always_found, .not_in_valgrind = "it needs more memory than there is")
 {
     covey_process *children[100];
     pthread_t thread;
@@ -1192,7 +1200,8 @@ TEST(a_killed_fork_server_is_replaced_and_its_children_live_on, .deadline_s = 60
     end_server();
 }
 
-TEST(killing_the_fork_server_at_any_time_fails_nothing, .deadline_s = 120)
+TEST(killing_the_fork_server_at_any_time_fails_nothing, .deadline_s = 120,
+    .not_in_valgrind = "it takes too long")
 {
     for (int i = 0; i < 30; i++) {
         int how = i;
@@ -1248,7 +1257,8 @@ __attribute__((constructor)) static void take_the_servers_children(void)
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-TEST(children_whose_status_the_fork_server_never_gets_can_be_joined)
+TEST(children_whose_status_the_fork_server_never_gets_can_be_joined,
+    .not_in_valgrind = "it needs pidfds")
 {
     covey_process *p;
     int code = 0;
@@ -1271,7 +1281,7 @@ static int touch_nothing(void *argument)
     return prctl(PR_GET_DUMPABLE) >= 0 ? 0 : 1;
 }
 
-TEST(the_fork_server_has_one_thread_and_no_memory_of_ours)
+TEST(the_fork_server_has_one_thread_and_no_memory_of_ours, .not_in_valgrind = "it measures memory")
 {
     size_t size = (size_t)64 << 20;
     char *memory = malloc(size);
@@ -1361,7 +1371,8 @@ TEST(an_image_of_another_version_says_so)
     check_int(covey_close(), ==, 0);
 }
 
-TEST(no_descriptor_left_is_an_error_and_leaves_nothing)
+TEST(no_descriptor_left_is_an_error_and_leaves_nothing,
+    .not_in_valgrind = "valgrind has descriptors of its own")
 {
     struct rlimit before;
     struct rlimit limit;

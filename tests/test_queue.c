@@ -288,7 +288,8 @@ static void many_to_many(int producers, int consumers, int n, size_t bytes, size
     check_int(covey_free(sum), ==, 0);
 }
 
-TEST(many_producers_and_consumers_share_a_queue, .deadline_s = 120)
+TEST(many_producers_and_consumers_share_a_queue, .deadline_s = 120,
+    .not_in_valgrind = "it takes too long")
 {
     many_to_many(4, 4, 50000, 0, 0);
     many_to_many(8, 2, 10000, 1024, 0);
@@ -550,7 +551,7 @@ TEST(a_producer_that_gives_up_wakes_another)
     check_int(covey_queue_free(q), ==, 0);
 }
 
-TEST(killed_producers_break_nothing, .deadline_s = 120)
+TEST(killed_producers_break_nothing, .deadline_s = 120, .not_in_valgrind = "it takes too long")
 {
     covey_queue *q;
 
@@ -579,7 +580,8 @@ TEST(killed_producers_break_nothing, .deadline_s = 120)
     check_int(covey_queue_free(q), ==, 0);
 }
 
-TEST(killed_consumers_take_one_item_at_most, .deadline_s = 120)
+TEST(killed_consumers_take_one_item_at_most, .deadline_s = 120,
+    .not_in_valgrind = "it takes too long")
 {
     covey_queue *q;
     int *last = covey_calloc(2, sizeof *last);

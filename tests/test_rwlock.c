@@ -262,7 +262,7 @@ static int use_as_child(void *argument)
     return 0;
 }
 
-TEST_METHODS(readers_see_what_writers_leave, 120)
+TEST_METHODS(readers_see_what_writers_leave, 120, .not_in_valgrind = "it takes too long")
 {
     struct shared *s = make();
     covey_process *children[6];
@@ -316,7 +316,7 @@ static void use_until_killed(void *context)
     }
 }
 
-TEST(an_rwlock_outlives_random_kills, .deadline_s = 60)
+TEST(an_rwlock_outlives_random_kills, .deadline_s = 60, .not_in_valgrind = "it takes too long")
 {
     struct shared *s = make();
     pid_t pids[4];

@@ -215,7 +215,8 @@ static void hold_one_till_killed(void *context)
         (void)pause();
 }
 
-TEST(more_processes_than_have_room_in_it_use_a_semaphore, .deadline_s = 60)
+TEST(more_processes_than_have_room_in_it_use_a_semaphore, .deadline_s = 60,
+    .not_in_valgrind = "it needs more memory than there is")
 {
     enum {
         PROCESSES = 70
@@ -316,7 +317,8 @@ TEST(all_events_arrive, .deadline_s = 120)
     end(s);
 }
 
-TEST(a_sleeper_that_is_killed_swallows_no_permit, .deadline_s = 60)
+TEST(a_sleeper_that_is_killed_swallows_no_permit, .deadline_s = 60,
+    .not_in_valgrind = "it takes too long")
 {
     struct shared *s = make(1, COVEY_BOUNDED);
 
