@@ -194,6 +194,54 @@ TEST(a_barrier_breaks_when_its_party_dies_in_the_action)
     end(s);
 }
 
+/* Two rounds of one party each; the first is reset while its action runs, and that of the second, too. */
+static int act_first(void *context)
+{
+    struct shared *s = context;
+
+    word_set(&s->step, 1);
+    word_await(&s->step, 3);
+    return 0;
+}
+
+static void be_first(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_barrier_wait_then(&s->barrier, act_first, s, COVEY_FOREVER), ==, COVEY_EBROKEN);
+    word_set(&s->step, 4);
+}
+
+static int act_second(void *context)
+{
+    struct shared *s = context;
+
+    word_set(&s->step, 3);
+    word_await(&s->step, 4);
+    return 0;
+}
+
+static void be_second(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_barrier_wait_then(&s->barrier, act_second, s, COVEY_FOREVER), ==, 0);
+}
+
+TEST(an_action_that_ends_after_a_reset_does_not_end_the_next_round)
+{
+    struct shared *s = make(1);
+    pid_t first = child_fork(be_first, s);
+    pid_t second;
+
+    word_await(&s->step, 1);
+    check_int(covey_barrier_reset(&s->barrier), ==, 0);
+    second = child_fork(be_second, s);
+    test_reap(first, 0);
+    test_reap(second, 0);
+    end(s);
+}
+
 TEST(a_barrier_breaks_when_one_that_waits_is_killed)
 {
     struct shared *s = make(4);

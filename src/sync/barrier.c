@@ -354,7 +354,7 @@ static int complete(covey_barrier *b, uint64_t w, int (*action)(void *), void *c
     }
     while (!cv_cas(&b->word_, &acting, next_round(acting, true))) {
         if (phase_of(acting) != ACTING || round_of(acting) != round_of(w))
-            return COVEY_EBROKEN;
+            return COVEY_EBROKEN; /* it may be in another's action by now */
     }
     wake_all(b, acting);
     return 1;

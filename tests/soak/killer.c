@@ -259,6 +259,7 @@ static int take_away(struct place *p)
 {
     int code = LOST;
     int status;
+    char state;
 
     if (p->process) {
         int r;
@@ -272,6 +273,10 @@ static int take_away(struct place *p)
         check_int(waitpid(p->pid, &status, 0), ==, p->pid);
         code = WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
     }
+    state = test_state_of(p->pid);
+    if (state && state != 'Z' && state != 'X')
+        test_fail(__FILE__, __LINE__, "process %d has ended (%d), but is in state %c", (int)p->pid,
+            code, state);
     p->pid = 0;
     return code;
 }

@@ -81,6 +81,7 @@ unsigned soak_scenario_count(void);
 struct life {
     uint32_t pid;
     uint32_t doomed;   /* it is going to be killed now, or has been */
+    uint32_t begun;    /* by one process, as it should be */
     uint32_t scenario; /* what it is at; SCENARIOS_MAX: nothing */
     uint32_t place;
     uint64_t since_ns; /* since when */

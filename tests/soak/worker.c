@@ -195,6 +195,7 @@ int soak_worker(void *argument)
     soak_me = (uint32_t)life;
     me = &run->life[soak_me];
     cv_store_seq(&me->pid, (uint32_t)getpid());
+    check_int(cv_fetch_add(&me->begun, 1), ==, 0);
     soak_seed(run->seed ^ me->number << 20);
     while (!cv_load_seq(&run->closing)) {
         if (me->place == GIVER)
