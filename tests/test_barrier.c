@@ -405,55 +405,6 @@ TEST(a_stopped_party_is_told_of_its_own_round)
     end(s);
 }
 
-static int act_until_told(void *context)
-{
-    struct shared *s = context;
-
-    word_add(&s->acted, 1);
-    word_await(&s->rounds, 1);
-    return 0;
-}
-
-static void wait_and_act(void *context)
-{
-    struct shared *s = context;
-
-    check_int(covey_barrier_wait_then(&s->barrier, act_until_told, s, COVEY_FOREVER), ==, 1);
-}
-
-static pid_t later[2];
-
-/* Another round begins, and its last party runs its action, while this one still runs. */
-static int be_overtaken(void *context)
-{
-    struct shared *s = context;
-
-    check_int(covey_barrier_reset(&s->barrier), ==, 0);
-    later[0] = child_fork(wait_once, s);
-    await_waiting(s, 1);
-    later[1] = child_fork(wait_and_act, s);
-    word_await(&s->acted, 1);
-    return 0;
-}
-
-TEST(an_action_that_was_overtaken_by_a_reset_ends_no_other_round)
-{
-    struct shared *s = make(2);
-    pid_t first = child_fork(wait_once, s);
-
-    await_waiting(s, 1);
-    check_int(
-        covey_barrier_wait_then(&s->barrier, be_overtaken, s, COVEY_FOREVER), ==, COVEY_EBROKEN);
-    test_reap(first, 0);
-    check_int(s->broken, ==, 1);
-    check_int(s->indexes[0], ==, 0);
-    word_set(&s->rounds, 1);
-    test_reap(later[0], 0);
-    test_reap(later[1], 0);
-    check_int(s->indexes[0], ==, 1);
-    end(s);
-}
-
 TEST(many_parties_meet, .deadline_s = 60)
 {
     enum {
