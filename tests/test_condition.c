@@ -4,6 +4,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 struct shared {
@@ -93,6 +94,42 @@ static int woken(struct shared *s)
     n = s->woken;
     leave(s);
     return n;
+}
+
+/* A process with much memory takes a while to end, and all that while the kernel calls it alive. */
+static void wait_with_much_memory(void *context)
+{
+    void *memory = mmap(NULL, (size_t)400 << 20, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+    check(memory != MAP_FAILED);
+    wait_once(context);
+}
+
+static void check_notified_past_dying(unsigned after_ms)
+{
+    struct shared *s = make();
+    pid_t dying = child_fork(wait_with_much_memory, s);
+    pid_t next;
+
+    word_await(&s->waiting, 1);
+    child_await_sleep(dying);
+    next = child_fork(wait_once, s);
+    word_await(&s->waiting, 2);
+    child_await_sleep(next);
+    check_int(kill(dying, SIGKILL), ==, 0);
+    test_sleep_ms(after_ms);
+    notify(s, 1);
+    check(test_ends_within(next, 10));
+    test_reap(next, 0);
+    test_reap(dying, SIGKILL);
+    end(s);
+}
+
+TEST(a_notification_is_not_lost_with_a_waiter_that_is_just_dying, .deadline_s = 60)
+{
+    for (unsigned ms = 0; ms < 24; ms += 4)
+        check_notified_past_dying(ms);
 }
 
 TEST(notify_wakes_as_many_as_asked_for_and_those_that_waited_longest)

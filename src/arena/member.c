@@ -419,6 +419,13 @@ static bool looks_alive(const struct cv_member *m)
     return cv_load_relaxed(&m->told) && !(word & FUTEX_OWNER_DIED) && (word & FUTEX_TID_MASK);
 }
 
+bool cv_member_is_ending(uint64_t tag)
+{
+    const struct cv_member *m = cv_member_of(tag);
+
+    return (cv_load_relaxed(&m->told) && !looks_alive(m)) || cv_member_is_past(tag);
+}
+
 /* There is no such process, or it has ended, without having come to life. */
 static bool is_stillborn(const struct cv_member *m, uint64_t state)
 {

@@ -208,7 +208,10 @@ int cv_member_become(uint64_t tag);
  */
 bool cv_member_is_past(uint64_t tag);
 
-/* The same for a short tag, and the pid of the living. */
+/* Has its end begun, if it has not ended? The words are marked before the kernel calls it dead. */
+bool cv_member_is_ending(uint64_t tag);
+
+/* cv_member_is_past() for a short tag, and the pid of the living. */
 bool cv_member_short_is_past(uint32_t short_tag);
 bool cv_member_short_is_gone(uint32_t short_tag); /* and all that it had is given back */
 /* For the heap: before a block gets the tag; and after it: may the process have it? */

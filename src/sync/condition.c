@@ -80,10 +80,25 @@ struct search {
     struct cv_waiter *oldest; /* of those that are WAITING */
     uint32_t signal;          /* its */
     uint64_t turn;
+    uint64_t owner;
+    bool is_ending;     /* chosen only if all are */
     uint64_t *notified; /* tags of those that are NOTIFIED, and live */
     unsigned n_notified;
     bool found_dead;
 };
+
+/* For a while one that has been killed is not dead yet, and its death has rung already. */
+static bool is_ending(uint64_t owner)
+{
+    return CV_RECOVERS(condition_dead) && (!owner || cv_member_is_ending(owner));
+}
+
+static bool is_better(const struct search *s, uint64_t owner, uint64_t turn)
+{
+    bool ending = is_ending(owner);
+
+    return !s->oldest || (ending == s->is_ending ? turn < s->turn : !ending);
+}
 
 static bool look_at(struct cv_waiter *w, void *context)
 {
@@ -99,10 +114,12 @@ static bool look_at(struct cv_waiter *w, void *context)
     } else if ((signal & PHASES) == NOTIFIED) {
         if (s->notified && s->n_notified < CV_WAIT_LIVES_MAX && owner != cv_self.tag)
             s->notified[s->n_notified++] = owner;
-    } else if (!s->oldest || turn < s->turn) {
+    } else if (is_better(s, owner, turn)) {
         s->oldest = w;
         s->signal = signal;
         s->turn = turn;
+        s->owner = owner;
+        s->is_ending = is_ending(owner);
     }
     return true;
 }
@@ -123,6 +140,15 @@ static bool is_notified(const struct search *s)
     return now / ONE_WAIT == s->signal / ONE_WAIT && (now & PHASES) == NOTIFIED;
 }
 
+/*
+ * The one who was notified has begun to end since. Others may have looked at him before, for his death has
+ * rung, and will not look again; or he was buried as one who waits. So the next one is notified, too.
+ */
+static bool is_wasted(const struct search *s)
+{
+    return !s->is_ending && (cv_load_seq(&s->oldest->owner) != s->owner || is_ending(s->owner));
+}
+
 /* False when nobody waits. */
 static bool notify_one(covey_condition *c)
 {
@@ -138,7 +164,7 @@ static bool notify_one(covey_condition *c)
         if (!cv_cas64(&c->word_, word, word_make(number, s.oldest, s.signal)))
             continue;
         complete(c, true);
-        if (is_notified(&s))
+        if (is_notified(&s) && !is_wasted(&s))
             return true;
     }
 }

@@ -25,6 +25,11 @@
  *            dead, and the burial (cv_condition_pass_on()) notifies the next one before it frees the
  *            record. Where a burial was killed in between, or two were at it, or the next one has gone
  *            on before the burier could see that he was notified, that is one notification too many.
+ *
+ * A process that is killed rings when its end begins; only when that is over it is dead for the kernel.
+ * If it is notified in between, those who sleep have looked already, and will not look again. So one
+ * who is ending is notified only if there is nobody else; and if it began to end while it was being
+ * notified, the next one is notified as well (which again may be one too many).
  */
 #ifndef CV_CONDITION_H
 #define CV_CONDITION_H

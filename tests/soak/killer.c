@@ -49,6 +49,7 @@ static struct {
 } total;
 
 static size_t blocks_before;
+static uint32_t dooms;
 static unsigned finishing = SCENARIOS_MAX;
 
 /* Reports ************************************************************************************ */
@@ -290,7 +291,7 @@ static void take_away_orderly(struct place *p)
 
 static void doom(struct place *p)
 {
-    cv_store_seq(&run->life[p->life].doomed, 1);
+    cv_store_seq(&run->life[p->life].doomed, ++dooms);
     send(p, SIGKILL);
 }
 
@@ -431,7 +432,7 @@ static void check_life(struct place *p)
 static void look_after_all(void)
 {
     cv_store_seq(killer_heartbeat, *killer_heartbeat + 1);
-    if (cv_load_seq(&run->failed)) {
+    if (cv_load_seq(&run->failures)) {
         soak_report();
         _exit(1);
     }

@@ -3,7 +3,7 @@
 #include "guard.h"
 
 enum {
-    WRITE_ONCE_IN = 4,
+    WRITE_ONCE_IN = 2,
     TRY_ONCE_IN = 8,
 };
 

@@ -80,7 +80,7 @@ unsigned soak_scenario_count(void);
 /* One process of the family, from its start to its end. */
 struct life {
     uint32_t pid;
-    uint32_t doomed;   /* it is going to be killed now, or has been */
+    uint32_t doomed;   /* it is going to be killed now, or has been, as number so and so */
     uint32_t begun;    /* by one process, as it should be */
     uint32_t scenario; /* what it is at; SCENARIOS_MAX: nothing */
     uint32_t place;
@@ -93,9 +93,9 @@ struct run {
     uint64_t seed;
     double deadline_s; /* what takes longer hangs */
     uint32_t round;
-    uint32_t failed;  /* somebody has found something wrong */
-    uint32_t closing; /* the round: leave */
-    uint32_t focus;   /* the scenario that most are at just now */
+    uint32_t failures; /* found by anybody */
+    uint32_t closing;  /* the round: leave */
+    uint32_t focus;    /* the scenario that most are at just now */
 
     uint32_t lives;
     struct life life[LIVES_MAX + 1]; /* the last is the killer's */

@@ -38,13 +38,15 @@ void test_fail(const char *file, int line, const char *format, ...)
             " [last covey error: %s] (seed %llu, round %u, process %d, life %llu)", covey_error(),
             (unsigned long long)run->seed, run->round, (int)getpid(),
             (unsigned long long)me->number);
-    (void)printf("%s\n", text);
-    (void)fflush(stdout);
+    /* What others find after the first failure may come from that. */
+    if (cv_fetch_add(&run->failures, 1) == 0) {
+        (void)printf("%s\n", text);
+        (void)fflush(stdout);
+    }
     if (soak_me == LIVES_MAX) {
         soak_report();
         _exit(1);
     }
-    cv_store_seq(&run->failed, 1);
     for (;;)
         (void)pause();
 }
