@@ -91,14 +91,14 @@ static bool put_two(void)
     return true;
 }
 
-/* V is dead or has had enough: so many items as there are rescuers must be there in all, and no more
+/* So many items must be there in all as there are rescuers, and one for V if it sleeps, and no more
  * notifications than items that are new. */
 static void put_what_is_missing(void)
 {
     int missing;
 
     (void)take(COVEY_FOREVER);
-    missing = (int)sweep_rescuers() - b->got - b->items;
+    missing = (int)sweep_rescuers() + !sweep_is_dead() - b->got - b->items;
     if (missing > 0)
         put(missing);
     leave();
@@ -194,7 +194,7 @@ static void one_gives_up(void)
         return;
     }
     (void)take(COVEY_FOREVER);
-    r = covey_condition_wait(&b->filled, 0.04);
+    r = covey_condition_wait(&b->filled, sweep_will_be_stalled() ? 0.04 : 0.3);
     check(r == 0 || r == COVEY_ETIMEDOUT || r == COVEY_EOWNERDEAD);
     mend_if(r);
     if (r == 0) {

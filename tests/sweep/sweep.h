@@ -112,10 +112,11 @@ uint64_t sweep_told(unsigned i);
 bool sweep_victim_finished(void);
 bool sweep_rescuer_finished(void);
 
-/* In any process: is V dead? Is it alive, and stopped? Has it been? */
+/* In any process: is V dead? Is it alive, and stopped? Has it been? Will it be? */
 bool sweep_is_dead(void);
 bool sweep_is_stalled(void);
 bool sweep_was_stalled(void);
+bool sweep_will_be_stalled(void);
 
 /* A timeout for what a stopped process may hold up, and the codes that are right then. */
 double sweep_patience(void);

@@ -97,6 +97,11 @@ bool sweep_was_stalled(void)
     return world->was_stalled;
 }
 
+bool sweep_will_be_stalled(void)
+{
+    return world->plan.pass == PASS_STALL || world->plan.pass == PASS_LATE;
+}
+
 double sweep_patience(void)
 {
     return sweep_is_stalled() ? 0.01 : COVEY_FOREVER;
@@ -1011,7 +1016,7 @@ void world_run(struct world *w, struct trace *of_victim, struct trace *of_rescue
     if (op->when == RESCUE_SLEEPS_FIRST)
         begin_rescue(true);
     bring_victim();
-    if (w->plan.pass == PASS_STALL || w->plan.pass == PASS_LATE)
+    if (sweep_will_be_stalled())
         stall_victim();
     kill_victim();
     world->state = hash_arena();
