@@ -50,7 +50,6 @@ static struct {
 
 static size_t blocks_before;
 static uint32_t dooms;
-static unsigned finishing = SCENARIOS_MAX;
 
 /* Reports ************************************************************************************ */
 
@@ -135,8 +134,6 @@ static void print_table(uint32_t failed, bool is_ok)
 /* Called once: by the killer's own failure, or when it finds that of another. */
 void soak_report(void)
 {
-    uint32_t failed = finishing;
-
     (void)covey_waits_print(STDOUT_FILENO);
     for (unsigned i = 0; i < PLACES; i++) {
         const struct life *life = &run->life[places[i].life];
@@ -149,7 +146,7 @@ void soak_report(void)
             life->doomed ? ", and doomed" : "");
         killer_print_stack(places[i].pid);
     }
-    print_table(failed, false);
+    print_table(run->failed_at, false);
     (void)fflush(stdout);
 }
 
@@ -420,7 +417,7 @@ static void check_life(struct place *p)
         let_go_on(p);
     if (cv_load_seq(&life->scenario) < SCENARIOS_MAX &&
         since_ns + (uint64_t)(run->deadline_s * CV_NS_PER_S) < cv_clock_now()) {
-        finishing = life->scenario;
+        run->life[LIVES_MAX].scenario = life->scenario;
         test_fail(__FILE__, __LINE__, "process %d hangs at %s", (int)p->pid,
             scenario_name(life->scenario));
     }
@@ -491,10 +488,10 @@ static void finish_all(void)
 
     check_family();
     for (unsigned i = 0; i < soak_scenario_count(); i++) {
-        finishing = i;
+        run->life[LIVES_MAX].scenario = i;
         soak_scenarios[i]->finish(run->state[i]);
     }
-    finishing = SCENARIOS_MAX;
+    run->life[LIVES_MAX].scenario = SCENARIOS_MAX;
     check_int(covey_stats(&stats), ==, 0);
     check_int(stats.blocks, ==, blocks_before);
 }
@@ -580,6 +577,7 @@ static void open_family(const struct order *order)
     run->deadline_s = order->deadline_s;
     run->life[LIVES_MAX].pid = (uint32_t)getpid();
     run->life[LIVES_MAX].place = PLACES;
+    run->life[LIVES_MAX].scenario = SCENARIOS_MAX;
     run->life[LIVES_MAX].number = UINT64_MAX;
 }
 

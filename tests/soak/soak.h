@@ -93,9 +93,10 @@ struct run {
     uint64_t seed;
     double deadline_s; /* what takes longer hangs */
     uint32_t round;
-    uint32_t failures; /* found by anybody */
-    uint32_t closing;  /* the round: leave */
-    uint32_t focus;    /* the scenario that most are at just now */
+    uint32_t failures;  /* found by anybody */
+    uint32_t failed_at; /* the first of them: the scenario */
+    uint32_t closing;   /* the round: leave */
+    uint32_t focus;     /* the scenario that most are at just now */
 
     uint32_t lives;
     struct life life[LIVES_MAX + 1]; /* the last is the killer's */

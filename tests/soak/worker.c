@@ -24,7 +24,7 @@ uint32_t soak_me = LIVES_MAX;
 void test_fail(const char *file, int line, const char *format, ...)
 {
     const char *base = strrchr(file, '/');
-    const struct life *me = &run->life[soak_me];
+    struct life *me = &run->life[soak_me];
     char text[MESSAGE_BYTES];
     va_list args;
     int n;
@@ -40,6 +40,7 @@ void test_fail(const char *file, int line, const char *format, ...)
             (unsigned long long)me->number);
     /* What others find after the first failure may come from that. */
     if (cv_fetch_add(&run->failures, 1) == 0) {
+        cv_store_seq(&run->failed_at, cv_load_seq(&me->scenario));
         (void)printf("%s\n", text);
         (void)fflush(stdout);
     }
