@@ -208,8 +208,8 @@ struct kind {
     static void kind_name##_free(void)                                                             \
     {                                                                                              \
         for (int i = 0; i < FREE_ROUNDS; i++) {                                                    \
-            (void)acquire;                                                                         \
-            (void)release;                                                                         \
+            (void)(acquire);                                                                       \
+            (void)(release);                                                                       \
         }                                                                                          \
     }                                                                                              \
     static uint64_t kind_name##_shared(void)                                                       \
@@ -217,9 +217,9 @@ struct kind {
         uint64_t n = 0;                                                                            \
                                                                                                    \
         while (__atomic_load_n(&s->go.value, __ATOMIC_RELAXED) == 1) {                             \
-            (void)acquire;                                                                         \
+            (void)(acquire);                                                                       \
             __atomic_store_n(&s->guarded.value, s->guarded.value + 1, __ATOMIC_RELAXED);           \
-            (void)release;                                                                         \
+            (void)(release);                                                                       \
             n++;                                                                                   \
         }                                                                                          \
         return n;                                                                                  \

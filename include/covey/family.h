@@ -66,6 +66,9 @@ struct covey_options {
  * limit at most. A program that locks its memory should do so before (mlockall(MCL_CURRENT) later
  * would make the whole arena exist), or with MCL_ONFAULT. Core dumps do not contain the arena.
  *
+ * Valgrind keeps account of the whole arena, and reads all of it when it looks for leaks: there, set
+ * memory_max (or ulimit -f) to as little as will do, such as 16 MiB.
+ *
  * Returns 0; COVEY_EINVAL for a memory_max that is less than 1 MiB or more than half of all
  * addresses; COVEY_ENOMEM when there is no room in the address space; COVEY_ELIMIT without a free
  * descriptor; COVEY_ESYS when the kernel does not allow a memfd.

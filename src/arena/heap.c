@@ -764,7 +764,8 @@ static bool sweep_run(uint32_t page, uint64_t word)
 {
     uint32_t n = n_of(word);
 
-    if (!(kind_of(word) == CLAIM ? CV_RECOVERS(heap_claim) : CV_RECOVERS(heap_run)))
+    if ((!CV_RECOVERS(heap_claim) && kind_of(word) == CLAIM) ||
+        (!CV_RECOVERS(heap_run) && kind_of(word) != CLAIM))
         return true;
     if (!cv_self.tag)
         return false;

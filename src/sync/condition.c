@@ -64,7 +64,7 @@ static void complete(covey_condition *c, bool begun_here)
 
     if (!word || (!CV_RECOVERS(condition_complete) && !begun_here))
         return;
-    w = cv_waiter_at((uint32_t)(word >> 32) & ((1u << INDEX_BITS) - 1));
+    w = cv_waiter_at((uint32_t)(word >> 32) & ((1U << INDEX_BITS) - 1));
     signal = cv_load_seq(&w->signal);
     while ((signal & PHASES) == WAITING && word_make((uint32_t)word, w, signal) == word &&
            cv_load_seq(&w->place) == (uintptr_t)c && cv_load_seq(&c->word_) == word) {
@@ -293,10 +293,12 @@ int covey_condition_wait_for(
 
     if (r == 0)
         r = cv_clock_deadline(timeout_s, &deadline_ns);
-    if (r == 0 && !is_true)
-        r = cv_fail(COVEY_EINVAL, "is_true is NULL");
-    if (r == 0 && !held_kind(condition))
-        r = covey_error_code();
+    if (r != 0)
+        return r;
+    if (!is_true)
+        return cv_fail(COVEY_EINVAL, "is_true is NULL");
+    if (!held_kind(condition))
+        return covey_error_code();
     while (r == 0 && !is_true(context))
         r = wait_until(condition, deadline_ns);
     if (r != COVEY_ETIMEDOUT)

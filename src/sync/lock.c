@@ -150,7 +150,6 @@ int covey_lock_init(covey_lock *lock)
 
 int covey_lock_acquire(covey_lock *lock, double timeout_s)
 {
-
     if (cv_object_is(lock, CV_LOCK) && timeout_s == timeout_s && !cv_self.detects &&
         cv_cas64(&lock->word_, 0, cv_self.mark))
         return 0;

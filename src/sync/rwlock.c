@@ -182,7 +182,6 @@ int covey_rwlock_acquire_read(covey_rwlock *lock, double timeout_s)
 
 int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s)
 {
-
     return cv_object_is(lock, CV_RWLOCK) && timeout_s == timeout_s && !cv_load_seq(&lock->gate_) &&
                    cv_share_try(cv_rwlock_share(lock), ALL)
                ? 0

@@ -101,9 +101,9 @@ static inline uint16_t cv_share_mine(const struct cv_share *share)
 
     if (__builtin_expect(cv_load_own(&share->cells.cell[0].mark) == mark, 1))
         return 1;
-    for (uint16_t i = 1; i < CV_CELLS_FIRST; i++) {
+    for (unsigned i = 1; i < CV_CELLS_FIRST; i++) {
         if (cv_load_own(&share->cells.cell[i].mark) == mark)
-            return i + 1;
+            return (uint16_t)(i + 1);
     }
     return 0;
 }
