@@ -1185,6 +1185,8 @@ TEST(a_killed_fork_server_is_replaced_and_its_children_live_on, .deadline_s = 60
         test_sleep_ms(1);
     server = server_pid();
     check_int(kill(server, SIGKILL), ==, 0);
+    while (test_state_of(server) != 'Z')
+        test_sleep_ms(1);
     check_int(exit_code_of(COVEY_FORKSERVER, 4), ==, 4);
     check(server_pid() != server);
     check_int(covey_process_is_alive(p), ==, 1);
