@@ -1185,6 +1185,8 @@ TEST(a_killed_fork_server_is_replaced_and_its_children_live_on, .deadline_s = 60
         test_sleep_ms(1);
     server = server_pid();
     check_int(kill(server, SIGKILL), ==, 0);
+    while (test_state_of(server) != 'Z')
+        test_sleep_ms(1);
     check_int(exit_code_of(COVEY_FORKSERVER, 4), ==, 4);
     while (server_pid() == server) { /* not quite dead yet */
         check_int(covey_active_children(NULL, 0), >=, 0);
