@@ -93,33 +93,28 @@ static bool is_ending(uint64_t owner)
     return CV_RECOVERS(condition_dead) && (!owner || cv_member_is_ending(owner));
 }
 
-static bool is_better(const struct search *s, uint64_t owner, uint64_t turn)
-{
-    bool ending = is_ending(owner);
-
-    return !s->oldest || (ending == s->is_ending ? turn < s->turn : !ending);
-}
-
 static bool look_at(struct cv_waiter *w, void *context)
 {
     struct search *s = context;
     uint32_t signal = cv_load_seq(&w->signal);
     uint64_t turn = cv_load_relaxed(&w->turn);
     uint64_t owner = cv_load_acquire(&w->owner);
+    bool ending;
 
     if ((signal & PHASES) == NOTHING || cv_load_acquire(&w->place) != s->place)
         return true;
+    ending = is_ending(owner);
     if (owner && CV_RECOVERS(condition_dead) && cv_member_is_dead(owner, 0)) {
         s->found_dead = true;
     } else if ((signal & PHASES) == NOTIFIED) {
         if (s->notified && s->n_notified < CV_WAIT_LIVES_MAX && owner != cv_self.tag)
             s->notified[s->n_notified++] = owner;
-    } else if (is_better(s, owner, turn)) {
+    } else if (!s->oldest || (ending == s->is_ending ? turn < s->turn : !ending)) {
         s->oldest = w;
         s->signal = signal;
         s->turn = turn;
         s->owner = owner;
-        s->is_ending = is_ending(owner);
+        s->is_ending = ending;
     }
     return true;
 }
