@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "os/robust.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,7 +20,8 @@ static size_t used_bytes;
 /* Emulators take the advice and do nothing. A fork leaves only the calling thread. */
 static void wipe_in_child(void)
 {
-    memset(variable, 0, used_bytes);
+    if (variable)
+        memset(variable, 0, used_bytes);
     cv_robust_head = NULL; /* musl's children must register anew */
 }
 
@@ -29,8 +31,10 @@ int cv_wipe_on_fork(void *p, size_t size, size_t used)
         return 0;
     if (madvise(p, size, MADV_WIPEONFORK) != 0)
         return cv_fail_errno("the kernel does not wipe memory on fork");
+    errno = pthread_atfork(NULL, NULL, wipe_in_child); /* twice does no harm */
+    if (errno != 0)
+        return cv_fail_errno("a fork cannot be followed");
     used_bytes = used;
     cv_store_release(&variable, p);
-    (void)pthread_atfork(NULL, NULL, wipe_in_child); /* twice does no harm */
     return 0;
 }

@@ -419,8 +419,7 @@ int covey_barrier_init(covey_barrier *barrier, unsigned parties)
         return r;
     if (parties == 0 || parties > PARTIES_MAX)
         return cv_fail(COVEY_EINVAL, "parties is %u: 1 to %d are possible", parties, PARTIES_MAX);
-    cv_store_relaxed(&barrier->alarm_[0], 0);
-    cv_store_relaxed(&barrier->alarm_[1], 0);
+    cv_alarm_init(barrier->alarm_);
     barrier->parties_ = parties;
     cv_store_relaxed(&barrier->why_, 0);
     cv_cells_init(cells_of(barrier));

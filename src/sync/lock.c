@@ -31,7 +31,7 @@ int cv_lock_take_slowly(uint64_t *word, uint64_t mine, uint32_t *alarm, struct c
         }
         if (taken || r < 0) {
             if ((mine & CV_LOCK_SLEEPERS) &&
-                (taken ? CV_RECOVERS(lock_next) : CV_RECOVERS(lock_quit)))
+                ((taken && CV_RECOVERS(lock_next)) || (!taken && CV_RECOVERS(lock_quit))))
                 cv_lock_wake(word); /* of those who sleep, one must watch who holds it now */
             return r;
         }

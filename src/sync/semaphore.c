@@ -103,6 +103,13 @@ static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
     return cv_wait_sleep(wait, s->alarm_, cv_alarm_gong(s->alarm_), &word, 1, tags, n);
 }
 
+/* Whether who has slept, and ends with @r, wakes the next to watch. */
+static bool hands_on(const covey_semaphore *s, int r)
+{
+    return !is_counter(s) &&
+           ((r < 0 && CV_RECOVERS(share_quit)) || (r >= 0 && CV_RECOVERS(share_next)));
+}
+
 /*
  * One wake comes with each permit. Who has been woken and takes it wakes the next, to watch the life
  * of whoever holds it now; who gives up does, for it may have been the one that watched; and who
@@ -120,9 +127,7 @@ static int acquire(covey_semaphore *s, struct cv_wait *wait)
         if (r == CV_SHARE_NOT && waited < 0)
             r = waited;
         if (r != CV_SHARE_NOT) {
-            bool next = r < 0 ? CV_RECOVERS(share_quit) : CV_RECOVERS(share_next);
-
-            if ((wait->alarm && !is_counter(s) && next) || value(s) > 0)
+            if ((wait->alarm && hands_on(s, r)) || value(s) > 0)
                 wake(s, 1);
             return r;
         }
@@ -233,8 +238,7 @@ int covey_semaphore_init(covey_semaphore *semaphore, long value, enum covey_sema
         return cv_fail(COVEY_EINVAL, "kind is %d: no enum covey_semaphore_kind", (int)kind);
     if (value < 0 || value > most)
         return cv_fail(COVEY_EINVAL, "value is %ld: 0 to %ld are possible", value, most);
-    cv_store_relaxed(&semaphore->alarm_[0], 0);
-    cv_store_relaxed(&semaphore->alarm_[1], 0);
+    cv_alarm_init(semaphore->alarm_);
     semaphore->kind_ = kind;
     cv_share_init(cv_semaphore_share(semaphore), (uint32_t)(kind == COVEY_EVENTS ? 0 : value));
     if (kind == COVEY_EVENTS)

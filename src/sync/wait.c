@@ -222,10 +222,9 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
 
 void cv_wait_init(uint32_t *alarm, uint32_t *bell)
 {
-    for (int i = 0; i < 2; i++) {
-        cv_store_relaxed(&alarm[i], 0);
-        cv_store_relaxed(&bell[i], 0);
-    }
+    cv_alarm_init(alarm);
+    cv_store_relaxed(&bell[0], 0);
+    cv_store_relaxed(&bell[1], 0);
 }
 
 void cv_wait_end(struct cv_wait *wait)

@@ -113,6 +113,12 @@ void cv_wait_init(uint32_t *alarm, uint32_t *bell);
 void cv_wait_end(struct cv_wait *wait);
 
 /* An alarm: two words, the alarm itself and the rally. */
+static inline void cv_alarm_init(uint32_t *alarm)
+{
+    cv_store_relaxed(&alarm[0], 0);
+    cv_store_relaxed(&alarm[1], 0);
+}
+
 static inline struct cv_futex_watch cv_alarm_gong(uint32_t *alarm)
 {
     return (struct cv_futex_watch){&alarm[1], 0};
