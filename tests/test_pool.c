@@ -264,7 +264,7 @@ TEST(only_the_lost_items_of_a_map_fail, .deadline_s = 60, .not_in_valgrind = "it
     for (int i = 10; i < N; i += 10)
         how[i] = 1 + i / 10 % 7;
     for (size_t chunk = 1; chunk <= 100; chunk += 33) {
-        check_int(covey_pool_map(pool, fail_as_told, how, done, N, .chunk = chunk, .timeout_s = 0.1,
+        check_int(covey_pool_map(pool, fail_as_told, how, done, N, .chunk = chunk, .timeout_s = 1,
                       .outcomes = outcomes),
             ==, COVEY_EDIED);
         check_has(covey_error(), "item 10 died with its worker");

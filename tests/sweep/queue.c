@@ -274,6 +274,18 @@ OPERATION(queue_put_asleep, .setup = set_up_full, .victim = put_one, .when = RES
     .rescue = rescuer_puts, .unblock = make_room, .after = make_more_room, .verify = done,
     .proves = "wait_alarm_asleep");
 
+static void put_or_give_up(void)
+{
+    int r = covey_queue_put(q, buffer, item_size, 0.15);
+
+    check(r == 0 || r == COVEY_EFULL);
+    sweep_tell(VICTIM_PUTS, r == 0);
+}
+
+OPERATION(queue_put_give_up, .setup = set_up_full, .victim = put_or_give_up,
+    .when = RESCUE_SLEEPS_LATE, .rescue = rescuer_puts, .after = make_more_room, .verify = done,
+    .is_slow = true);
+
 /* Getting *************************************************************************************** */
 
 static void set_up_get(void)
@@ -314,6 +326,21 @@ static void give_more(void)
 OPERATION(queue_get_asleep, .setup = set_up_empty, .victim = get_one, .when = RESCUE_SLEEPS_LATE,
     .rescue = rescuer_gets, .unblock = give_one, .after = give_more, .verify = done,
     .proves = "wait_alarm_asleep");
+
+static void get_or_give_up(void)
+{
+    size_t size = 0;
+    int r;
+
+    sweep_tell(VICTIM_GETS, 1);
+    r = covey_queue_get(q, buffer, BUFFER, &size, 0.15);
+    check(r == 0 || r == COVEY_EEMPTY);
+    sweep_tell(VICTIM_GOT, size);
+}
+
+OPERATION(queue_get_give_up, .setup = set_up_empty, .victim = get_or_give_up,
+    .when = RESCUE_SLEEPS_LATE, .rescue = rescuer_gets, .after = give_more, .verify = done,
+    .is_slow = true);
 
 /* The rest ************************************************************************************** */
 
