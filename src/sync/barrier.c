@@ -138,7 +138,7 @@ static bool break_round(covey_barrier *b, uint32_t round, enum reason reason, pi
 
     while (round_of(w) == round && phase_of(w) != BROKEN) {
         cv_store_release(
-            &b->why_, (uint64_t)round << 32 | (uint64_t)(uint32_t)pid << 8 | (uint64_t)reason);
+            &b->why_, (uint64_t)round << 32 | (uint64_t)reason << 24 | (uint64_t)(uint32_t)pid);
         if (cv_cas(&b->word_, &w, with_phase(w, arrived(w), BROKEN))) {
             wake_all(b, w);
             return true;
@@ -158,10 +158,10 @@ static int fail_broken(covey_barrier *b, uint32_t round)
     };
     uint64_t why = cv_load_acquire(&b->why_);
 
-    if (why >> 32 != round || (why & 0xff) >= sizeof texts / sizeof *texts)
+    if (why >> 32 != round || (why >> 24 & 0xff) >= sizeof texts / sizeof *texts)
         return cv_fail(COVEY_EBROKEN, "the barrier is broken: it was reset");
-    return cv_fail(COVEY_EBROKEN, "the barrier is broken: process %d %s",
-        (int)(why >> 8 & 0xffffff), texts[why & 0xff]);
+    return cv_fail(COVEY_EBROKEN, "the barrier is broken: process %d %s", (int)(why & 0xffffff),
+        texts[why >> 24 & 0xff]);
 }
 
 static bool is_dead(uint64_t mark)

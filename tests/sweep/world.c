@@ -563,25 +563,38 @@ static uint64_t hash_members(uint64_t hash)
     return hash;
 }
 
+/* Without times. */
+static uint64_t hash_waiters(uint64_t hash)
+{
+    for (uint32_t i = 0; i < cv_arena.family->waiters_used; i++) {
+        struct cv_waiter w = *cv_waiter_at(i);
+
+        w.since_ns = w.since_ns != 0;
+        hash = hash_words(hash, &w, sizeof w);
+    }
+    return hash;
+}
+
 static uint64_t hash_arena(void)
 {
-    size_t members = cv_arena.family->members_offset;
-    size_t members_end = members + cv_arena.family->slots * sizeof(struct cv_member);
+    size_t tables = cv_arena.family->members_offset;
+    size_t tables_end =
+        cv_arena.family->waiters_offset + cv_arena.family->waiters * sizeof(struct cv_waiter);
     uint64_t hash;
 
     find_ranges();
     name_pids();
-    hash = hash_members(UINT64_C(0xcbf29ce484222325));
+    hash = hash_waiters(hash_members(UINT64_C(0xcbf29ce484222325)));
     for (unsigned i = 0; i < ranges; i++) {
         size_t start = range[i].start;
         size_t stop = start + range[i].size;
 
         hash = hash_words(hash, &range[i], sizeof range[i]);
-        if (start < members)
+        if (start < tables)
             hash = hash_words(
-                hash, cv_arena.memory.base + start, (stop < members ? stop : members) - start);
-        if (start < members_end)
-            start = members_end;
+                hash, cv_arena.memory.base + start, (stop < tables ? stop : tables) - start);
+        if (start < tables_end)
+            start = tables_end;
         if (start < stop)
             hash = hash_words(hash, cv_arena.memory.base + start, stop - start);
     }
