@@ -24,6 +24,8 @@
 #ifndef RUNNER_H
 #define RUNNER_H
 
+#include "observe.h"
+
 #include <stdbool.h>
 
 struct test {
@@ -139,19 +141,8 @@ void test_ignore_deadlocks(void);
 /* Waits for a child, whose wait status must be @status. */
 void test_reap(int pid, int status);
 
-void test_sleep_ms(unsigned ms);
-double test_now_s(void);
-
 /* Calls @condition until it holds; fails the test after @seconds. */
 void test_wait_for(bool (*condition)(void *), void *context, double seconds);
-
-/* What the process is doing: R, S, T, Z and so on, as in /proc/PID/stat; 0: there is none. */
-char test_state_of(int pid);
-
-/* A field of /proc/PID/status as a number, such as "VmRSS" or "voluntary_ctxt_switches". */
-long test_status_of(int pid, const char *field);
-
-unsigned test_open_descriptors(void);
 
 /* Fails the test if the calling process leaves children, blocks, or other open descriptors than so
  * many; closes the family. The runner does this itself when a test has returned. */

@@ -45,64 +45,6 @@ unsigned soak_scenario_count(void)
     return sizeof soak_scenarios / sizeof *soak_scenarios;
 }
 
-/* As for tests (runner.h): without the family's memory. */
-unsigned test_open_descriptors(void)
-{
-    DIR *dir = opendir("/proc/self/fd");
-    unsigned n = 0;
-
-    if (!dir)
-        return 0;
-    while (readdir(dir))
-        n++;
-    (void)closedir(dir);
-    return n;
-}
-
-void test_sleep_ms(unsigned ms)
-{
-    (void)usleep(ms * 1000);
-}
-
-double test_now_s(void)
-{
-    return (double)cv_clock_now() / CV_NS_PER_S;
-}
-
-char test_state_of(int pid)
-{
-    char path[64];
-    char state = 0;
-    FILE *file;
-
-    (void)snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    file = fopen(path, "re");
-    if (!file || fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
-        state = 0;
-    if (file)
-        (void)fclose(file);
-    return state;
-}
-
-long test_status_of(int pid, const char *field)
-{
-    char path[64];
-    char line[256];
-    long value = -1;
-    size_t n = strlen(field);
-    FILE *file;
-
-    (void)snprintf(path, sizeof path, "/proc/%d/status", pid);
-    file = fopen(path, "re");
-    while (file && value < 0 && fgets(line, sizeof line, file)) {
-        if (strncmp(line, field, n) == 0 && line[n] == ':')
-            value = strtol(line + n + 1, NULL, 10);
-    }
-    if (file)
-        (void)fclose(file);
-    return value;
-}
-
 /* The guardian ******************************************************************************* */
 
 static void interrupt(int number)

@@ -9,7 +9,6 @@
 
 enum {
     RESCUERS = 2,
-    TOUCHERS = 4, /* processes that fill the cells which the barrier has itself */
     WENT_ON = 1,
     BROKEN = 2,
 
@@ -21,7 +20,6 @@ enum {
 
 static covey_barrier *b;
 static covey_lock *lock;
-static pid_t touchers[TOUCHERS];
 
 static void make(unsigned parties)
 {
@@ -327,20 +325,13 @@ static void touch(void)
 static void set_up_crowded(void)
 {
     set_up_alone();
-    for (int i = 0; i < TOUCHERS; i++)
-        touchers[i] = sweep_fork(touch);
-}
-
-static void kill_touchers(void)
-{
-    for (int i = 0; i < TOUCHERS; i++)
-        sweep_kill(touchers[i]);
+    sweep_gather(touch);
 }
 
 /* V is the fifth, and expected when it has come. */
 static void done_with_crowd(void)
 {
-    kill_touchers();
+    sweep_disperse();
     if (sweep_victim_finished() && !sweep_rescuer_finished())
         check_int(covey_barrier_wait(b, 0), ==, COVEY_EBROKEN);
     end();
@@ -364,7 +355,7 @@ static void done_after_destroying(void)
 {
     int r = covey_barrier_destroy(b);
 
-    kill_touchers();
+    sweep_disperse();
     check(r == 0 || r == COVEY_EINVAL);
     check(r == COVEY_EINVAL || !sweep_victim_finished());
     check_int(covey_free(b), ==, 0);

@@ -13,14 +13,11 @@ static struct guarded {
 } * g;
 
 enum {
-    TOUCHERS = 4, /* processes that fill the cells which the lock has itself */
-
     RESULT = 0, /* of rescuer i: RESULT + i, with 100 added to what the call returned */
     WROTE = 8   /* V held it for writing when it was killed */
 };
 
 static pid_t holder;
-static pid_t touchers[TOUCHERS];
 
 static void set_up(void)
 {
@@ -302,19 +299,12 @@ OPERATION(rwlock_read_give_up, .setup = set_up_written, .victim = read_or_give_u
 static void set_up_crowded(void)
 {
     set_up();
-    for (int i = 0; i < TOUCHERS; i++)
-        touchers[i] = sweep_fork(touch);
-}
-
-static void kill_touchers(void)
-{
-    for (int i = 0; i < TOUCHERS; i++)
-        sweep_kill(touchers[i]);
+    sweep_gather(touch);
 }
 
 static void done_with_crowd(void)
 {
-    kill_touchers();
+    sweep_disperse();
     done();
 }
 
@@ -339,7 +329,7 @@ static void done_after_destroying(void)
 {
     int r = covey_rwlock_destroy(&g->lock);
 
-    kill_touchers();
+    sweep_disperse();
     check(r == 0 || r == COVEY_EINVAL);
     check(r == COVEY_EINVAL || !sweep_victim_finished());
     check_int(covey_free(g), ==, 0);

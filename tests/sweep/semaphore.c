@@ -7,15 +7,12 @@
 #include <unistd.h>
 
 enum {
-    TOUCHERS = 4, /* processes that fill the cells which the semaphore has itself */
-
     RELEASED = 8, /* told: V had begun to release what it did not hold */
 };
 
 static covey_semaphore *s;
 static long permits;
 static pid_t holder;
-static pid_t touchers[TOUCHERS];
 
 static void acquire(void)
 {
@@ -258,14 +255,12 @@ OPERATION(semaphore_add, .setup = set_up_unbounded, .victim = add, .rescue = use
 static void set_up_crowded(void)
 {
     make(2, COVEY_BOUNDED);
-    for (int i = 0; i < TOUCHERS; i++)
-        touchers[i] = sweep_fork(touch);
+    sweep_gather(touch);
 }
 
 static void done_with_crowd(void)
 {
-    for (int i = 0; i < TOUCHERS; i++)
-        sweep_kill(touchers[i]);
+    sweep_disperse();
     done();
 }
 
@@ -276,8 +271,8 @@ OPERATION(semaphore_extend, .setup = set_up_crowded, .victim = acquire, .rescue 
 static void set_up_deserted(void)
 {
     make(2, COVEY_BOUNDED);
-    for (int i = 0; i < TOUCHERS; i++)
-        sweep_kill(sweep_fork(touch));
+    sweep_gather(touch);
+    sweep_disperse();
 }
 
 static void done_with_deserted(void)
@@ -305,8 +300,7 @@ static void done_after_destroying(void)
 {
     int r = covey_semaphore_destroy(s);
 
-    for (int i = 0; i < TOUCHERS; i++)
-        sweep_kill(touchers[i]);
+    sweep_disperse();
     check(r == 0 || (r == COVEY_EINVAL));
     check(r == COVEY_EINVAL || !sweep_victim_finished());
     check_int(covey_free(s), ==, 0);

@@ -163,6 +163,9 @@ pid_t sweep_fork(void (*what)(void));
 pid_t sweep_fork_asleep(void (*what)(void));
 /* In W: kills it, and takes the zombie away. */
 void sweep_kill(pid_t pid);
+/* The same for a crowd: as many processes as fill the cells that an object has itself (sync/cells.h). */
+void sweep_gather(void (*what)(void));
+void sweep_disperse(void);
 
 /* In W: a process that V had started, and that has become W's child with V's death; 0: none. */
 pid_t sweep_orphan(void);

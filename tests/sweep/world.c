@@ -5,6 +5,7 @@
 #include "os/clock.h"
 #include "os/futex.h"
 #include "proc/process.h"
+#include "sync/cells.h"
 #include "sync/waiter.h"
 
 #include <limits.h>
@@ -723,6 +724,20 @@ void sweep_kill(pid_t pid)
 {
     check_int(kill(pid, SIGKILL), ==, 0);
     check_int(waitpid(pid, NULL, 0), ==, pid);
+}
+
+static pid_t crowd[CV_CELLS_FIRST];
+
+void sweep_gather(void (*what)(void))
+{
+    for (int i = 0; i < CV_CELLS_FIRST; i++)
+        crowd[i] = sweep_fork(what);
+}
+
+void sweep_disperse(void)
+{
+    for (int i = 0; i < CV_CELLS_FIRST; i++)
+        sweep_kill(crowd[i]);
 }
 
 void sweep_wait_asleep(pid_t pid)
