@@ -181,7 +181,7 @@ static void use_a(void)
 }
 
 OPERATION(waits_print, .setup = set_up_waits, .warm = go_silent, .victim = print, .unblock = let_go,
-    .rescue = use_a, .rescuers = 2, .when = RESCUE_SLEEPS_FIRST, .verify = end, .is_slow = true);
+    .rescue = use_a, .rescuers = 2, .when = RESCUE_SLEEPS_FIRST, .verify = end, .walks = true);
 
 /* The waits of the dead are printed, too. (What a death while printing does is seen above.) */
 static void print_and_use(void)

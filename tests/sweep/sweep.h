@@ -84,6 +84,7 @@ struct operation {
     bool no_rescue;    /* the rescuer may not be killed: V waits for it */
     bool is_slow;      /* few points in the quick mode */
     bool detects;      /* the family looks for deadlocks */
+    bool walks;        /* over all blocks, of which the harness then has none */
 
     int more_members; /* in the family at the end */
     const char *file;

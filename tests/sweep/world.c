@@ -1009,22 +1009,26 @@ static void check_end(void)
     check_pages();
 }
 
+static void keep_around(void)
+{
+    static const size_t sizes[] = {200, 500, 3000, 200, CV_PAGE_BYTES};
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes && !op->walks; i++)
+        (void)sweep_keep(sizes[i]);
+}
+
 static void set_up(void)
 {
-    static const size_t around[] = {200, 500, 3000, 200, CV_PAGE_BYTES};
-
     stage("setup");
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     check_int(covey_open(.memory_max = MEMORY_MAX,
                   .deadlocks = op->detects ? COVEY_DEADLOCKS_DETECT : COVEY_DEADLOCKS_IGNORE),
         ==, 0);
     cv_arena.family->heap.kept_max = 0; /* freed pages go back: too many of them would show */
-    for (size_t i = 0; i < sizeof around / sizeof *around; i++)
-        (void)sweep_keep(around[i]);
+    keep_around();
     if (op->setup)
         op->setup();
-    for (size_t i = 0; i < sizeof around / sizeof *around; i++)
-        (void)sweep_keep(around[i]);
+    keep_around();
     start_rescuers();
     start_victim();
     take_census(&at_begin);
