@@ -57,7 +57,7 @@ TEST(readers_share_and_a_writer_excludes)
     check_int(covey_rwlock_acquire_read(&s->lock, COVEY_FOREVER), ==, 0);
     check_int(covey_rwlock_acquire_read(&s->lock, COVEY_FOREVER), ==, 0);
     check_int(free_for(s), ==, 2);
-    check_fails(covey_rwlock_acquire_write(&s->lock, 0), COVEY_ETIMEDOUT, "held by others");
+    check_fails(covey_rwlock_acquire_write(&s->lock, 0), COVEY_ETIMEDOUT, "held by this process");
     check_fails(covey_rwlock_destroy(&s->lock), COVEY_ESTATE, "held");
     check_int(covey_rwlock_release(&s->lock), ==, 0);
     check_int(covey_rwlock_release(&s->lock), ==, 0);

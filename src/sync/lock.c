@@ -3,8 +3,14 @@
 
 #include "base/error.h"
 #include "base/mutation.h"
+#include "sync/holders.h"
 
+#include <stdio.h>
 #include <string.h>
+
+enum {
+    HOLDER_BYTES = 80,
+};
 
 void cv_lock_wake(uint64_t *word)
 {
@@ -89,6 +95,23 @@ int cv_lock_acquire_until(covey_lock *lock, enum cv_kind kind, struct cv_wait *w
     return cv_lock_take_slowly(&lock->word_, my_mark(kind), lock->alarm_, wait);
 }
 
+/* Names who holds it, if somebody still does. */
+static int report_timeout(covey_lock *lock, enum cv_kind kind, double timeout_s)
+{
+    struct cv_hold hold = {.mark = 0};
+    char holder[HOLDER_BYTES] = "";
+    char thread[HOLDER_BYTES] = "";
+
+    (void)cv_holders_of(lock, kind, &hold, 1);
+    if (hold.tid)
+        (void)snprintf(thread, sizeof thread, " (thread %u)", hold.tid);
+    if (hold.mark)
+        (void)snprintf(holder, sizeof holder, ": held by pid %d%s%s", (int)cv_lock_pid(hold.mark),
+            thread, cv_member_marked(hold.mark) == cv_self.tag ? ", which is this process" : "");
+    return cv_fail(COVEY_ETIMEDOUT, "%s %p was not free within %g s%s", cv_object_name(kind),
+        (void *)lock, timeout_s, holder);
+}
+
 int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s)
 {
     struct cv_wait wait;
@@ -102,10 +125,7 @@ int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s)
     cv_wait_end(&wait);
     if (r == COVEY_EOWNERDEAD)
         return cv_lock_report_death(&wait);
-    if (r == COVEY_ETIMEDOUT)
-        return cv_fail(r, "the %s is held by pid %d", cv_object_name(kind),
-            (int)cv_lock_pid(cv_lock_holder(lock)));
-    return r;
+    return r == COVEY_ETIMEDOUT ? report_timeout(lock, kind, timeout_s) : r;
 }
 
 int cv_lock_end_release(covey_lock *lock, uint64_t before)

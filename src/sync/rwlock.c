@@ -9,6 +9,10 @@
 
 #define ALL ((uint32_t)CV_SHARE_MAX)
 
+enum {
+    HOLDERS_MAX = 16, /* looked at for a message */
+};
+
 uint64_t cv_rwlock_gate(const covey_rwlock *l)
 {
     uint64_t mark = cv_load_acquire(&l->gate_) & ~CV_LOCK_SLEEPERS;
@@ -127,14 +131,26 @@ static int acquire_write(covey_rwlock *l, struct cv_wait *wait)
 
 /* Public ************************************************************************************* */
 
-static int finish(covey_rwlock *l, struct cv_wait *wait, int r)
+static int report_timeout(covey_rwlock *l, double timeout_s)
+{
+    uint64_t tags[HOLDERS_MAX];
+    unsigned n = cv_share_holders(cv_rwlock_share(l), tags, HOLDERS_MAX);
+    bool mine = false;
+
+    for (unsigned i = 0; i < n; i++)
+        mine |= tags[i] == cv_self.tag;
+    return cv_fail(COVEY_ETIMEDOUT, "rwlock %p was not free within %g s: held by %s", (void *)l,
+        timeout_s, mine ? "this process itself" : "others");
+}
+
+static int finish(covey_rwlock *l, struct cv_wait *wait, int r, double timeout_s)
 {
     uint64_t tag;
 
     cv_wait_end(wait);
     cv_alarm_clear();
     if (r == COVEY_ETIMEDOUT)
-        return cv_fail(r, "rwlock %p is held by others", (void *)l);
+        return report_timeout(l, timeout_s);
     if (r != 0 || !wait->dead_owner)
         return r;
     tag = cv_member_marked(wait->dead_owner);
@@ -155,7 +171,7 @@ CV_SLOW static int acquire_slowly(
     if (r != 0)
         return r;
     cv_alarm_set(lock->alarm_);
-    return finish(lock, &wait, acquire(lock, &wait));
+    return finish(lock, &wait, acquire(lock, &wait), timeout_s);
 }
 
 CV_SLOW static int end_read_try(covey_rwlock *lock)
