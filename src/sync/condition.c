@@ -259,7 +259,7 @@ static int take_lock_again(covey_condition *c, enum cv_kind kind, struct cv_wait
     return r;
 }
 
-static int wait_until(covey_condition *c, uint64_t deadline_ns)
+static int wait_until(covey_condition *c, double timeout_s, uint64_t deadline_ns)
 {
     struct cv_wait wait = {.deadline_ns = deadline_ns, .object = cv_waiter_object(c, CV_CONDITION)};
     enum cv_kind kind = held_kind(c);
@@ -284,7 +284,8 @@ static int wait_until(covey_condition *c, uint64_t deadline_ns)
     if (r == COVEY_EOWNERDEAD)
         return cv_lock_report_death(&wait);
     if (r == 0 && signalled == COVEY_ETIMEDOUT)
-        return cv_fail(COVEY_ETIMEDOUT, "not notified in time");
+        return cv_fail(
+            COVEY_ETIMEDOUT, "not notified at condition %p within %g s", (void *)c, timeout_s);
     return r != 0 ? r : signalled;
 }
 
@@ -312,7 +313,7 @@ int covey_condition_wait(covey_condition *condition, double timeout_s)
 
     if (r == 0)
         r = cv_clock_deadline(timeout_s, &deadline_ns);
-    return r == 0 ? wait_until(condition, deadline_ns) : r;
+    return r == 0 ? wait_until(condition, timeout_s, deadline_ns) : r;
 }
 
 int covey_condition_wait_for(
@@ -330,10 +331,12 @@ int covey_condition_wait_for(
     if (!held_kind(condition))
         return covey_error_code();
     while (r == 0 && !is_true(context))
-        r = wait_until(condition, deadline_ns);
+        r = wait_until(condition, timeout_s, deadline_ns);
     if (r != COVEY_ETIMEDOUT)
         return r;
-    return is_true(context) ? 0 : cv_fail(r, "not true within %g s", timeout_s);
+    return is_true(context)
+               ? 0
+               : cv_fail(r, "not true within %g s, at condition %p", timeout_s, (void *)condition);
 }
 
 int covey_condition_notify(covey_condition *condition, long n)

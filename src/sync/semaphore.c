@@ -149,8 +149,9 @@ CV_SLOW static int acquire_slowly(covey_semaphore *semaphore, double timeout_s)
     r = acquire(semaphore, &wait);
     cv_wait_end(&wait);
     cv_alarm_clear();
-    return r == COVEY_ETIMEDOUT ? cv_fail(r, "no permit of the semaphore within %g s", timeout_s)
-                                : r;
+    return r == COVEY_ETIMEDOUT
+               ? cv_fail(r, "no permit of semaphore %p within %g s", (void *)semaphore, timeout_s)
+               : r;
 }
 
 /* The permit is taken; what is no timeout is looked for behind that, where it costs nothing. */
