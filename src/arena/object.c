@@ -55,6 +55,8 @@ int cv_object_place(const void *p, size_t size, enum cv_kind kind)
 
     if (r != 0)
         return r;
+    if (!p)
+        return cv_fail_object(p, cv_object_name(kind));
     if (!cv_arena_has(p, size, 1))
         return cv_fail(COVEY_EINVAL,
             "%p is not in the family's arena, where covey_alloc() has memory for %s %s", p,

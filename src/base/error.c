@@ -68,8 +68,8 @@ int cv_fail_object(const void *p, const char *kind)
 {
     if (!p)
         return cv_fail(COVEY_EINVAL, "%s is NULL", kind);
-    return cv_fail(
-        COVEY_EINVAL, "%p is not %s %s of this family, or was freed", p, cv_article(kind), kind);
+    return cv_fail(COVEY_EINVAL, "%p is not %s %s of this family: never made, destroyed or freed",
+        p, cv_article(kind), kind);
 }
 
 const char *covey_error(void)
