@@ -161,6 +161,7 @@ TEST(the_lock_of_a_value_outlives_its_holder)
 {
     int *n = covey_value_locked(int, 1);
     int *many = covey_array_of_locked(int, 1, 2, 3);
+    int *copied = covey_array_copy_locked(int, many, 2);
 
     test_reap(child_fork(hold, n), SIGKILL);
     check_int(covey_rlock_acquire(covey_array_lock(n), 5), ==, COVEY_EOWNERDEAD);
@@ -169,6 +170,10 @@ TEST(the_lock_of_a_value_outlives_its_holder)
     check_int(covey_rlock_release(covey_array_lock(n)), ==, 0);
     check_int(covey_array_free(n), ==, 0);
     check_int(many[2], ==, 3);
+    check(copied[1] == 2 && covey_array_length(copied) == 2);
+    check_int(covey_rlock_acquire(covey_array_lock(copied), 0), ==, 0);
+    check_int(covey_rlock_release(covey_array_lock(copied)), ==, 0);
+    check_int(covey_array_free(copied), ==, 0);
     check_int(covey_array_free(many), ==, 0);
 }
 

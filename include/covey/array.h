@@ -158,6 +158,10 @@ COVEY_API covey_rlock *covey_array_lock(void *array);
 #define covey_array_copy(item_type, items, n)                                                      \
     COVEY_ARRAY_(item_type, 0, n, 1 ? (items) : (const item_type *)0, n)
 
+/* covey_array_copy_locked(type, items, count) - the same, with a lock */
+#define covey_array_copy_locked(item_type, items, n)                                               \
+    COVEY_ARRAY_(item_type, 1, n, 1 ? (items) : (const item_type *)0, n)
+
 /* Nothing but integers, of any width that the machine changes at once. */
 #define COVEY_INTEGER_(pointer)                                                                    \
     _Generic(*(pointer), char                                                                      \
