@@ -15,7 +15,8 @@ enum {
     SEEN_MAX = 128, /* waits looked at */
     HOLDERS_MAX = 64,
     THREADS_MAX = 256,
-    TEXT_BYTES = 256,
+    TEXT_BYTES = 300,
+    END_BYTES = 40,               /* of it, for how a circle ends that does not fit */
     ENDS_NS = 100 * CV_NS_PER_MS, /* for a process to be dead that has begun to die */
 };
 
@@ -174,23 +175,37 @@ static bool walk(struct walk *k, struct cv_waiter *me)
     return is_stuck(k, me) && k->closed;
 }
 
+/* What the one at @i waits for, and who has it; returns how long that is. */
+static size_t name_link(const struct walk *k, unsigned i, char *text, size_t room)
+{
+    const struct seen *next = &k->circle[(i + 1) % k->circle_length];
+    enum cv_kind kind = cv_waiter_kind(k->circle[i].object);
+
+    return (size_t)snprintf(text, room, "%s waits for %s %p, %s process %d (thread %u)",
+        i == 0 ? "this thread" : ", which", cv_object_name(kind),
+        cv_waiter_address(k->circle[i].object), kind == CV_PROCESS ? "that is" : "held by",
+        (int)cv_member_pid(cv_load_acquire(&next->waiter->owner)),
+        cv_load_relaxed(&next->waiter->tid));
+}
+
 static int fail_naming(const struct walk *k)
 {
-    char text[TEXT_BYTES] = "";
+    char text[TEXT_BYTES];
     size_t length = 0;
 
-    for (unsigned i = 0; i < k->circle_length && length < sizeof text; i++) {
-        const struct seen *next = &k->circle[(i + 1) % k->circle_length];
-        uint64_t owner = cv_load_acquire(&next->waiter->owner);
+    for (unsigned i = 0; i < k->circle_length; i++) {
+        size_t n = name_link(k, i, text + length, sizeof text - length);
+        size_t end = i + 1 < k->circle_length ? END_BYTES : 1;
 
-        length += (size_t)snprintf(text + length, sizeof text - length,
-            "%s waits for %s %p, %s process %d (thread %u)", i == 0 ? "this thread" : ", which",
-            cv_object_name(cv_waiter_kind(k->circle[i].object)),
-            cv_waiter_address(k->circle[i].object),
-            cv_waiter_kind(k->circle[i].object) == CV_PROCESS ? "that is" : "held by",
-            (int)cv_member_pid(owner), cv_load_relaxed(&next->waiter->tid));
+        if (length + n + end > sizeof text) {
+            (void)snprintf(text + length, sizeof text - length, ", and so on: %u threads in all",
+                k->circle_length);
+            break;
+        }
+        length += n;
     }
-    return cv_fail(COVEY_EDEADLK, "deadlock: %s", text);
+    return cv_fail(COVEY_EDEADLK, "deadlock: %s%s", text,
+        k->circle_length == 1 ? ", which is this thread itself" : "");
 }
 
 /* Do all others that were seen still wait? */
