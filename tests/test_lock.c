@@ -82,6 +82,7 @@ TEST(misuse_of_a_lock_is_named)
     check_int(covey_lock_release(&s->lock), ==, 0);
     check_int(covey_lock_destroy(&s->lock), ==, 0);
     check_fails(covey_lock_acquire(&s->lock, 0), COVEY_EINVAL, "not a lock");
+    check_fails(covey_lock_is_held(&s->lock), COVEY_EINVAL, "not a lock");
     check_int(covey_free(s), ==, 0);
 }
 
@@ -164,6 +165,26 @@ static pid_t start_holder(struct shared *s)
     }
     wait_step(s, 1);
     return pid;
+}
+
+TEST(whether_a_lock_is_held_can_be_seen)
+{
+    struct shared *s = make();
+    pid_t holder;
+
+    check_int(covey_lock_is_held(&s->lock), ==, 0);
+    check_int(covey_lock_acquire(&s->lock, 0), ==, 0);
+    check_int(covey_lock_is_held(&s->lock), ==, 1);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    check_int(covey_lock_is_held(&s->lock), ==, 0);
+    holder = start_holder(s);
+    check_int(covey_lock_is_held(&s->lock), ==, 1);
+    check_int(kill(holder, SIGKILL), ==, 0);
+    test_reap(holder, SIGKILL);
+    check_int(covey_lock_is_held(&s->lock), ==, 0);
+    check_int(covey_lock_acquire(&s->lock, 0), ==, COVEY_EOWNERDEAD);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    end(s);
 }
 
 TEST(the_death_of_a_holder_is_reported_once)

@@ -115,7 +115,9 @@ TEST(an_rlock_of_a_dead_holder_is_taken_once_and_told)
     word_await(&s->step, 1);
     (void)snprintf(name, sizeof name, "pid %d", (int)pid);
     check_int(covey_rlock_acquire(&s->lock, 0), ==, COVEY_ETIMEDOUT);
+    check_int(covey_rlock_is_held(&s->lock), ==, 1);
     child_kill(pid);
+    check_int(covey_rlock_is_held(&s->lock), ==, 0);
     check_fails(covey_rlock_acquire(&s->lock, COVEY_FOREVER), COVEY_EOWNERDEAD, name);
     check_int(covey_rlock_acquire(&s->lock, COVEY_FOREVER), ==, 0);
     check_int(covey_rlock_release(&s->lock), ==, 0);
@@ -169,6 +171,7 @@ TEST(misuse_of_an_rlock_is_named)
         "is a lock, not an rlock");
     check_fails(covey_lock_acquire((covey_lock *)(void *)&s->lock, 1), COVEY_EINVAL,
         "is an rlock, not a lock");
+    check_fails(covey_rlock_is_held(NULL), COVEY_EINVAL, "rlock is NULL");
     check_fails(covey_rlock_acquire(&s->lock, (double)NAN), COVEY_EINVAL, "not a number");
     check_int(covey_lock_destroy(plain), ==, 0);
     check_int(covey_free(plain), ==, 0);

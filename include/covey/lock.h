@@ -76,6 +76,15 @@ COVEY_API int covey_lock_acquire(covey_lock *lock, double timeout_s);
 COVEY_API int covey_lock_release(covey_lock *lock);
 
 /**
+ * covey_lock_is_held() - whether somebody holds it, at some instant during the call
+ * @lock: the lock
+ *
+ * For monitors and tests: who wants the lock tries to take it. Never waits. Returns 1; 0 when it is
+ * free, also because its holder has died; COVEY_EINVAL when @lock is not a lock.
+ */
+COVEY_API int covey_lock_is_held(covey_lock *lock);
+
+/**
  * covey_lock_destroy() - make it plain memory again
  * @lock: the lock, which nobody holds or waits for
  *

@@ -54,6 +54,15 @@ COVEY_API int covey_rlock_acquire(covey_rlock *lock, double timeout_s);
 COVEY_API int covey_rlock_release(covey_rlock *lock);
 
 /**
+ * covey_rlock_is_held() - whether somebody holds it, at some instant during the call
+ * @lock: the lock
+ *
+ * For monitors and tests: who wants the lock tries to take it. Never waits. Returns 1; 0 when it is
+ * free, also because its holder has died; COVEY_EINVAL when @lock is not an rlock.
+ */
+COVEY_API int covey_rlock_is_held(covey_rlock *lock);
+
+/**
  * covey_rlock_destroy() - make it plain memory again
  * @lock: the lock, which nobody holds or waits for
  *

@@ -149,6 +149,15 @@ int cv_lock_init(covey_lock *lock, enum cv_kind kind)
     return 0;
 }
 
+int cv_lock_is_held(covey_lock *lock, enum cv_kind kind)
+{
+    int r = cv_object_check(lock, kind);
+    uint64_t holder = r == 0 ? cv_lock_holder(lock) : 0;
+    uint64_t owner = holder ? cv_member_marked(holder) : 0;
+
+    return r != 0 ? r : owner && !cv_member_is_dead(owner, 0);
+}
+
 int cv_lock_destroy(covey_lock *lock, enum cv_kind kind)
 {
     int r = cv_object_check(lock, kind);
@@ -181,6 +190,11 @@ int covey_lock_release(covey_lock *lock)
     int r = cv_object_check(lock, CV_LOCK);
 
     return r == 0 ? cv_lock_release(lock) : r;
+}
+
+int covey_lock_is_held(covey_lock *lock)
+{
+    return cv_lock_is_held(lock, CV_LOCK);
 }
 
 int covey_lock_destroy(covey_lock *lock)

@@ -75,6 +75,7 @@ static inline void cv_lock_exit(uint64_t *word)
  */
 int cv_lock_init(covey_lock *lock, enum cv_kind kind);
 int cv_lock_acquire(covey_lock *lock, enum cv_kind kind, double timeout_s) __attribute__((cold));
+int cv_lock_is_held(covey_lock *lock, enum cv_kind kind);
 int cv_lock_destroy(covey_lock *lock, enum cv_kind kind);
 
 /* Within a wait; without a message. */

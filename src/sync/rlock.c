@@ -59,6 +59,11 @@ int covey_rlock_release(covey_rlock *lock)
     return cv_lock_release(&lock->lock_);
 }
 
+int covey_rlock_is_held(covey_rlock *lock)
+{
+    return cv_lock_is_held(base(lock), CV_RLOCK);
+}
+
 int covey_rlock_destroy(covey_rlock *lock)
 {
     return cv_lock_destroy(base(lock), CV_RLOCK);
