@@ -23,6 +23,10 @@
  *
  *     covey_fetch_add(counter, 1);
  *
+ * These macros take integers only, no bool, no floating point and no pointer, and all members see what
+ * they do in one order (as memory_order_seq_cst of C). Where some change an integer by them, others
+ * read it by covey_load().
+ *
  * All functions may be called by any thread of any member, at the same time.
  */
 #ifndef COVEY_ARRAY_H

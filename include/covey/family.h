@@ -101,6 +101,9 @@ COVEY_API int covey_close(void);
  * Without a hook, and when it returns 0, the wait goes on with the time that is left. Otherwise the
  * call gives up and returns COVEY_EINTR. For language bindings, whose own handlers run here, and
  * for programs that stop at a signal. One hook for the whole process; children of a fork keep it.
+ *
+ * The handler must be set by sigaction() without SA_RESTART: with it, as signal() sets one, the kernel
+ * goes on with most waits by itself, and the hook is not called.
  */
 COVEY_API void covey_on_interrupt(int (*hook)(void *context), void *context);
 
@@ -121,9 +124,11 @@ COVEY_API unsigned covey_cpu_count(void);
  *     process 4711 thread 4711 waits for lock 0x100000412340 held by process 4712, for 3.201 s
  *     lock 0x100000412340 held by process 4712
  *
- * Threads that hold a lock are named where the family looks for deadlocks. All is read without
- * stopping anybody, so the lines need not be of the same instant. It walks over all memory in use,
- * which takes a while in a large family. Any member can call it at any time, also from a debugger.
+ * Threads that hold a lock are named where the family looks for deadlocks. A number in brackets says
+ * how many permits of a semaphore a process has, or how often it holds an rwlock for reading. All is
+ * read without stopping anybody, so the lines need not be of the same instant. It walks over all memory
+ * in use, which takes a while in a large family. Any member can call it at any time, also from a
+ * debugger.
  *
  * Returns 0; COVEY_ESYS when @fd cannot be written to; the codes of covey_open().
  */

@@ -37,10 +37,10 @@ COVEY_API int covey_rlock_init(covey_rlock *lock);
  * @lock: the lock
  * @timeout_s: how long to wait at most, in seconds; 0 or less: only try; COVEY_FOREVER
  *
- * Returns 0; COVEY_EOWNERDEAD when the lock is taken as well, but its last holder has died (once, see
- * covey_lock_acquire()); COVEY_ETIMEDOUT; COVEY_EDEADLK, if the family looks for deadlocks;
- * COVEY_ELIMIT after 4,294,967,295 times; COVEY_EINTR; COVEY_EINVAL when @lock is not an rlock or the
- * timeout not a number.
+ * Returns 0; COVEY_EOWNERDEAD when the lock is taken as well, but its last holder has died (told once,
+ * see covey_lock_acquire()): it is held one time then, however often that one had taken it;
+ * COVEY_ETIMEDOUT; COVEY_EDEADLK, if the family looks for deadlocks; COVEY_ELIMIT after 4,294,967,295
+ * times; COVEY_EINTR; COVEY_EINVAL when @lock is not an rlock or the timeout not a number.
  */
 COVEY_API int covey_rlock_acquire(covey_rlock *lock, double timeout_s);
 
