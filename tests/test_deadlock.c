@@ -291,7 +291,8 @@ TEST_METHODS(to_join_a_process_that_waits_for_what_one_holds_is_a_deadlock, 60)
     while (covey_process_pid(child) == 0)
         test_sleep_ms(1);
     child_await_sleep(covey_process_pid(child));
-    check_fails(covey_process_join(child, COVEY_FOREVER), COVEY_EDEADLK, "waits for process");
+    check_fails(
+        covey_process_join(child, COVEY_FOREVER), COVEY_EDEADLK, "waits for the end of process");
     check_int(covey_lock_release(&s->lock[0]), ==, 0);
     child_join(child, 0);
     check_int(covey_free(s), ==, 0);

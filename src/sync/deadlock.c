@@ -180,12 +180,15 @@ static size_t name_link(const struct walk *k, unsigned i, char *text, size_t roo
 {
     const struct seen *next = &k->circle[(i + 1) % k->circle_length];
     enum cv_kind kind = cv_waiter_kind(k->circle[i].object);
+    const char *who = i == 0 ? "this thread" : ", which";
+    pid_t pid = cv_member_pid(cv_load_acquire(&next->waiter->owner));
+    uint32_t tid = cv_load_relaxed(&next->waiter->tid);
 
-    return (size_t)snprintf(text, room, "%s waits for %s %p, %s process %d (thread %u)",
-        i == 0 ? "this thread" : ", which", cv_object_name(kind),
-        cv_waiter_address(k->circle[i].object), kind == CV_PROCESS ? "that is" : "held by",
-        (int)cv_member_pid(cv_load_acquire(&next->waiter->owner)),
-        cv_load_relaxed(&next->waiter->tid));
+    if (kind == CV_PROCESS)
+        return (size_t)snprintf(
+            text, room, "%s waits for the end of process %d (thread %u)", who, (int)pid, tid);
+    return (size_t)snprintf(text, room, "%s waits for %s %p, held by process %d (thread %u)", who,
+        cv_object_name(kind), cv_waiter_address(k->circle[i].object), (int)pid, tid);
 }
 
 static int fail_naming(const struct walk *k)
