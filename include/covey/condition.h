@@ -7,9 +7,9 @@
  * taken), waits to be notified, and takes the lock again. Who holds the lock can notify: those who
  * have waited longest go on, as soon as they get the lock.
  *
- *     covey_lock_acquire(&box->lock, COVEY_FOREVER);
- *     while (box->empty)
- *         covey_condition_wait(&box->filled, COVEY_FOREVER);
+ *     r = covey_lock_acquire(&box->lock, COVEY_FOREVER);
+ *     while (r == 0 && box->empty)
+ *         r = covey_condition_wait(&box->filled, COVEY_FOREVER);
  *
  * A waiter that has died is passed over; one that dies after it was notified and before it goes on
  * leaves its notification to the next. (That one may then have been woken for nothing: look again

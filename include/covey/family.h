@@ -59,7 +59,8 @@ struct covey_options {
  *
  * Not needed unless an option is: every other function opens the family when there is none. In a
  * process that is a member already this only counts, so that libraries can open and close
- * independently of each other; the options of the first call hold.
+ * independently of each other; the options of the first call hold. So who wants an option calls this
+ * before anything else of covey's but covey_main(); one that comes too late has no effect.
  *
  * The address space for the arena is reserved, no memory is used: an empty family takes a few
  * pages. Where the address space is limited (ulimit -v) the arena becomes smaller, a quarter of the

@@ -5,8 +5,8 @@
  * A semaphore lies in the arena, alone or inside of a structure. It has a number of permits; who
  * wants one waits until one is free. Three kinds:
  *
- *   COVEY_SEMAPHORE  Permits belong to the process that has taken them: when it dies, they are free
- *                    again. Released is one that the caller's process holds; if it holds none, one
+ *   COVEY_SEMAPHORE  Permits belong to the process that has taken them: when it ends, in whatever way,
+ *                    they are free again. Released is one that the caller's process holds; if it holds none, one
  *                    that some other process holds (taken by a parent, released by its child); if
  *                    nobody holds any, there is one more.
  *   COVEY_BOUNDED    The same, but there are never more than at first: releasing when nobody holds
