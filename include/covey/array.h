@@ -138,14 +138,14 @@ COVEY_API covey_rlock *covey_array_lock(void *array);
 /* covey_value(type, initial value) - a pointer to a shared value */
 #define covey_value(item_type, ...) COVEY_ARRAY_(item_type, 0, 1, (&(item_type){__VA_ARGS__}), 1)
 
-/* covey_value_locked(type, initial value) - the same, with a lock */
+/* covey_value_locked(type, initial value) - a pointer to a shared value with a lock */
 #define covey_value_locked(item_type, ...)                                                         \
     COVEY_ARRAY_(item_type, 1, 1, (&(item_type){__VA_ARGS__}), 1)
 
 /* covey_array(type, count) - a shared array of @count items, all zero */
 #define covey_array(item_type, n) COVEY_ARRAY_(item_type, 0, n, NULL, 0)
 
-/* covey_array_locked(type, count) - the same, with a lock */
+/* covey_array_locked(type, count) - a shared array of @count items, all zero, with a lock */
 #define covey_array_locked(item_type, n) COVEY_ARRAY_(item_type, 1, n, NULL, 0)
 
 /* covey_array_of(type, items...) - a shared array of these items */
@@ -153,7 +153,7 @@ COVEY_API covey_rlock *covey_array_lock(void *array);
     COVEY_ARRAY_(item_type, 0, COVEY_COUNT_(item_type, __VA_ARGS__), ((item_type[]){__VA_ARGS__}), \
         COVEY_COUNT_(item_type, __VA_ARGS__))
 
-/* covey_array_of_locked(type, items...) - the same, with a lock */
+/* covey_array_of_locked(type, items...) - a shared array of these items, with a lock */
 #define covey_array_of_locked(item_type, ...)                                                      \
     COVEY_ARRAY_(item_type, 1, COVEY_COUNT_(item_type, __VA_ARGS__), ((item_type[]){__VA_ARGS__}), \
         COVEY_COUNT_(item_type, __VA_ARGS__))
@@ -162,7 +162,7 @@ COVEY_API covey_rlock *covey_array_lock(void *array);
 #define covey_array_copy(item_type, items, n)                                                      \
     COVEY_ARRAY_(item_type, 0, n, 1 ? (items) : (const item_type *)0, n)
 
-/* covey_array_copy_locked(type, items, count) - the same, with a lock */
+/* covey_array_copy_locked(type, items, count) - a shared array copied from @items, with a lock */
 #define covey_array_copy_locked(item_type, items, n)                                               \
     COVEY_ARRAY_(item_type, 1, n, 1 ? (items) : (const item_type *)0, n)
 
@@ -181,10 +181,10 @@ COVEY_API covey_rlock *covey_array_lock(void *array);
              : (pointer), unsigned long long                                                       \
              : (pointer))
 
-/* covey_load(pointer) - an integer of the arena that others may be changing */
+/* covey_load(pointer) - read an integer of the arena that others may be changing */
 #define covey_load(pointer) __atomic_load_n(COVEY_INTEGER_(pointer), __ATOMIC_SEQ_CST)
 
-/* covey_store(pointer, value) - the same the other way round */
+/* covey_store(pointer, value) - write an integer of the arena that others may be using */
 #define covey_store(pointer, value)                                                                \
     __atomic_store_n(COVEY_INTEGER_(pointer), (value), __ATOMIC_SEQ_CST)
 
@@ -192,7 +192,7 @@ COVEY_API covey_rlock *covey_array_lock(void *array);
 #define covey_fetch_add(pointer, n)                                                                \
     __atomic_fetch_add(COVEY_INTEGER_(pointer), (n), __ATOMIC_SEQ_CST)
 
-/* covey_fetch_sub(pointer, n) - subtract likewise */
+/* covey_fetch_sub(pointer, n) - subtract from an integer at once; gives what it was before */
 #define covey_fetch_sub(pointer, n)                                                                \
     __atomic_fetch_sub(COVEY_INTEGER_(pointer), (n), __ATOMIC_SEQ_CST)
 
