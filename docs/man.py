@@ -139,7 +139,7 @@ def header_pages(directory, version, path):
         described += [f'.SS "{name}"', escape(what), *fields, *text, *verbatim(definition)]
     page(directory / "man7" / f"covey_{header}.7", f"covey_{header}".upper(), 7, version,
          f"covey_{header} - {short}",
-         [("DESCRIPTION", body(rest.strip())), ("FUNCTIONS", listed), ("TYPES", described)])
+         [("DESCRIPTION", body(rest.strip("\n"))), ("FUNCTIONS", listed), ("TYPES", described)])
     return header, short
 
 
