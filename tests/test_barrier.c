@@ -325,6 +325,55 @@ static void wait_twice(void *context)
 }
 
 /* Their places are taken by others. */
+static void come(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_barrier_wait(&s->barrier, COVEY_FOREVER), >=, 0);
+    word_add(&s->step, 1);
+}
+
+static void come_and_stay(void *context)
+{
+    come(context);
+    for (;;)
+        (void)pause();
+}
+
+static void come_twice(void *context)
+{
+    struct shared *s = context;
+
+    come(s);
+    check_fails(covey_barrier_wait(&s->barrier, COVEY_FOREVER), COVEY_EBROKEN, "has died");
+}
+
+TEST(a_barrier_breaks_when_any_of_very_many_that_are_expected_dies, .deadline_s = 60,
+    .not_in_valgrind = "it needs more memory than there is")
+{
+    enum {
+        PARTIES = 101 /* more than a sleeper watches the lives of */
+    };
+    struct shared *s = make(PARTIES);
+    pid_t pids[PARTIES];
+
+    pids[0] = child_fork(come_twice, s);
+    await_waiting(s, 1);
+    for (int i = 1; i < PARTIES; i++) {
+        pids[i] = child_fork(come_and_stay, s);
+        if (i < PARTIES - 1)
+            await_waiting(s, i + 1);
+    }
+    word_await(&s->step, PARTIES);
+    await_waiting(s, 1);
+    child_await_sleep(pids[0]);
+    child_kill(pids[PARTIES - 1]);
+    test_reap(pids[0], 0);
+    for (int i = 1; i < PARTIES - 1; i++)
+        child_kill(pids[i]);
+    end(s);
+}
+
 TEST(who_has_ended_in_order_or_left_is_not_expected)
 {
     struct shared *s = make(3);

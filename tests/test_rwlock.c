@@ -218,6 +218,44 @@ TEST(a_writer_that_waits_keeps_new_readers_out_until_it_dies)
     end(s);
 }
 
+static void read_and_stay(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_rwlock_acquire_read(&s->lock, COVEY_FOREVER), ==, 0);
+    word_add(&s->step, 1);
+    word_await(&s->go, 1);
+    check_int(covey_rwlock_release(&s->lock), ==, 0);
+    word_add(&s->step, 1);
+    for (;;)
+        (void)pause();
+}
+
+TEST(a_writer_learns_of_the_death_of_any_of_very_many_readers, .deadline_s = 60,
+    .not_in_valgrind = "it needs more memory than there is")
+{
+    enum {
+        READERS = 100 /* more than a sleeper watches the lives of */
+    };
+    struct shared *s = make();
+    pid_t pids[READERS];
+    pid_t writer;
+
+    for (int i = 0; i < READERS; i++) {
+        pids[i] = child_fork(read_and_stay, s);
+        word_await(&s->step, i + 1);
+    }
+    writer = child_fork(write_once, s);
+    child_await_sleep(writer);
+    child_kill(pids[READERS - 1]);
+    word_set(&s->go, 1);
+    word_await(&s->step, 2 * READERS - 1);
+    test_reap(writer, 0);
+    for (int i = 0; i < READERS - 1; i++)
+        child_kill(pids[i]);
+    end(s);
+}
+
 static void write_in_vain(void *context)
 {
     struct shared *s = context;

@@ -238,6 +238,34 @@ TEST(more_processes_than_have_room_in_it_use_a_semaphore, .deadline_s = 60,
     end(s);
 }
 
+static void acquire_and_end(void *context)
+{
+    check_int(acquire(context), ==, 0);
+}
+
+TEST(sleepers_get_the_permit_of_any_of_very_many_that_dies, .deadline_s = 60,
+    .not_in_valgrind = "it needs more memory than there is")
+{
+    enum {
+        PROCESSES = 100 /* more than a sleeper watches the lives of */
+    };
+    struct shared *s = make(PROCESSES, COVEY_BOUNDED);
+    pid_t pids[PROCESSES];
+    pid_t sleeper;
+
+    for (int i = 0; i < PROCESSES; i++) {
+        pids[i] = child_fork(hold_one_till_killed, s);
+        word_await(&s->step, i + 1);
+    }
+    sleeper = child_fork(acquire_and_end, s);
+    child_await_sleep(sleeper);
+    child_kill(pids[PROCESSES - 1]);
+    test_reap(sleeper, 0);
+    for (int i = 0; i < PROCESSES - 1; i++)
+        child_kill(pids[i]);
+    end(s);
+}
+
 static void work_inside(struct shared *s, int rounds)
 {
     for (int i = 0; i < rounds; i++) {

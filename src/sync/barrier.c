@@ -239,7 +239,7 @@ static unsigned lives_to_watch(covey_barrier *b, uint64_t w, uint32_t mine, uint
 
     while (cv_cells_at(cells_of(b), cells + 1))
         cells++;
-    for (uint32_t k = 0; k + 1 < cells && n < CV_WAIT_LIVES_MAX; k++) {
+    for (uint32_t k = 0; k + 1 < cells && n < CV_WAIT_TAGS_MAX; k++) {
         struct cv_cell *cell = cv_cells_at(cells_of(b), (mine + k) % cells + 1);
         uint64_t mark = cv_load_relaxed(&cell->mark);
         uint64_t round = cv_load_relaxed(&cell->value);
@@ -270,7 +270,7 @@ static bool set_sleepers(covey_barrier *b, uint64_t w)
 static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t mine)
 {
     struct cv_futex_watch word = cv_word_low(&b->word_, w | SLEEPERS);
-    uint64_t tags[CV_WAIT_LIVES_MAX];
+    uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n;
 
     if (cv_wait_spin(wait, word.word, (uint32_t)w))

@@ -107,7 +107,7 @@ static bool look_at(struct cv_waiter *w, void *context)
     if (owner && CV_RECOVERS(condition_dead) && cv_member_is_dead(owner, 0)) {
         s->found_dead = true;
     } else if ((signal & PHASES) == NOTIFIED) {
-        if (s->notified && s->n_notified < CV_WAIT_LIVES_MAX && owner != cv_self.tag)
+        if (s->notified && s->n_notified < CV_WAIT_TAGS_MAX && owner != cv_self.tag)
             s->notified[s->n_notified++] = owner;
     } else if (!s->oldest || (ending == s->is_ending ? turn < s->turn : !ending)) {
         s->oldest = w;
@@ -206,7 +206,7 @@ static void come(covey_condition *c, struct cv_waiter *w)
 static int sleep_at(covey_condition *c, struct cv_wait *wait, uint32_t signal)
 {
     uint32_t number = (uint32_t)cv_load_seq(&c->word_);
-    uint64_t notified[CV_WAIT_LIVES_MAX];
+    uint64_t notified[CV_WAIT_TAGS_MAX];
     struct cv_futex_watch gong = {&wait->waiter->gong, 0};
     struct cv_futex_watch words[] = {
         {&wait->waiter->signal, signal}, cv_word_low(&c->word_, number)};

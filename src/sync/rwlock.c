@@ -84,12 +84,12 @@ static int sleep_as_writer(covey_rwlock *l, struct cv_wait *wait, uint64_t seen)
 {
     struct cv_share *share = cv_rwlock_share(l);
     struct cv_futex_watch words[] = {cv_bell_armed(l->bell_), cv_word_low(&share->word, seen)};
-    uint64_t tags[CV_WAIT_LIVES_MAX];
+    uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n;
 
     if (cv_wait_spin(wait, words[1].word, words[1].seen))
         return CV_WAIT_AGAIN;
-    n = cv_share_holders(share, tags, CV_WAIT_LIVES_MAX);
+    n = cv_share_holders(share, tags, CV_WAIT_TAGS_MAX);
     cv_bell_arm(l->bell_);
     return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 2, tags, n);
 }

@@ -89,7 +89,7 @@ static int take(covey_semaphore *s, uint64_t *seen)
 static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
 {
     struct cv_futex_watch word = cv_word_low(s->share_, seen);
-    uint64_t tags[CV_WAIT_LIVES_MAX];
+    uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n = 0;
 
     if (cv_wait_spin(wait, word.word, word.seen))
@@ -99,7 +99,7 @@ static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
         return CV_WAIT_AGAIN;
     word.seen |= (uint32_t)sleepers_bit(s);
     if (!is_counter(s))
-        n = cv_share_holders(cv_semaphore_share(s), tags, CV_WAIT_LIVES_MAX);
+        n = cv_share_holders(cv_semaphore_share(s), tags, CV_WAIT_TAGS_MAX);
     return cv_wait_sleep(wait, s->alarm_, cv_alarm_gong(s->alarm_), &word, 1, tags, n);
 }
 
