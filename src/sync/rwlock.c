@@ -188,19 +188,29 @@ int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s)
                : acquire_slowly(lock, timeout_s, acquire_write);
 }
 
+/*
+ * Is it time to ring? When a writer has released it, always: another may have come in since, whom those
+ * who sleep do not watch.
+ */
+static bool is_awaited(struct cv_share *share, bool wrote)
+{
+    return wrote || cv_share_free(cv_load_seq(&share->word)) == ALL;
+}
+
 CV_SLOW static int release_slowly(covey_rwlock *lock)
 {
     struct cv_share *share;
     int r = cv_object_check(lock, CV_RWLOCK);
+    bool wrote;
     bool done;
 
     if (r != 0)
         return r;
     share = cv_rwlock_share(lock);
     cv_alarm_set(lock->alarm_);
-    done = cv_share_give(share, ALL, false) == CV_SHARE_DONE ||
-           cv_share_give(share, 1, false) == CV_SHARE_DONE;
-    if (done && cv_share_free(cv_load_seq(&share->word)) == ALL)
+    wrote = cv_share_give(share, ALL, false) == CV_SHARE_DONE;
+    done = wrote || cv_share_give(share, 1, false) == CV_SHARE_DONE;
+    if (done && is_awaited(share, wrote))
         ring_all(lock);
     cv_alarm_clear();
     return done ? 0
@@ -211,15 +221,16 @@ int covey_rwlock_release(covey_rwlock *lock)
 {
     struct robust_list_head *head = cv_robust_list();
     struct cv_share *share;
+    bool wrote;
 
     if (!cv_object_is(lock, CV_RWLOCK))
         return release_slowly(lock);
     share = cv_rwlock_share(lock);
     cv_robust_pend_on(head, lock->alarm_);
-    if (!cv_share_try_give(share, ALL) && !cv_share_try_give(share, 1))
+    wrote = cv_share_try_give(share, ALL);
+    if (!wrote && !cv_share_try_give(share, 1))
         return release_slowly(lock);
-    if (cv_load_seq(lock->bell_) == CV_BELL_ARMED &&
-        cv_share_free(cv_load_seq(&share->word)) == ALL)
+    if (cv_load_seq(lock->bell_) == CV_BELL_ARMED && is_awaited(share, wrote))
         ring_all(lock);
     cv_robust_done_on(head);
     return 0;

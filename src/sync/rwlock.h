@@ -8,9 +8,9 @@
  * or given up, no new reader comes in. A dead writer's gate is opened by whoever finds it.
  *
  * Writers sleep at the gate, for each other, and the one that has it on the bell, like all readers; each
- * watches the lives of whom it waits for. The bell is rung for all: when the last permit has come back,
- * when a writer gives up, and by a reader that came in while the gate was being closed, for the
- * writer to watch it.
+ * watches the lives of whom it waits for. The bell is rung for all: when a writer releases the lock
+ * (though another may have it already: he is to be watched), when the last reader does, when a writer
+ * gives up, and by a reader that came in while the gate was being closed, for the writer to watch it.
  */
 #ifndef CV_RWLOCK_H
 #define CV_RWLOCK_H
