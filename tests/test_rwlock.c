@@ -279,6 +279,29 @@ TEST(a_writer_that_gives_up_lets_the_readers_in)
     end(s);
 }
 
+TEST(as_many_as_can_read_and_then_one_for_each_that_ends)
+{
+    enum {
+        READERS = 32766
+    };
+    struct shared *s = make();
+    pid_t reader;
+
+    for (int i = 0; i < READERS; i++)
+        check_int(covey_rwlock_acquire_read(&s->lock, 0), ==, 0);
+    check_fails(covey_rwlock_acquire_read(&s->lock, 0), COVEY_ETIMEDOUT, "held by others");
+    check_int(free_for(s), ==, 0);
+    reader = child_fork(read_once, s);
+    child_await_sleep(reader);
+    check_int(covey_rwlock_release(&s->lock), ==, 0);
+    test_reap(reader, 0);
+    check_int(free_for(s), ==, 2);
+    for (int i = 1; i < READERS; i++)
+        check_int(covey_rwlock_release(&s->lock), ==, 0);
+    check_int(free_for(s), ==, 2);
+    end(s);
+}
+
 static void use(struct shared *s, int rounds, int writes)
 {
     for (int i = 0; i < rounds; i++) {

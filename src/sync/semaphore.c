@@ -81,7 +81,7 @@ static inline bool add_event(covey_semaphore *s, uint64_t flags)
 static int take(covey_semaphore *s, uint64_t *seen)
 {
     if (!is_counter(s))
-        return cv_share_take(cv_semaphore_share(s), 1, NULL, seen);
+        return cv_share_take(cv_semaphore_share(s), 1, 1, NULL, seen);
     *seen = cv_load_seq(s->share_) & COUNTER_SLEEPERS;
     return try_event(s) ? 0 : CV_SHARE_NOT;
 }
@@ -163,7 +163,7 @@ CV_SLOW static int refuse(covey_semaphore *semaphore, double timeout_s)
 int covey_semaphore_acquire(covey_semaphore *semaphore, double timeout_s)
 {
     if (!(cv_object_is(semaphore, CV_SEMAPHORE) &&
-            cv_share_try(cv_semaphore_share(semaphore), 1)) &&
+            cv_share_try(cv_semaphore_share(semaphore), 1, 1)) &&
         !(cv_object_is(semaphore, CV_COUNTER) && try_event(semaphore)))
         return acquire_slowly(semaphore, timeout_s);
     return timeout_s == timeout_s ? 0 : refuse(semaphore, timeout_s);
