@@ -302,6 +302,50 @@ TEST(as_many_as_can_read_and_then_one_for_each_that_ends)
     end(s);
 }
 
+static void do_nothing(int signal)
+{
+    (void)signal;
+}
+
+static int give_up(void *context)
+{
+    (void)context;
+    return 1;
+}
+
+static void write_until_interrupted(void *context)
+{
+    struct sigaction action = {.sa_handler = do_nothing};
+    struct shared *s = context;
+
+    check_int(sigaction(SIGUSR1, &action, NULL), ==, 0);
+    covey_on_interrupt(give_up, NULL);
+    check_fails(covey_rwlock_acquire_write(&s->lock, COVEY_FOREVER), COVEY_EINTR, "interrupted");
+}
+
+/* As with Ctrl-C, which ends some of a family, and is handled by others. */
+TEST(a_signal_that_comes_with_a_death_interrupts_as_well)
+{
+    struct shared *s = make();
+    pid_t reader;
+    pid_t writer;
+
+    check_int(covey_rwlock_acquire_read(&s->lock, 0), ==, 0);
+    reader = child_fork(hold_read, s);
+    word_await(&s->step, 1);
+    writer = child_fork(write_until_interrupted, s);
+    child_await_sleep(writer);
+    check_int(kill(writer, SIGSTOP), ==, 0);
+    while (test_state_of(writer) != 'T')
+        test_sleep_ms(1);
+    child_kill(reader);
+    check_int(kill(writer, SIGUSR1), ==, 0);
+    check_int(kill(writer, SIGCONT), ==, 0);
+    test_reap(writer, 0);
+    check_int(covey_rwlock_release(&s->lock), ==, 0);
+    end(s);
+}
+
 static void use(struct shared *s, int rounds, int writes)
 {
     for (int i = 0; i < rounds; i++) {

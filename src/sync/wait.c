@@ -212,10 +212,10 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
     for (unsigned i = 0; i < w.n_lives; i++)
         cv_member_unwatch(&w.lives[i]);
     cv_wait_hide(wait);
+    if (result == CV_FUTEX_EINTR && cv_wait_interrupted(alarm) != 0)
+        return COVEY_EINTR;
     if (any_is_dead(tags, n_tags))
         return CV_WAIT_DEATH;
-    if (result == CV_FUTEX_EINTR)
-        return cv_wait_interrupted(alarm);
     return result == CV_FUTEX_TIMEDOUT && until == wait->deadline_ns ? COVEY_ETIMEDOUT
                                                                      : CV_WAIT_AGAIN;
 }
