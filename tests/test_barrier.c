@@ -396,6 +396,42 @@ TEST(who_has_ended_in_order_or_left_is_not_expected)
     end(s);
 }
 
+static void *wait_in_thread(void *context)
+{
+    wait_once(context);
+    return NULL;
+}
+
+/* One process that waits in one thread, and says in the other that it need not be expected. */
+static void leave_while_waiting(void *context)
+{
+    struct shared *s = context;
+    pthread_t thread;
+
+    check_int(pthread_create(&thread, NULL, wait_in_thread, s), ==, 0);
+    await_waiting(s, 1);
+    check_int(covey_barrier_leave(&s->barrier), ==, 0);
+    word_add(&s->step, 1);
+    for (;;)
+        (void)pause();
+}
+
+TEST(who_has_left_and_still_waits_is_missed)
+{
+    struct shared *s = make(3);
+    pid_t pid = child_fork(leave_while_waiting, s);
+    pid_t other;
+
+    word_await(&s->step, 1);
+    other = child_fork(wait_once, s);
+    await_waiting(s, 2);
+    child_await_sleep(other);
+    child_kill(pid);
+    test_reap(other, 0);
+    check_int(word_get(&s->broken), ==, 1);
+    end(s);
+}
+
 TEST(time_out_and_abort_break_a_barrier_for_all)
 {
     struct shared *s = make(3);

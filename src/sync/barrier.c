@@ -14,9 +14,9 @@
  * action there is ACTING in between, and the last party leads out of it. BROKEN keeps the number;
  * only a reset leads out of it, to the next round.
  *
- * A process's cell (sync/cells.h) says in which round it has last come; written before it raises
- * @arrived. So the parties that are there are those of this round, and expected are those of the round
- * before, if that was completed. Before it sleeps, each looks whether one of them is dead, and breaks
+ * A process's cell (sync/cells.h) says in which round it has last come, written before it raises
+ * @arrived, and above that whether it has left since. So the parties that are there are those of this
+ * round, and expected are those of the round before that have not left, if that was completed. Before it sleeps, each looks whether one of them is dead, and breaks
  * the barrier then. It watches the lives of those whose cells follow its own, as far as the next
  * party that is there, which watches on. It sets the bit for sleepers, and sleeps while the lower half
  * of the word is the same. Who changes that half, because a round ends, breaks, or the action begins
@@ -71,6 +71,7 @@ static struct cv_cells *cells_of(covey_barrier *b)
     return (struct cv_cells *)(void *)b->cells_;
 }
 
+#define LEFT     (UINT64_C(1) << 32) /* in a cell, above the round */
 #define SLEEPERS UINT64_C(1)
 #define ARRIVAL  (UINT64_C(1) << 32)
 
@@ -117,9 +118,17 @@ static bool was_completed(uint64_t w, uint32_t round)
     return ago <= PAST_ROUNDS && !(w >> 48 >> (ago - 1) & 1);
 }
 
-static bool is_expected(uint64_t w, uint64_t round)
+/* What a cell says: is its process there? Is it expected? */
+static bool is_there(uint64_t w, uint64_t cell)
 {
-    return round_after((uint32_t)round) == round_of(w) && was_completed(w, (uint32_t)round);
+    return (uint32_t)cell == round_of(w);
+}
+
+static bool is_expected(uint64_t w, uint64_t cell)
+{
+    uint32_t round = (uint32_t)cell;
+
+    return !(cell & LEFT) && round_after(round) == round_of(w) && was_completed(w, round);
 }
 
 /* The lower half of the word was that of @w, and has changed. */
@@ -179,16 +188,16 @@ static bool was_orderly(uint64_t mark)
 }
 
 /*
- * Breaks the barrier if one who has died, and had last come in @round, is there or expected. By the word
- * as it is now: who knows an older one only takes the dead for one of a round to come.
+ * Breaks the barrier if one who has died, whose @cell this was, is there or expected. By the word as it
+ * is now: who knows an older one only takes the dead for one of a round to come.
  */
-static bool break_for(covey_barrier *b, uint64_t mark, uint32_t round)
+static bool break_for(covey_barrier *b, uint64_t mark, uint64_t cell)
 {
     for (;;) {
         uint64_t w = cv_load_seq(&b->word_);
 
-        if (round != round_of(w) &&
-            !(CV_RECOVERS(barrier_expected) && is_expected(w, round) && !was_orderly(mark)))
+        if (!is_there(w, cell) &&
+            !(CV_RECOVERS(barrier_expected) && is_expected(w, cell) && !was_orderly(mark)))
             return false;
         if (phase_of(w) == BROKEN || break_round(b, round_of(w), DIED, cv_mark_pid(mark)))
             return true;
@@ -206,14 +215,14 @@ static bool break_for_the_dead(covey_barrier *b)
 
     for (uint32_t i = 1; (cell = cv_cells_at(cells_of(b), i)); i++) {
         uint64_t mark = cv_load_seq(&cell->mark);
-        uint32_t round;
+        uint64_t last;
 
         if (!mark || !CV_RECOVERS(barrier_dead) || !is_dead(mark))
             continue;
-        round = (uint32_t)cv_load_seq(&cell->value);
+        last = cv_load_seq(&cell->value);
         if (cv_load_seq(&cell->mark) != mark)
             continue;
-        broken |= break_for(b, mark, round);
+        broken |= break_for(b, mark, last);
         (void)cv_cas64(&cell->mark, mark, 0);
     }
     return broken;
@@ -242,12 +251,12 @@ static unsigned lives_to_watch(covey_barrier *b, uint64_t w, uint32_t mine, uint
     for (uint32_t k = 0; k + 1 < cells && n < CV_WAIT_TAGS_MAX; k++) {
         struct cv_cell *cell = cv_cells_at(cells_of(b), (mine + k) % cells + 1);
         uint64_t mark = cv_load_relaxed(&cell->mark);
-        uint64_t round = cv_load_relaxed(&cell->value);
+        uint64_t last = cv_load_relaxed(&cell->value);
 
-        if (!mark || !(round == round_of(w) || is_expected(w, round)))
+        if (!mark || !(is_there(w, last) || is_expected(w, last)))
             continue;
         tags[n++] = cv_member_marked(mark);
-        if (round == round_of(w))
+        if (is_there(w, last))
             break;
     }
     return n;
@@ -431,11 +440,15 @@ int covey_barrier_init(covey_barrier *barrier, unsigned parties)
 int covey_barrier_leave(covey_barrier *barrier)
 {
     int r = cv_object_check(barrier, CV_BARRIER);
-    uint32_t mine;
+    struct cv_cell *cell;
 
-    while (r == 0 && (mine = cv_cells_find(cells_of(barrier))))
-        cv_store_seq(&cv_cells_at(cells_of(barrier), mine)->mark, 0);
-    return r;
+    if (r != 0)
+        return r;
+    for (uint32_t i = 1; (cell = cv_cells_at(cells_of(barrier), i)); i++) {
+        if (cv_load_relaxed(&cell->mark) == cv_self.mark)
+            (void)cv_fetch_or(&cell->value, LEFT);
+    }
+    return 0;
 }
 
 int covey_barrier_abort(covey_barrier *barrier)
