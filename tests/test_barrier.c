@@ -432,6 +432,33 @@ TEST(who_has_left_and_still_waits_is_missed)
     end(s);
 }
 
+static void come_in_vain(void *context)
+{
+    struct shared *s = context;
+
+    check_fails(covey_barrier_wait(&s->barrier, 0), COVEY_EBROKEN, "aborted");
+}
+
+static void come_alone(void *context)
+{
+    struct shared *s = context;
+
+    check_fails(covey_barrier_wait(&s->barrier, 0), COVEY_ETIMEDOUT, "did not come");
+}
+
+TEST(a_broken_barrier_does_not_fill_with_those_who_came_in_vain, .deadline_s = 120,
+    .not_in_valgrind = "it takes too long")
+{
+    struct shared *s = make(2);
+
+    check_int(covey_barrier_abort(&s->barrier), ==, 0);
+    for (int i = 0; i < 1100; i++)
+        test_reap(child_fork(come_in_vain, s), 0);
+    check_int(covey_barrier_reset(&s->barrier), ==, 0);
+    test_reap(child_fork(come_alone, s), 0);
+    end(s);
+}
+
 TEST(time_out_and_abort_break_a_barrier_for_all)
 {
     struct shared *s = make(3);

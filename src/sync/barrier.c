@@ -235,6 +235,10 @@ static uint32_t own_cell(covey_barrier *b)
 {
     uint32_t mine = cv_cells_claim(cells_of(b));
 
+    if (!mine) {
+        (void)break_for_the_dead(b); /* also cells of those who only found it broken */
+        mine = cv_cells_claim(cells_of(b));
+    }
     while (!mine && cv_cells_extend(cells_of(b)) == 0)
         mine = cv_cells_claim(cells_of(b));
     return mine;
