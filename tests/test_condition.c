@@ -13,6 +13,7 @@ struct shared {
     covey_condition condition; /* of the lock */
     covey_condition recursive; /* of the rlock */
     int waiting;
+    int ready;
     int woken;
     int order[64];
     long items;
@@ -314,6 +315,52 @@ static void join_and_stay(void *joined)
 }
 
 /* Who joins buries if there is no free slot: so with more and more members, sometimes. */
+static void do_nothing(int signal)
+{
+    (void)signal;
+}
+
+/* An interrupt hook that uses another object, and does not come back. */
+static int stay_in_hook(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_rlock_acquire(&s->rlock, COVEY_FOREVER), ==, 0);
+    check_int(covey_rlock_release(&s->rlock), ==, 0);
+    word_set(&s->ready, 1);
+    for (;;)
+        (void)pause();
+    return 0;
+}
+
+static void wait_with_hook(void *context)
+{
+    struct sigaction action = {.sa_handler = do_nothing};
+
+    check_int(sigaction(SIGUSR1, &action, NULL), ==, 0);
+    covey_on_interrupt(stay_in_hook, context);
+    wait_once(context);
+}
+
+TEST(also_if_he_dies_in_a_hook)
+{
+    struct shared *s = make();
+    pid_t first = child_fork(wait_with_hook, s);
+    pid_t next;
+
+    word_await(&s->waiting, 1);
+    child_await_sleep(first);
+    next = start_waiter(s);
+    child_await_sleep(next);
+    check_int(kill(first, SIGUSR1), ==, 0);
+    word_await(&s->ready, 1);
+    child_await_sleep(next);
+    notify(s, 1);
+    child_kill(first);
+    test_reap(next, 0);
+    end(s);
+}
+
 TEST(also_if_who_joins_the_family_buries_him)
 {
     struct shared *s = make();
