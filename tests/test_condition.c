@@ -550,6 +550,20 @@ TEST(no_kill_of_a_consumer_leaves_an_item, .deadline_s = 60, .not_in_valgrind = 
     end(s);
 }
 
+TEST(a_condition_is_not_destroyed_before_all_who_were_notified_have_gone_on)
+{
+    struct shared *s = make();
+    pid_t pid = start_waiter(s);
+
+    check_fails(covey_condition_destroy(&s->condition), COVEY_ESTATE, "somebody waits");
+    take(s);
+    check_int(covey_condition_notify(&s->condition, 1), ==, 0);
+    check_fails(covey_condition_destroy(&s->condition), COVEY_ESTATE, "somebody waits");
+    leave(s);
+    test_reap(pid, 0);
+    end(s);
+}
+
 TEST(misuse_of_a_condition_is_named)
 {
     struct shared *s = make();

@@ -86,6 +86,7 @@ struct search {
     bool is_ending;     /* chosen only if all are */
     uint64_t *notified; /* tags of those that are NOTIFIED, and live */
     unsigned n_notified;
+    bool found_living;
     bool found_dead;
 };
 
@@ -108,7 +109,10 @@ static bool look_at(struct cv_waiter *w, void *context)
     ending = is_ending(owner);
     if (owner && CV_RECOVERS(condition_dead) && cv_member_is_dead(owner, 0)) {
         s->found_dead = true;
-    } else if ((signal & PHASES) == NOTIFIED) {
+        return true;
+    }
+    s->found_living |= owner != 0;
+    if ((signal & PHASES) == NOTIFIED) {
         if (s->notified && s->n_notified < CV_WAIT_TAGS_MAX && owner != cv_self.tag)
             s->notified[s->n_notified++] = owner;
     } else if (!s->oldest || (ending == s->is_ending ? turn < s->turn : !ending)) {
@@ -368,7 +372,7 @@ int covey_condition_destroy(covey_condition *condition)
 
     if (r != 0)
         return r;
-    if (look(condition, NULL).oldest)
+    if (look(condition, NULL).found_living)
         return cv_fail(COVEY_ESTATE, "somebody waits at condition %p", (void *)condition);
     cv_object_end(condition);
     return 0;
