@@ -238,6 +238,34 @@ TEST(more_processes_than_have_room_in_it_use_a_semaphore, .deadline_s = 60,
     end(s);
 }
 
+static void acquire_and_die(void *context)
+{
+    check_int(acquire(context), ==, 0);
+    (void)raise(SIGKILL);
+}
+
+/* Whether somebody has looked in between, or not. */
+TEST(the_dead_hold_nothing_that_others_could_release)
+{
+    for (int looks = 0; looks < 2; looks++) {
+        struct shared *bounded = make(1, COVEY_BOUNDED);
+        struct shared *s = make(1, COVEY_SEMAPHORE);
+
+        test_reap(child_fork(acquire_and_die, bounded), SIGKILL);
+        test_reap(child_fork(acquire_and_die, s), SIGKILL);
+        if (looks) {
+            check_int(value(bounded), ==, 1);
+            check_int(value(s), ==, 1);
+        }
+        check_int(release(bounded), ==, COVEY_ENOTHELD);
+        check_int(value(bounded), ==, 1);
+        check_int(release(s), ==, 0);
+        check_int(value(s), ==, 2);
+        end(bounded);
+        end(s);
+    }
+}
+
 static void acquire_and_end(void *context)
 {
     check_int(acquire(context), ==, 0);

@@ -50,6 +50,13 @@ static void wake(covey_semaphore *s, int n)
     (void)cv_futex_wake(gong, INT_MAX);
 }
 
+/* Makes free what the dead hold. */
+static void take_back(covey_semaphore *s)
+{
+    if (!is_counter(s) && cv_share_reap(cv_semaphore_share(s), false))
+        wake(s, INT_MAX);
+}
+
 /* Counters of events ************************************************************************* */
 
 static inline bool try_event(covey_semaphore *s)
@@ -179,6 +186,9 @@ static int give_slowly(covey_semaphore *s)
         return add_event(s, 0) ? 0
                                : cv_fail(COVEY_ELIMIT, "semaphore %p has counted %d events",
                                      (void *)s, INT_MAX);
+    if (cv_share_give(share, 1, false) == CV_SHARE_DONE)
+        return 0;
+    take_back(s); /* what the dead held is nobody's to release */
     if (cv_share_give(share, 1, true) == CV_SHARE_DONE)
         return 0;
     if (s->kind_ == COVEY_BOUNDED)
@@ -254,8 +264,7 @@ long covey_semaphore_value(covey_semaphore *semaphore)
     if (r != 0)
         return r;
     cv_alarm_set(semaphore->alarm_);
-    if (!is_counter(semaphore) && cv_share_reap(cv_semaphore_share(semaphore), false))
-        wake(semaphore, INT_MAX);
+    take_back(semaphore);
     cv_alarm_clear();
     return value(semaphore);
 }
