@@ -483,6 +483,50 @@ TEST(time_out_and_abort_break_a_barrier_for_all)
     end(s);
 }
 
+static void meet_anybody(void *context)
+{
+    struct shared *s = context;
+
+    while (word_get(&s->step) == 0) {
+        int r = covey_barrier_wait(&s->barrier, 10);
+
+        if (word_get(&s->step) == 0)
+            check_int(r, >=, 0);
+    }
+}
+
+/* Who is slow comes back when many rounds have passed: they were completed all the same. */
+TEST(more_processes_than_parties_meet, .deadline_s = 60)
+{
+    struct shared *s = make(2);
+    pid_t pids[8];
+
+    for (int i = 0; i < 8; i++)
+        pids[i] = child_fork(meet_anybody, s);
+    test_sleep_ms(500);
+    word_set(&s->step, 1);
+    check_int(covey_barrier_abort(&s->barrier), ==, 0);
+    for (int i = 0; i < 8; i++)
+        test_reap(pids[i], 0);
+    end(s);
+}
+
+TEST(a_party_that_is_stopped_for_long_is_told_of_a_reset_in_between)
+{
+    struct shared *s = make(2);
+    pid_t first = child_fork(wait_once, s);
+
+    await_waiting(s, 1);
+    child_await_sleep(first);
+    check_int(kill(first, SIGSTOP), ==, 0);
+    for (int i = 0; i < 50; i++)
+        check_int(covey_barrier_reset(&s->barrier), ==, 0);
+    check_int(kill(first, SIGCONT), ==, 0);
+    test_reap(first, 0);
+    check_int(s->broken, ==, 1);
+    end(s);
+}
+
 TEST(who_waits_when_a_barrier_is_reset_is_told)
 {
     struct shared *s = make(3);

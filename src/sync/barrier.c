@@ -10,18 +10,19 @@
  *
  * To come is to raise @arrived; with the last one the round is complete: the next round, with
  * nobody arrived, is the commit, and all who wait see that the number is another. Whether theirs was
- * completed, @past tells; who comes back after more than 16 rounds is told that it was not. With an
- * action there is ACTING in between, and the last party leads out of it. BROKEN keeps the number;
- * only a reset leads out of it, to the next round.
+ * completed, @past tells. Of rounds before those, @reset tells: which one a reset has ended last, plus 1,
+ * stored before the word is changed; 0: none. Who comes back so late is told that his was completed if
+ * there was no reset since. With an action there is ACTING in between, and the last party leads out of
+ * it. BROKEN keeps the number; only a reset leads out of it, to the next round.
  *
  * A process's cell (sync/cells.h) says in which round it has last come, written before it raises
  * @arrived, and above that whether it has left since. So the parties that are there are those of this
- * round, and expected are those of the round before that have not left, if that was completed. Before it sleeps, each looks whether one of them is dead, and breaks
- * the barrier then. It watches the lives of those whose cells follow its own, as far as the next
- * party that is there, which watches on. It sets the bit for sleepers, and sleeps while the lower half
- * of the word is the same. Who changes that half, because a round ends, breaks, or the action begins
- * (where no alarm is pending, and whoever runs it has to be watched), takes the bit away with it and
- * wakes all.
+ * round, and expected are those of the round before that have not left, if that was completed. Before
+ * it sleeps, each looks whether one of them is dead, and breaks the barrier then. It watches the lives
+ * of those whose cells follow its own, as far as the next party that is there, which watches on. It sets
+ * the bit for sleepers, and sleeps while the lower half of the word is the same. Who changes that half,
+ * because a round ends, breaks, or the action begins (where no alarm is pending, and whoever runs it has
+ * to be watched), takes the bit away with it and wakes all.
  *
  *   a kill   of a party before it raises @arrived, and after, breaks the round: its cell says this
  *            round, and the alarm wakes those who sleep. Of the last one after its commit: the alarm
@@ -110,12 +111,26 @@ static uint64_t next_round(uint64_t w, bool completed)
     return word_make(0, FILLING, round_after(round_of(w)), (w >> 48) << 1 | !completed);
 }
 
-/* The round has ended: was it completed? */
+static uint32_t rounds_since(uint64_t w, uint32_t round)
+{
+    return (round_of(w) - round) & ROUND_MAX;
+}
+
+/* The round has ended, one of the last: was it completed? */
 static bool was_completed(uint64_t w, uint32_t round)
 {
-    uint32_t ago = (round_of(w) - round) & ROUND_MAX;
+    return !(w >> 48 >> (rounds_since(w, round) - 1) & 1);
+}
 
-    return ago <= PAST_ROUNDS && !(w >> 48 >> (ago - 1) & 1);
+/* The same for any round. */
+static bool was_completed_once(covey_barrier *b, uint32_t round)
+{
+    uint32_t reset = cv_load_seq(&b->reset_);
+    uint64_t w = cv_load_seq(&b->word_);
+
+    if (rounds_since(w, round) <= PAST_ROUNDS)
+        return was_completed(w, round);
+    return reset == 0 || rounds_since(w, round) < rounds_since(w, reset - 1);
 }
 
 /* What a cell says: is its process there? Is it expected? */
@@ -305,7 +320,7 @@ static int wait_for_all(covey_barrier *b, struct cv_wait *wait, uint32_t round, 
         uint64_t w = cv_load_seq(&b->word_);
 
         if (round_of(w) != round)
-            return was_completed(w, round) ? 1 : COVEY_EBROKEN;
+            return was_completed_once(b, round) ? 1 : COVEY_EBROKEN;
         if (phase_of(w) == BROKEN)
             return COVEY_EBROKEN;
         if (waited < 0 &&
@@ -435,6 +450,7 @@ int covey_barrier_init(covey_barrier *barrier, unsigned parties)
     cv_alarm_init(barrier->alarm_);
     barrier->parties_ = parties;
     cv_store_relaxed(&barrier->why_, 0);
+    cv_store_relaxed(&barrier->reset_, 0);
     cv_cells_init(cells_of(barrier));
     cv_store_relaxed(&barrier->word_, word_make(0, FILLING, ROUND_FIRST, 0));
     cv_object_begin(barrier, CV_BARRIER);
@@ -476,8 +492,9 @@ int covey_barrier_reset(covey_barrier *barrier)
         return r;
     cv_alarm_set(barrier->alarm_);
     w = cv_load_seq(&barrier->word_);
-    while (!cv_cas(&barrier->word_, &w, next_round(w, false))) {
-    }
+    do {
+        cv_store_seq(&barrier->reset_, round_of(w) + 1);
+    } while (!cv_cas(&barrier->word_, &w, next_round(w, false)));
     wake_all(barrier, w);
     cv_alarm_clear();
     return 0;
