@@ -325,6 +325,55 @@ static void wait_twice(void *context)
 }
 
 /* Their places are taken by others. */
+static void come(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_barrier_wait(&s->barrier, COVEY_FOREVER), >=, 0);
+    word_add(&s->step, 1);
+}
+
+static void come_and_stay(void *context)
+{
+    come(context);
+    for (;;)
+        (void)pause();
+}
+
+static void come_twice(void *context)
+{
+    struct shared *s = context;
+
+    come(s);
+    check_fails(covey_barrier_wait(&s->barrier, COVEY_FOREVER), COVEY_EBROKEN, "has died");
+}
+
+TEST(a_barrier_breaks_when_any_of_very_many_that_are_expected_dies, .deadline_s = 60,
+    .not_in_valgrind = "it needs more memory than there is")
+{
+    enum {
+        PARTIES = 101 /* more than a sleeper watches the lives of */
+    };
+    struct shared *s = make(PARTIES);
+    pid_t pids[PARTIES];
+
+    pids[0] = child_fork(come_twice, s);
+    await_waiting(s, 1);
+    for (int i = 1; i < PARTIES; i++) {
+        pids[i] = child_fork(come_and_stay, s);
+        if (i < PARTIES - 1)
+            await_waiting(s, i + 1);
+    }
+    word_await(&s->step, PARTIES);
+    await_waiting(s, 1);
+    child_await_sleep(pids[0]);
+    child_kill(pids[PARTIES - 1]);
+    test_reap(pids[0], 0);
+    for (int i = 1; i < PARTIES - 1; i++)
+        child_kill(pids[i]);
+    end(s);
+}
+
 TEST(who_has_ended_in_order_or_left_is_not_expected)
 {
     struct shared *s = make(3);
@@ -344,6 +393,69 @@ TEST(who_has_ended_in_order_or_left_is_not_expected)
     check_int(covey_barrier_wait(&s->barrier, COVEY_FOREVER), ==, 2);
     test_reap(ends, 0);
     test_reap(stays, 0);
+    end(s);
+}
+
+static void *wait_in_thread(void *context)
+{
+    wait_once(context);
+    return NULL;
+}
+
+/* One process that waits in one thread, and says in the other that it need not be expected. */
+static void leave_while_waiting(void *context)
+{
+    struct shared *s = context;
+    pthread_t thread;
+
+    check_int(pthread_create(&thread, NULL, wait_in_thread, s), ==, 0);
+    await_waiting(s, 1);
+    check_int(covey_barrier_leave(&s->barrier), ==, 0);
+    word_add(&s->step, 1);
+    for (;;)
+        (void)pause();
+}
+
+TEST(who_has_left_and_still_waits_is_missed)
+{
+    struct shared *s = make(3);
+    pid_t pid = child_fork(leave_while_waiting, s);
+    pid_t other;
+
+    word_await(&s->step, 1);
+    other = child_fork(wait_once, s);
+    await_waiting(s, 2);
+    child_await_sleep(other);
+    child_kill(pid);
+    test_reap(other, 0);
+    check_int(word_get(&s->broken), ==, 1);
+    end(s);
+}
+
+static void come_in_vain(void *context)
+{
+    struct shared *s = context;
+
+    check_fails(covey_barrier_wait(&s->barrier, 0), COVEY_EBROKEN, "aborted");
+}
+
+static void come_alone(void *context)
+{
+    struct shared *s = context;
+
+    check_fails(covey_barrier_wait(&s->barrier, 0), COVEY_ETIMEDOUT, "did not come");
+}
+
+TEST(a_broken_barrier_does_not_fill_with_those_who_came_in_vain, .deadline_s = 120,
+    .not_in_valgrind = "it takes too long")
+{
+    struct shared *s = make(2);
+
+    check_int(covey_barrier_abort(&s->barrier), ==, 0);
+    for (int i = 0; i < 1100; i++)
+        test_reap(child_fork(come_in_vain, s), 0);
+    check_int(covey_barrier_reset(&s->barrier), ==, 0);
+    test_reap(child_fork(come_alone, s), 0);
     end(s);
 }
 
@@ -368,6 +480,50 @@ TEST(time_out_and_abort_break_a_barrier_for_all)
     check_int(s->broken, ==, 2);
     check_int(covey_barrier_abort(&s->barrier), ==, 0);
     check_fails(covey_barrier_wait(&s->barrier, 1), COVEY_EBROKEN, "aborted");
+    end(s);
+}
+
+static void meet_anybody(void *context)
+{
+    struct shared *s = context;
+
+    while (word_get(&s->step) == 0) {
+        int r = covey_barrier_wait(&s->barrier, 10);
+
+        if (word_get(&s->step) == 0)
+            check_int(r, >=, 0);
+    }
+}
+
+/* Who is slow comes back when many rounds have passed: they were completed all the same. */
+TEST(more_processes_than_parties_meet, .deadline_s = 60)
+{
+    struct shared *s = make(2);
+    pid_t pids[8];
+
+    for (int i = 0; i < 8; i++)
+        pids[i] = child_fork(meet_anybody, s);
+    test_sleep_ms(500);
+    word_set(&s->step, 1);
+    check_int(covey_barrier_abort(&s->barrier), ==, 0);
+    for (int i = 0; i < 8; i++)
+        test_reap(pids[i], 0);
+    end(s);
+}
+
+TEST(a_party_that_is_stopped_for_long_is_told_of_a_reset_in_between)
+{
+    struct shared *s = make(2);
+    pid_t first = child_fork(wait_once, s);
+
+    await_waiting(s, 1);
+    child_await_sleep(first);
+    check_int(kill(first, SIGSTOP), ==, 0);
+    for (int i = 0; i < 50; i++)
+        check_int(covey_barrier_reset(&s->barrier), ==, 0);
+    check_int(kill(first, SIGCONT), ==, 0);
+    test_reap(first, 0);
+    check_int(s->broken, ==, 1);
     end(s);
 }
 

@@ -13,6 +13,7 @@ struct shared {
     covey_condition condition; /* of the lock */
     covey_condition recursive; /* of the rlock */
     int waiting;
+    int ready;
     int woken;
     int order[64];
     long items;
@@ -314,6 +315,52 @@ static void join_and_stay(void *joined)
 }
 
 /* Who joins buries if there is no free slot: so with more and more members, sometimes. */
+static void do_nothing(int signal)
+{
+    (void)signal;
+}
+
+/* An interrupt hook that uses another object, and does not come back. */
+static int stay_in_hook(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_rlock_acquire(&s->rlock, COVEY_FOREVER), ==, 0);
+    check_int(covey_rlock_release(&s->rlock), ==, 0);
+    word_set(&s->ready, 1);
+    for (;;)
+        (void)pause();
+    return 0;
+}
+
+static void wait_with_hook(void *context)
+{
+    struct sigaction action = {.sa_handler = do_nothing};
+
+    check_int(sigaction(SIGUSR1, &action, NULL), ==, 0);
+    covey_on_interrupt(stay_in_hook, context);
+    wait_once(context);
+}
+
+TEST(also_if_he_dies_in_a_hook)
+{
+    struct shared *s = make();
+    pid_t first = child_fork(wait_with_hook, s);
+    pid_t next;
+
+    word_await(&s->waiting, 1);
+    child_await_sleep(first);
+    next = start_waiter(s);
+    child_await_sleep(next);
+    check_int(kill(first, SIGUSR1), ==, 0);
+    word_await(&s->ready, 1);
+    child_await_sleep(next);
+    notify(s, 1);
+    child_kill(first);
+    test_reap(next, 0);
+    end(s);
+}
+
 TEST(also_if_who_joins_the_family_buries_him)
 {
     struct shared *s = make();
@@ -500,6 +547,20 @@ TEST(no_kill_of_a_consumer_leaves_an_item, .deadline_s = 60, .not_in_valgrind = 
         child_kill(pids[i]);
     (void)covey_lock_acquire(&s->lock, COVEY_FOREVER);
     leave(s);
+    end(s);
+}
+
+TEST(a_condition_is_not_destroyed_before_all_who_were_notified_have_gone_on)
+{
+    struct shared *s = make();
+    pid_t pid = start_waiter(s);
+
+    check_fails(covey_condition_destroy(&s->condition), COVEY_ESTATE, "somebody waits");
+    take(s);
+    check_int(covey_condition_notify(&s->condition, 1), ==, 0);
+    check_fails(covey_condition_destroy(&s->condition), COVEY_ESTATE, "somebody waits");
+    leave(s);
+    test_reap(pid, 0);
     end(s);
 }
 

@@ -269,6 +269,69 @@ TEST(a_semaphore_is_a_deadlock_when_all_holders_are_stuck)
     check_int(covey_free(s), ==, 0);
 }
 
+TEST(a_semaphore_is_no_deadlock_when_one_of_very_many_holders_goes_on, .deadline_s = 60,
+    .not_in_valgrind = "it needs more memory than there is")
+{
+    enum {
+        STUCK = 64 /* as many holders as one looks at */
+    };
+    struct shared *s = make();
+    pid_t pids[STUCK + 1];
+
+    check_int(covey_semaphore_destroy(&s->semaphore), ==, 0);
+    check_int(covey_semaphore_init(&s->semaphore, STUCK + 1, COVEY_SEMAPHORE), ==, 0);
+    check_int(covey_lock_acquire(&s->lock[0], 0), ==, 0);
+    for (int i = 0; i < STUCK; i++) {
+        pids[i] = child_fork(hold_permit_then_lock, s);
+        word_await(&s->step, i + 1);
+    }
+    child_await_sleep(pids[STUCK - 1]);
+    pids[STUCK] = child_fork(hold_permit_for_a_while, s);
+    word_await(&s->step, STUCK + 1);
+    check_int(covey_semaphore_acquire(&s->semaphore, COVEY_FOREVER), ==, 0);
+    check_int(covey_semaphore_release(&s->semaphore), ==, 0);
+    check_int(covey_lock_release(&s->lock[0]), ==, 0);
+    for (int i = 0; i <= STUCK; i++)
+        test_reap(pids[i], 0);
+    check_int(covey_semaphore_destroy(&s->semaphore), ==, 0);
+    check_int(covey_free(s), ==, 0);
+}
+
+static void hold_lock_and_wait_for_permit(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_lock_acquire(&s->lock[0], COVEY_FOREVER), ==, 0);
+    check_int(covey_semaphore_acquire(&s->semaphore, COVEY_FOREVER), ==, 0);
+    check_int(covey_semaphore_release(&s->semaphore), ==, 0);
+    check_int(covey_lock_release(&s->lock[0]), ==, 0);
+}
+
+TEST(a_semaphore_is_no_deadlock_when_a_permit_is_free)
+{
+    struct shared *s;
+    pid_t other;
+    pid_t waiter;
+
+    skip_with_threads_that_never_wait();
+    s = make();
+    other = child_fork(hold_permit_for_a_while, s);
+    word_await(&s->step, 1);
+    check_int(covey_semaphore_acquire(&s->semaphore, 0), ==, 0);
+    waiter = child_fork(hold_lock_and_wait_for_permit, s);
+    child_await_sleep(waiter);
+    check_int(kill(waiter, SIGSTOP), ==, 0);
+    test_reap(other, 0);
+    check_int(covey_lock_acquire(&s->lock[0], 0.1), ==, COVEY_ETIMEDOUT); /* it need only go on */
+    check_int(kill(waiter, SIGCONT), ==, 0);
+    check_int(covey_lock_acquire(&s->lock[0], COVEY_FOREVER), ==, 0);
+    test_reap(waiter, 0);
+    check_int(covey_lock_release(&s->lock[0]), ==, 0);
+    check_int(covey_semaphore_release(&s->semaphore), ==, 0);
+    check_int(covey_semaphore_destroy(&s->semaphore), ==, 0);
+    check_int(covey_free(s), ==, 0);
+}
+
 static int wait_for_lock(void *argument)
 {
     struct shared *s = *(struct shared **)argument;

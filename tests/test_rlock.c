@@ -4,6 +4,8 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 struct shared {
     covey_rlock lock;
@@ -104,6 +106,86 @@ static void hold_twice(void *context)
     word_set(&s->step, 1);
     for (;;)
         (void)pause();
+}
+
+struct relatives {
+    covey_rlock lock;
+    int pid;  /* of the ancestor, who has taken the lock once */
+    int gone; /* he is */
+    int heir; /* -1: there is none with his pid */
+    int done;
+};
+
+/* A child with the pid @pid, which is free; the kernel gives the one after the last. False: not so. */
+static bool fork_as(int pid, void (*run)(struct relatives *), struct relatives *s)
+{
+    FILE *last = fopen("/proc/sys/kernel/ns_last_pid", "w");
+    bool right;
+    pid_t child;
+
+    if (!last)
+        return false;
+    (void)fprintf(last, "%d", pid - 1);
+    right = fclose(last) == 0;
+    child = right ? fork() : -1;
+    if (child == 0) {
+        if (getpid() == pid)
+            run(s);
+        _exit(getpid() != pid);
+    }
+    return child > 0 && waitpid(child, &pid, 0) == child && pid == 0;
+}
+
+static void inherit(struct relatives *s)
+{
+    check_int(covey_rlock_acquire(&s->lock, 0), ==, 0);
+    word_set(&s->heir, 1);
+    word_await(&s->done, 1);
+    check_int(covey_rlock_release(&s->lock), ==, 0);
+}
+
+static void have_heirs(void *context)
+{
+    struct relatives *s = context;
+    bool right = false;
+
+    check_int(covey_rlock_acquire(&s->lock, 0), ==, 0);
+    check_int(covey_rlock_release(&s->lock), ==, 0);
+    word_set(&s->pid, getpid());
+    if (fork() != 0)
+        return;
+    word_await(&s->gone, 1);
+    test_sleep_ms(50); /* so that the kernel says that the heir began later */
+    for (int i = 0; i < 10 && !right; i++)
+        right = fork_as(s->pid, inherit, s);
+    if (!right)
+        word_set(&s->heir, -1);
+    _exit(0);
+}
+
+/* What the ancestor's thread knew of itself is in the memory of both, and the pid is the same. */
+TEST(a_process_is_not_taken_for_an_ancestor_with_its_pid)
+{
+    struct relatives *s = covey_calloc(1, sizeof *s);
+    bool heir;
+    pid_t pid;
+
+    check_int(prctl(PR_SET_CHILD_SUBREAPER, 1), ==, 0);
+    check_int(covey_rlock_init(&s->lock), ==, 0);
+    pid = child_fork(have_heirs, s);
+    test_reap(pid, 0);
+    word_set(&s->gone, 1);
+    while (word_get(&s->heir) == 0)
+        test_sleep_ms(1);
+    heir = word_get(&s->heir) == 1;
+    if (heir)
+        check_int(covey_rlock_acquire(&s->lock, 0), ==, COVEY_ETIMEDOUT);
+    word_set(&s->done, 1);
+    check_int(wait(NULL), >, 0);
+    check_int(covey_rlock_destroy(&s->lock), ==, 0);
+    check_int(covey_free(s), ==, 0);
+    if (!heir)
+        test_skip("no pid can be chosen");
 }
 
 TEST(an_rlock_of_a_dead_holder_is_taken_once_and_told)

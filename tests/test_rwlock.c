@@ -218,6 +218,44 @@ TEST(a_writer_that_waits_keeps_new_readers_out_until_it_dies)
     end(s);
 }
 
+static void read_and_stay(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_rwlock_acquire_read(&s->lock, COVEY_FOREVER), ==, 0);
+    word_add(&s->step, 1);
+    word_await(&s->go, 1);
+    check_int(covey_rwlock_release(&s->lock), ==, 0);
+    word_add(&s->step, 1);
+    for (;;)
+        (void)pause();
+}
+
+TEST(a_writer_learns_of_the_death_of_any_of_very_many_readers, .deadline_s = 60,
+    .not_in_valgrind = "it needs more memory than there is")
+{
+    enum {
+        READERS = 100 /* more than a sleeper watches the lives of */
+    };
+    struct shared *s = make();
+    pid_t pids[READERS];
+    pid_t writer;
+
+    for (int i = 0; i < READERS; i++) {
+        pids[i] = child_fork(read_and_stay, s);
+        word_await(&s->step, i + 1);
+    }
+    writer = child_fork(write_once, s);
+    child_await_sleep(writer);
+    child_kill(pids[READERS - 1]);
+    word_set(&s->go, 1);
+    word_await(&s->step, 2 * READERS - 1);
+    test_reap(writer, 0);
+    for (int i = 0; i < READERS - 1; i++)
+        child_kill(pids[i]);
+    end(s);
+}
+
 static void write_in_vain(void *context)
 {
     struct shared *s = context;
@@ -236,6 +274,73 @@ TEST(a_writer_that_gives_up_lets_the_readers_in)
     child_await_sleep(writer);
     reader = child_fork(read_once, s);
     test_reap(reader, 0);
+    test_reap(writer, 0);
+    check_int(covey_rwlock_release(&s->lock), ==, 0);
+    end(s);
+}
+
+TEST(as_many_as_can_read_and_then_one_for_each_that_ends)
+{
+    enum {
+        READERS = 32766
+    };
+    struct shared *s = make();
+    pid_t reader;
+
+    for (int i = 0; i < READERS; i++)
+        check_int(covey_rwlock_acquire_read(&s->lock, 0), ==, 0);
+    check_fails(covey_rwlock_acquire_read(&s->lock, 0), COVEY_ETIMEDOUT, "held by others");
+    check_int(free_for(s), ==, 0);
+    reader = child_fork(read_once, s);
+    child_await_sleep(reader);
+    check_int(covey_rwlock_release(&s->lock), ==, 0);
+    test_reap(reader, 0);
+    check_int(free_for(s), ==, 2);
+    for (int i = 1; i < READERS; i++)
+        check_int(covey_rwlock_release(&s->lock), ==, 0);
+    check_int(free_for(s), ==, 2);
+    end(s);
+}
+
+static void do_nothing(int signal)
+{
+    (void)signal;
+}
+
+static int give_up(void *context)
+{
+    (void)context;
+    return 1;
+}
+
+static void write_until_interrupted(void *context)
+{
+    struct sigaction action = {.sa_handler = do_nothing};
+    struct shared *s = context;
+
+    check_int(sigaction(SIGUSR1, &action, NULL), ==, 0);
+    covey_on_interrupt(give_up, NULL);
+    check_fails(covey_rwlock_acquire_write(&s->lock, COVEY_FOREVER), COVEY_EINTR, "interrupted");
+}
+
+/* As with Ctrl-C, which ends some of a family, and is handled by others. */
+TEST(a_signal_that_comes_with_a_death_interrupts_as_well)
+{
+    struct shared *s = make();
+    pid_t reader;
+    pid_t writer;
+
+    check_int(covey_rwlock_acquire_read(&s->lock, 0), ==, 0);
+    reader = child_fork(hold_read, s);
+    word_await(&s->step, 1);
+    writer = child_fork(write_until_interrupted, s);
+    child_await_sleep(writer);
+    check_int(kill(writer, SIGSTOP), ==, 0);
+    while (test_state_of(writer) != 'T')
+        test_sleep_ms(1);
+    child_kill(reader);
+    check_int(kill(writer, SIGUSR1), ==, 0);
+    check_int(kill(writer, SIGCONT), ==, 0);
     test_reap(writer, 0);
     check_int(covey_rwlock_release(&s->lock), ==, 0);
     end(s);

@@ -238,6 +238,62 @@ TEST(more_processes_than_have_room_in_it_use_a_semaphore, .deadline_s = 60,
     end(s);
 }
 
+static void acquire_and_die(void *context)
+{
+    check_int(acquire(context), ==, 0);
+    (void)raise(SIGKILL);
+}
+
+/* Whether somebody has looked in between, or not. */
+TEST(the_dead_hold_nothing_that_others_could_release)
+{
+    for (int looks = 0; looks < 2; looks++) {
+        struct shared *bounded = make(1, COVEY_BOUNDED);
+        struct shared *s = make(1, COVEY_SEMAPHORE);
+
+        test_reap(child_fork(acquire_and_die, bounded), SIGKILL);
+        test_reap(child_fork(acquire_and_die, s), SIGKILL);
+        if (looks) {
+            check_int(value(bounded), ==, 1);
+            check_int(value(s), ==, 1);
+        }
+        check_int(release(bounded), ==, COVEY_ENOTHELD);
+        check_int(value(bounded), ==, 1);
+        check_int(release(s), ==, 0);
+        check_int(value(s), ==, 2);
+        end(bounded);
+        end(s);
+    }
+}
+
+static void acquire_and_end(void *context)
+{
+    check_int(acquire(context), ==, 0);
+}
+
+TEST(sleepers_get_the_permit_of_any_of_very_many_that_dies, .deadline_s = 60,
+    .not_in_valgrind = "it needs more memory than there is")
+{
+    enum {
+        PROCESSES = 100 /* more than a sleeper watches the lives of */
+    };
+    struct shared *s = make(PROCESSES, COVEY_BOUNDED);
+    pid_t pids[PROCESSES];
+    pid_t sleeper;
+
+    for (int i = 0; i < PROCESSES; i++) {
+        pids[i] = child_fork(hold_one_till_killed, s);
+        word_await(&s->step, i + 1);
+    }
+    sleeper = child_fork(acquire_and_end, s);
+    child_await_sleep(sleeper);
+    child_kill(pids[PROCESSES - 1]);
+    test_reap(sleeper, 0);
+    for (int i = 0; i < PROCESSES - 1; i++)
+        child_kill(pids[i]);
+    end(s);
+}
+
 static void work_inside(struct shared *s, int rounds)
 {
     for (int i = 0; i < rounds; i++) {

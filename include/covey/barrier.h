@@ -35,7 +35,8 @@ typedef struct covey_barrier {
     uint64_t why_;
     uint32_t alarm_[2];
     uint32_t parties_;
-    uint32_t unused_[3];
+    uint32_t reset_;
+    uint32_t unused_[2];
     uint64_t cells_[12];
 } covey_barrier;
 

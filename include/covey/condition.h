@@ -93,8 +93,8 @@ COVEY_API int covey_condition_notify_all(covey_condition *condition);
  * covey_condition_destroy() - make it plain memory again
  * @condition: the condition, at which nobody waits
  *
- * Calls with it then return COVEY_EINVAL. Frees nothing. Returns 0; COVEY_ESTATE when somebody waits;
- * COVEY_EINVAL when @condition is not a condition.
+ * Calls with it then return COVEY_EINVAL. Frees nothing. Returns 0; COVEY_ESTATE when somebody waits, or
+ * was notified and has not gone on yet; COVEY_EINVAL when @condition is not a condition.
  */
 COVEY_API int covey_condition_destroy(covey_condition *condition);
 

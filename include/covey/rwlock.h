@@ -3,7 +3,7 @@
  * covey/rwlock.h - a lock for many readers or one writer
  *
  * It lies in the arena, alone or inside of a structure. Any number of readers may hold it at the same
- * time (32,767, of 1,023 processes), or one writer. When a reader dies, nothing has happened; when a
+ * time (32,766, of 1,023 processes), or one writer. When a reader dies, nothing has happened; when a
  * writer dies, the next one to get the lock, reader or writer, is told.
  *
  * A writer that waits keeps new readers out, so that there is an end to the reading; readers wait as

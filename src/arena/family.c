@@ -67,7 +67,6 @@ static void publish(void)
 {
     struct cv_family *family = (struct cv_family *)(void *)cv_arena.memory.base;
 
-    cv_arena.epoch++;
     cv_arena.members = (struct cv_member *)(void *)(cv_arena.memory.base + family->members_offset);
     cv_store_release(&cv_arena.family, family);
 }

@@ -62,7 +62,7 @@ struct cv_arena {
     struct cv_memory memory;
     struct cv_family *family;
     struct cv_member *members;
-    uint32_t epoch; /* how many families this process has had, and those that it was forked from */
+    uint32_t epoch; /* how often this process, and those it was forked from, have joined one */
 };
 
 extern struct cv_arena cv_arena;

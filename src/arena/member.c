@@ -175,7 +175,7 @@ static void come_to_life(uint64_t tag)
     cv_store_seq(&m->state, state_make(generation_of(state), CV_ALIVE, getpid()));
     cv_self.slot = m;
     cv_self.mark = cv_tag_mark(tag, getpid());
-    cv_self.nonce = (uint64_t)getpid() << 32 | cv_arena.epoch;
+    cv_self.nonce = (uint64_t)getpid() << 32 | ++cv_arena.epoch;
     cv_self.detects = cv_arena.family->detects;
     cv_store_relaxed(&cv_self.base, (uintptr_t)cv_arena.memory.base);
     cv_store_release(&cv_self.span, cv_arena.memory.size - CV_OBJECT_MAX);

@@ -10,18 +10,19 @@
  *
  * To come is to raise @arrived; with the last one the round is complete: the next round, with
  * nobody arrived, is the commit, and all who wait see that the number is another. Whether theirs was
- * completed, @past tells; who comes back after more than 16 rounds is told that it was not. With an
- * action there is ACTING in between, and the last party leads out of it. BROKEN keeps the number;
- * only a reset leads out of it, to the next round.
+ * completed, @past tells. Of rounds before those, @reset tells: which one a reset has ended last, plus 1,
+ * stored before the word is changed; 0: none. Who comes back so late is told that his was completed if
+ * there was no reset since. With an action there is ACTING in between, and the last party leads out of
+ * it. BROKEN keeps the number; only a reset leads out of it, to the next round.
  *
- * A process's cell (sync/cells.h) says in which round it has last come; written before it raises
- * @arrived. So the parties that are there are those of this round, and expected are those of the round
- * before, if that was completed. Before it sleeps, each looks whether one of them is dead, and breaks
- * the barrier then. It watches the lives of those whose cells follow its own, as far as the next
- * party that is there, which watches on. It sets the bit for sleepers, and sleeps while the lower half
- * of the word is the same. Who changes that half, because a round ends, breaks, or the action begins
- * (where no alarm is pending, and whoever runs it has to be watched), takes the bit away with it and
- * wakes all.
+ * A process's cell (sync/cells.h) says in which round it has last come, written before it raises
+ * @arrived, and above that whether it has left since. So the parties that are there are those of this
+ * round, and expected are those of the round before that have not left, if that was completed. Before
+ * it sleeps, each looks whether one of them is dead, and breaks the barrier then. It watches the lives
+ * of those whose cells follow its own, as far as the next party that is there, which watches on. It sets
+ * the bit for sleepers, and sleeps while the lower half of the word is the same. Who changes that half,
+ * because a round ends, breaks, or the action begins (where no alarm is pending, and whoever runs it has
+ * to be watched), takes the bit away with it and wakes all.
  *
  *   a kill   of a party before it raises @arrived, and after, breaks the round: its cell says this
  *            round, and the alarm wakes those who sleep. Of the last one after its commit: the alarm
@@ -71,6 +72,7 @@ static struct cv_cells *cells_of(covey_barrier *b)
     return (struct cv_cells *)(void *)b->cells_;
 }
 
+#define LEFT     (UINT64_C(1) << 32) /* in a cell, above the round */
 #define SLEEPERS UINT64_C(1)
 #define ARRIVAL  (UINT64_C(1) << 32)
 
@@ -109,17 +111,39 @@ static uint64_t next_round(uint64_t w, bool completed)
     return word_make(0, FILLING, round_after(round_of(w)), (w >> 48) << 1 | !completed);
 }
 
-/* The round has ended: was it completed? */
-static bool was_completed(uint64_t w, uint32_t round)
+static uint32_t rounds_since(uint64_t w, uint32_t round)
 {
-    uint32_t ago = (round_of(w) - round) & ROUND_MAX;
-
-    return ago <= PAST_ROUNDS && !(w >> 48 >> (ago - 1) & 1);
+    return (round_of(w) - round) & ROUND_MAX;
 }
 
-static bool is_expected(uint64_t w, uint64_t round)
+/* The round has ended, one of the last: was it completed? */
+static bool was_completed(uint64_t w, uint32_t round)
 {
-    return round_after((uint32_t)round) == round_of(w) && was_completed(w, (uint32_t)round);
+    return !(w >> 48 >> (rounds_since(w, round) - 1) & 1);
+}
+
+/* The same for any round. */
+static bool was_completed_once(covey_barrier *b, uint32_t round)
+{
+    uint32_t reset = cv_load_seq(&b->reset_);
+    uint64_t w = cv_load_seq(&b->word_);
+
+    if (rounds_since(w, round) <= PAST_ROUNDS)
+        return was_completed(w, round);
+    return reset == 0 || rounds_since(w, round) < rounds_since(w, reset - 1);
+}
+
+/* What a cell says: is its process there? Is it expected? */
+static bool is_there(uint64_t w, uint64_t cell)
+{
+    return (uint32_t)cell == round_of(w);
+}
+
+static bool is_expected(uint64_t w, uint64_t cell)
+{
+    uint32_t round = (uint32_t)cell;
+
+    return !(cell & LEFT) && round_after(round) == round_of(w) && was_completed(w, round);
 }
 
 /* The lower half of the word was that of @w, and has changed. */
@@ -179,16 +203,16 @@ static bool was_orderly(uint64_t mark)
 }
 
 /*
- * Breaks the barrier if one who has died, and had last come in @round, is there or expected. By the word
- * as it is now: who knows an older one only takes the dead for one of a round to come.
+ * Breaks the barrier if one who has died, whose @cell this was, is there or expected. By the word as it
+ * is now: who knows an older one only takes the dead for one of a round to come.
  */
-static bool break_for(covey_barrier *b, uint64_t mark, uint32_t round)
+static bool break_for(covey_barrier *b, uint64_t mark, uint64_t cell)
 {
     for (;;) {
         uint64_t w = cv_load_seq(&b->word_);
 
-        if (round != round_of(w) &&
-            !(CV_RECOVERS(barrier_expected) && is_expected(w, round) && !was_orderly(mark)))
+        if (!is_there(w, cell) &&
+            !(CV_RECOVERS(barrier_expected) && is_expected(w, cell) && !was_orderly(mark)))
             return false;
         if (phase_of(w) == BROKEN || break_round(b, round_of(w), DIED, cv_mark_pid(mark)))
             return true;
@@ -206,14 +230,14 @@ static bool break_for_the_dead(covey_barrier *b)
 
     for (uint32_t i = 1; (cell = cv_cells_at(cells_of(b), i)); i++) {
         uint64_t mark = cv_load_seq(&cell->mark);
-        uint32_t round;
+        uint64_t last;
 
         if (!mark || !CV_RECOVERS(barrier_dead) || !is_dead(mark))
             continue;
-        round = (uint32_t)cv_load_seq(&cell->value);
+        last = cv_load_seq(&cell->value);
         if (cv_load_seq(&cell->mark) != mark)
             continue;
-        broken |= break_for(b, mark, round);
+        broken |= break_for(b, mark, last);
         (void)cv_cas64(&cell->mark, mark, 0);
     }
     return broken;
@@ -226,6 +250,10 @@ static uint32_t own_cell(covey_barrier *b)
 {
     uint32_t mine = cv_cells_claim(cells_of(b));
 
+    if (!mine) {
+        (void)break_for_the_dead(b); /* also cells of those who only found it broken */
+        mine = cv_cells_claim(cells_of(b));
+    }
     while (!mine && cv_cells_extend(cells_of(b)) == 0)
         mine = cv_cells_claim(cells_of(b));
     return mine;
@@ -239,15 +267,15 @@ static unsigned lives_to_watch(covey_barrier *b, uint64_t w, uint32_t mine, uint
 
     while (cv_cells_at(cells_of(b), cells + 1))
         cells++;
-    for (uint32_t k = 0; k + 1 < cells && n < CV_WAIT_LIVES_MAX; k++) {
+    for (uint32_t k = 0; k + 1 < cells && n < CV_WAIT_TAGS_MAX; k++) {
         struct cv_cell *cell = cv_cells_at(cells_of(b), (mine + k) % cells + 1);
         uint64_t mark = cv_load_relaxed(&cell->mark);
-        uint64_t round = cv_load_relaxed(&cell->value);
+        uint64_t last = cv_load_relaxed(&cell->value);
 
-        if (!mark || !(round == round_of(w) || is_expected(w, round)))
+        if (!mark || !(is_there(w, last) || is_expected(w, last)))
             continue;
         tags[n++] = cv_member_marked(mark);
-        if (round == round_of(w))
+        if (is_there(w, last))
             break;
     }
     return n;
@@ -270,7 +298,7 @@ static bool set_sleepers(covey_barrier *b, uint64_t w)
 static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t mine)
 {
     struct cv_futex_watch word = cv_word_low(&b->word_, w | SLEEPERS);
-    uint64_t tags[CV_WAIT_LIVES_MAX];
+    uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n;
 
     if (cv_wait_spin(wait, word.word, (uint32_t)w))
@@ -292,7 +320,7 @@ static int wait_for_all(covey_barrier *b, struct cv_wait *wait, uint32_t round, 
         uint64_t w = cv_load_seq(&b->word_);
 
         if (round_of(w) != round)
-            return was_completed(w, round) ? 1 : COVEY_EBROKEN;
+            return was_completed_once(b, round) ? 1 : COVEY_EBROKEN;
         if (phase_of(w) == BROKEN)
             return COVEY_EBROKEN;
         if (waited < 0 &&
@@ -423,6 +451,7 @@ int covey_barrier_init(covey_barrier *barrier, unsigned parties)
     cv_alarm_init(barrier->alarm_);
     barrier->parties_ = parties;
     cv_store_relaxed(&barrier->why_, 0);
+    cv_store_relaxed(&barrier->reset_, 0);
     cv_cells_init(cells_of(barrier));
     cv_store_relaxed(&barrier->word_, word_make(0, FILLING, ROUND_FIRST, 0));
     cv_object_begin(barrier, CV_BARRIER);
@@ -432,11 +461,15 @@ int covey_barrier_init(covey_barrier *barrier, unsigned parties)
 int covey_barrier_leave(covey_barrier *barrier)
 {
     int r = cv_object_check(barrier, CV_BARRIER);
-    uint32_t mine;
+    struct cv_cell *cell;
 
-    while (r == 0 && (mine = cv_cells_find(cells_of(barrier))))
-        cv_store_seq(&cv_cells_at(cells_of(barrier), mine)->mark, 0);
-    return r;
+    if (r != 0)
+        return r;
+    for (uint32_t i = 1; (cell = cv_cells_at(cells_of(barrier), i)); i++) {
+        if (cv_load_relaxed(&cell->mark) == cv_self.mark)
+            (void)cv_fetch_or(&cell->value, LEFT);
+    }
+    return 0;
 }
 
 int covey_barrier_abort(covey_barrier *barrier)
@@ -460,8 +493,9 @@ int covey_barrier_reset(covey_barrier *barrier)
         return r;
     cv_alarm_set(barrier->alarm_);
     w = cv_load_seq(&barrier->word_);
-    while (!cv_cas(&barrier->word_, &w, next_round(w, false))) {
-    }
+    do {
+        cv_store_seq(&barrier->reset_, round_of(w) + 1);
+    } while (!cv_cas(&barrier->word_, &w, next_round(w, false)));
     wake_all(barrier, w);
     cv_alarm_clear();
     return 0;

@@ -109,7 +109,8 @@ void cv_cells_init(struct cv_cells *cells)
     *cells = (struct cv_cells){0};
 }
 
-uint32_t cv_cells_find(struct cv_cells *cells)
+/* This process's; 0: it has none. */
+static uint32_t find_own(struct cv_cells *cells)
 {
     struct cv_cell *cell;
 
@@ -122,7 +123,7 @@ uint32_t cv_cells_find(struct cv_cells *cells)
 
 uint32_t cv_cells_claim(struct cv_cells *cells)
 {
-    uint32_t mine = cv_cells_find(cells);
+    uint32_t mine = find_own(cells);
     struct cv_cell *cell;
 
     for (uint32_t i = 1; !mine && (cell = cv_cells_at(cells, i)); i++) {

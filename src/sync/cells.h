@@ -46,10 +46,7 @@ void cv_cells_end(struct cv_cells *cells);
 /* Cell number @i; NULL: there are not so many. */
 struct cv_cell *cv_cells_at(struct cv_cells *cells, uint32_t i);
 
-/* The number of this process's cell; 0: it has none. */
-uint32_t cv_cells_find(struct cv_cells *cells);
-
-/* The same, claimed if need be from those that are free. */
+/* The number of this process's cell, claimed if need be from those that are free; 0: none is. */
 uint32_t cv_cells_claim(struct cv_cells *cells);
 
 /* Makes more of them. 0; COVEY_ELIMIT or COVEY_ENOMEM with a message. */

@@ -72,6 +72,8 @@ static void complete(covey_condition *c, bool begun_here)
             continue;
         if (signal & SLEEPS)
             (void)cv_futex_wake(&w->gong, 1);
+        if (cv_load_seq(&w->away)) /* his death might not ring: the others must watch his life */
+            (void)cv_futex_wake(cv_alarm_gong(lock_of(c)->alarm_).word, INT_MAX);
     }
 }
 
@@ -84,6 +86,7 @@ struct search {
     bool is_ending;     /* chosen only if all are */
     uint64_t *notified; /* tags of those that are NOTIFIED, and live */
     unsigned n_notified;
+    bool found_living;
     bool found_dead;
 };
 
@@ -106,8 +109,11 @@ static bool look_at(struct cv_waiter *w, void *context)
     ending = is_ending(owner);
     if (owner && CV_RECOVERS(condition_dead) && cv_member_is_dead(owner, 0)) {
         s->found_dead = true;
-    } else if ((signal & PHASES) == NOTIFIED) {
-        if (s->notified && s->n_notified < CV_WAIT_LIVES_MAX && owner != cv_self.tag)
+        return true;
+    }
+    s->found_living |= owner != 0;
+    if ((signal & PHASES) == NOTIFIED) {
+        if (s->notified && s->n_notified < CV_WAIT_TAGS_MAX && owner != cv_self.tag)
             s->notified[s->n_notified++] = owner;
     } else if (!s->oldest || (ending == s->is_ending ? turn < s->turn : !ending)) {
         s->oldest = w;
@@ -206,7 +212,7 @@ static void come(covey_condition *c, struct cv_waiter *w)
 static int sleep_at(covey_condition *c, struct cv_wait *wait, uint32_t signal)
 {
     uint32_t number = (uint32_t)cv_load_seq(&c->word_);
-    uint64_t notified[CV_WAIT_LIVES_MAX];
+    uint64_t notified[CV_WAIT_TAGS_MAX];
     struct cv_futex_watch gong = {&wait->waiter->gong, 0};
     struct cv_futex_watch words[] = {
         {&wait->waiter->signal, signal}, cv_word_low(&c->word_, number)};
@@ -369,7 +375,7 @@ int covey_condition_destroy(covey_condition *condition)
 
     if (r != 0)
         return r;
-    if (look(condition, NULL).oldest)
+    if (look(condition, NULL).found_living)
         return cv_fail(COVEY_ESTATE, "somebody waits at condition %p", (void *)condition);
     cv_object_end(condition);
     return 0;

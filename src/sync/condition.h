@@ -26,6 +26,9 @@
  *            record. Where a burial was killed in between, or two were at it, or the next one has gone
  *            on before the burier could see that he was notified, that is one notification too many.
  *
+ * In an interrupt hook (sync/wait.h) a waiter's alarm may be another one. If it is notified meanwhile, all
+ * who sleep are rallied, and find it among those that are NOTIFIED; if it was before, they are by itself.
+ *
  * A process that is killed rings when its end begins; only when that is over it is dead for the kernel.
  * If it is notified in between, those who sleep have looked already, and will not look again. So one
  * who is ending is notified only if there is nobody else; and if it began to end while it was being

@@ -6,6 +6,7 @@
 #include "os/pid.h"
 #include "sync/holders.h"
 #include "sync/rwlock.h"
+#include "sync/semaphore.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -72,18 +73,30 @@ static bool is_holder_stuck(struct walk *k, const struct cv_hold *hold)
     return hold->tid ? is_thread_stuck(k, tag, hold->tid) : is_process_stuck(k, tag);
 }
 
-/* Do all holders wait (for a semaphore), or any (for an rwlock)? */
+/* Do all holders wait (for a semaphore), or any (for an rwlock)? Of too many, who knows of all? */
 static bool are_holders_stuck(struct walk *k, void *object, enum cv_kind kind)
 {
     struct cv_hold holds[HOLDERS_MAX];
     unsigned n = cv_holders_of(object, kind, holds, HOLDERS_MAX);
     bool any_is_enough = kind == CV_RWLOCK;
 
+    if (n == HOLDERS_MAX && !any_is_enough)
+        return false;
     for (unsigned i = 0; i < n; i++) {
         if (is_holder_stuck(k, &holds[i]) == any_is_enough)
             return any_is_enough;
     }
     return n > 0 && !any_is_enough;
+}
+
+/* With a permit free, the waiter has been woken for it, and need only go on. */
+static bool is_semaphore_stuck(struct walk *k, covey_semaphore *s)
+{
+    const uint64_t *word = &cv_semaphore_share(s)->word;
+    uint64_t before = cv_object_is(s, CV_SEMAPHORE) ? cv_load_seq(word) : 0;
+
+    return before && cv_share_free(before) == 0 && are_holders_stuck(k, s, CV_SEMAPHORE) &&
+           ((cv_load_seq(word) ^ before) & ~CV_SHARE_SLEEPERS) == 0;
 }
 
 static bool is_gate_stuck(struct walk *k, covey_rwlock *lock, uint64_t waiter)
@@ -117,7 +130,7 @@ static bool is_object_stuck(struct walk *k, uint64_t object, uint64_t waiter)
     case CV_RWLOCK:
         return is_rwlock_stuck(k, p, waiter);
     case CV_SEMAPHORE:
-        return are_holders_stuck(k, p, CV_SEMAPHORE);
+        return is_semaphore_stuck(k, p);
     case CV_PROCESS:
         return is_process_stuck(k, cv_member_tag_at(p));
     default:

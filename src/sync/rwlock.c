@@ -10,6 +10,7 @@
 #define ALL ((uint32_t)CV_SHARE_MAX)
 
 enum {
+    READS = 2,        /* permits of which a reader takes one: all together, they never have all */
     HOLDERS_MAX = 16, /* looked at for a message */
 };
 
@@ -44,12 +45,12 @@ static int sleep_as_reader(covey_rwlock *l, struct cv_wait *wait, uint64_t seen,
     struct cv_futex_watch words[] = {
         cv_bell_armed(l->bell_), cv_word_low(&share->word, seen), cv_word_low(&l->gate_, gate)};
     const struct cv_futex_watch *word = &words[gate ? 2 : 1];
-    uint64_t tags[2];
+    uint64_t tags[CV_WAIT_TAGS_MAX + 1];
     unsigned n;
 
     if (cv_wait_spin(wait, word->word, word->seen))
         return CV_WAIT_AGAIN;
-    n = cv_share_free(seen) == 0 ? cv_share_holders(share, tags, 1) : 0;
+    n = cv_share_free(seen) < READS ? cv_share_holders(share, tags, CV_WAIT_TAGS_MAX) : 0;
     tags[n] = cv_rwlock_gate(l);
     if (tags[n])
         n++;
@@ -71,7 +72,7 @@ static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
             continue;
         }
         if (!gate)
-            r = cv_share_take(cv_rwlock_share(l), 1, &wait->dead_owner, &seen);
+            r = cv_share_take(cv_rwlock_share(l), 1, READS, &wait->dead_owner, &seen);
         if (r == CV_SHARE_NOT && waited < 0)
             r = waited;
         if (r != CV_SHARE_NOT) {
@@ -88,12 +89,12 @@ static int sleep_as_writer(covey_rwlock *l, struct cv_wait *wait, uint64_t seen)
 {
     struct cv_share *share = cv_rwlock_share(l);
     struct cv_futex_watch words[] = {cv_bell_armed(l->bell_), cv_word_low(&share->word, seen)};
-    uint64_t tags[CV_WAIT_LIVES_MAX];
+    uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n;
 
     if (cv_wait_spin(wait, words[1].word, words[1].seen))
         return CV_WAIT_AGAIN;
-    n = cv_share_holders(share, tags, CV_WAIT_LIVES_MAX);
+    n = cv_share_holders(share, tags, CV_WAIT_TAGS_MAX);
     cv_bell_arm(l->bell_);
     return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 2, tags, n);
 }
@@ -105,7 +106,7 @@ static int take_all(covey_rwlock *l, struct cv_wait *wait)
 
     for (;;) {
         uint64_t seen = 0;
-        int r = cv_share_take(cv_rwlock_share(l), ALL, &wait->dead_owner, &seen);
+        int r = cv_share_take(cv_rwlock_share(l), ALL, ALL, &wait->dead_owner, &seen);
 
         if (r != CV_SHARE_NOT)
             return r;
@@ -188,7 +189,7 @@ int covey_rwlock_acquire_read(covey_rwlock *lock, double timeout_s)
     if (!cv_object_is(lock, CV_RWLOCK) || timeout_s != timeout_s || cv_load_seq(&lock->gate_))
         return acquire_slowly(lock, timeout_s, acquire_read);
     cv_robust_pend_on(head, lock->alarm_);
-    if (!cv_share_try(cv_rwlock_share(lock), 1))
+    if (!cv_share_try(cv_rwlock_share(lock), 1, READS))
         return acquire_slowly(lock, timeout_s, acquire_read);
     if (cv_load_seq(&lock->gate_))
         return end_read_try(lock);
@@ -199,24 +200,36 @@ int covey_rwlock_acquire_read(covey_rwlock *lock, double timeout_s)
 int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s)
 {
     return cv_object_is(lock, CV_RWLOCK) && timeout_s == timeout_s && !cv_load_seq(&lock->gate_) &&
-                   cv_share_try(cv_rwlock_share(lock), ALL)
+                   cv_share_try(cv_rwlock_share(lock), ALL, ALL)
                ? 0
                : acquire_slowly(lock, timeout_s, acquire_write);
+}
+
+/*
+ * Is it time to ring? When a writer has released it, always: another may have come in since, whom those
+ * who sleep do not watch. When a reader has, if it was the last one that the writer at the gate waits for;
+ * with nobody at the gate, those who sleep, if any, are readers for whom there were too many.
+ */
+static bool is_awaited(covey_rwlock *l, bool wrote)
+{
+    return wrote || !cv_load_seq(&l->gate_) ||
+           cv_share_free(cv_load_seq(&cv_rwlock_share(l)->word)) == ALL;
 }
 
 CV_SLOW static int release_slowly(covey_rwlock *lock)
 {
     struct cv_share *share;
     int r = cv_object_check(lock, CV_RWLOCK);
+    bool wrote;
     bool done;
 
     if (r != 0)
         return r;
     share = cv_rwlock_share(lock);
     cv_alarm_set(lock->alarm_);
-    done = cv_share_give(share, ALL, false) == CV_SHARE_DONE ||
-           cv_share_give(share, 1, false) == CV_SHARE_DONE;
-    if (done && cv_share_free(cv_load_seq(&share->word)) == ALL)
+    wrote = cv_share_give(share, ALL, false) == CV_SHARE_DONE;
+    done = wrote || cv_share_give(share, 1, false) == CV_SHARE_DONE;
+    if (done && is_awaited(lock, wrote))
         ring_all(lock);
     cv_alarm_clear();
     return done ? 0
@@ -227,15 +240,16 @@ int covey_rwlock_release(covey_rwlock *lock)
 {
     struct robust_list_head *head = cv_robust_list();
     struct cv_share *share;
+    bool wrote;
 
     if (!cv_object_is(lock, CV_RWLOCK))
         return release_slowly(lock);
     share = cv_rwlock_share(lock);
     cv_robust_pend_on(head, lock->alarm_);
-    if (!cv_share_try_give(share, ALL) && !cv_share_try_give(share, 1))
+    wrote = cv_share_try_give(share, ALL);
+    if (!wrote && !cv_share_try_give(share, 1))
         return release_slowly(lock);
-    if (cv_load_seq(lock->bell_) == CV_BELL_ARMED &&
-        cv_share_free(cv_load_seq(&share->word)) == ALL)
+    if (cv_load_seq(lock->bell_) == CV_BELL_ARMED && is_awaited(lock, wrote))
         ring_all(lock);
     cv_robust_done_on(head);
     return 0;

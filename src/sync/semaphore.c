@@ -50,6 +50,13 @@ static void wake(covey_semaphore *s, int n)
     (void)cv_futex_wake(gong, INT_MAX);
 }
 
+/* Makes free what the dead hold. */
+static void take_back(covey_semaphore *s)
+{
+    if (!is_counter(s) && cv_share_reap(cv_semaphore_share(s), false))
+        wake(s, INT_MAX);
+}
+
 /* Counters of events ************************************************************************* */
 
 static inline bool try_event(covey_semaphore *s)
@@ -81,7 +88,7 @@ static inline bool add_event(covey_semaphore *s, uint64_t flags)
 static int take(covey_semaphore *s, uint64_t *seen)
 {
     if (!is_counter(s))
-        return cv_share_take(cv_semaphore_share(s), 1, NULL, seen);
+        return cv_share_take(cv_semaphore_share(s), 1, 1, NULL, seen);
     *seen = cv_load_seq(s->share_) & COUNTER_SLEEPERS;
     return try_event(s) ? 0 : CV_SHARE_NOT;
 }
@@ -89,7 +96,7 @@ static int take(covey_semaphore *s, uint64_t *seen)
 static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
 {
     struct cv_futex_watch word = cv_word_low(s->share_, seen);
-    uint64_t tags[CV_WAIT_LIVES_MAX];
+    uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n = 0;
 
     if (cv_wait_spin(wait, word.word, word.seen))
@@ -99,7 +106,7 @@ static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
         return CV_WAIT_AGAIN;
     word.seen |= (uint32_t)sleepers_bit(s);
     if (!is_counter(s))
-        n = cv_share_holders(cv_semaphore_share(s), tags, CV_WAIT_LIVES_MAX);
+        n = cv_share_holders(cv_semaphore_share(s), tags, CV_WAIT_TAGS_MAX);
     return cv_wait_sleep(wait, s->alarm_, cv_alarm_gong(s->alarm_), &word, 1, tags, n);
 }
 
@@ -164,7 +171,7 @@ CV_SLOW static int refuse(covey_semaphore *semaphore, double timeout_s)
 int covey_semaphore_acquire(covey_semaphore *semaphore, double timeout_s)
 {
     if (!(cv_object_is(semaphore, CV_SEMAPHORE) &&
-            cv_share_try(cv_semaphore_share(semaphore), 1)) &&
+            cv_share_try(cv_semaphore_share(semaphore), 1, 1)) &&
         !(cv_object_is(semaphore, CV_COUNTER) && try_event(semaphore)))
         return acquire_slowly(semaphore, timeout_s);
     return timeout_s == timeout_s ? 0 : refuse(semaphore, timeout_s);
@@ -180,6 +187,9 @@ static int give_slowly(covey_semaphore *s)
         return add_event(s, 0) ? 0
                                : cv_fail(COVEY_ELIMIT, "semaphore %p has counted %d events",
                                      (void *)s, INT_MAX);
+    if (cv_share_give(share, 1, false) == CV_SHARE_DONE)
+        return 0;
+    take_back(s); /* what the dead held is nobody's to release */
     if (cv_share_give(share, 1, true) == CV_SHARE_DONE)
         return 0;
     if (s->kind_ == COVEY_BOUNDED)
@@ -255,8 +265,7 @@ long covey_semaphore_value(covey_semaphore *semaphore)
     if (r != 0)
         return r;
     cv_alarm_set(semaphore->alarm_);
-    if (!is_counter(semaphore) && cv_share_reap(cv_semaphore_share(semaphore), false))
-        wake(semaphore, INT_MAX);
+    take_back(semaphore);
     cv_alarm_clear();
     return value(semaphore);
 }

@@ -77,7 +77,7 @@ static uint32_t own_cell(struct cv_share *share)
 
 /* Operations ********************************************************************************* */
 
-int cv_share_take(struct cv_share *share, uint32_t n, uint64_t *dead, uint64_t *seen)
+int cv_share_take(struct cv_share *share, uint32_t n, uint32_t of, uint64_t *dead, uint64_t *seen)
 {
     uint32_t mine = 0;
 
@@ -87,7 +87,7 @@ int cv_share_take(struct cv_share *share, uint32_t n, uint64_t *dead, uint64_t *
         uint64_t told;
         uint32_t held;
 
-        if (cv_share_free(w) < n) {
+        if (cv_share_free(w) < of) {
             if (cv_share_reap(share, dead != NULL))
                 continue;
             *seen = w;

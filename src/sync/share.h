@@ -108,15 +108,15 @@ static inline uint16_t cv_share_mine(const struct cv_share *share)
     return 0;
 }
 
-/* True when @n permits were taken; false: not, or not that easily. */
-static inline bool cv_share_try(struct cv_share *share, uint32_t n)
+/* True when @n permits were taken, of at least @of that were free; false: not, or not that easily. */
+static inline bool cv_share_try(struct cv_share *share, uint32_t n, uint32_t of)
 {
     uint16_t mine = cv_share_mine(share);
     uint64_t w = cv_load_seq(&share->word);
 
     return __builtin_expect(
                mine && ((uint16_t)w == mine || (uint16_t)w == (mine | CV_SHARE_SLEEPERS)) &&
-                   cv_share_free(w) >= n,
+                   cv_share_free(w) >= of,
                1) &&
            cv_cas64(&share->word, w, cv_share_taken(w, (int32_t)n));
 }
@@ -139,11 +139,11 @@ enum cv_share_result {
 };
 
 /*
- * Takes @n permits; with *@dead the mark of the process that died with all of them, 0 if none did
+ * Takes @n permits if at least @of are free; with *@dead the mark of the process that died with all of them, 0 if none did
  * (NULL: nobody wants to know). CV_SHARE_DONE, CV_SHARE_NOT with *@seen the word that said so; or a
  * code, with a message, when there are too many processes that use it.
  */
-int cv_share_take(struct cv_share *share, uint32_t n, uint64_t *dead, uint64_t *seen);
+int cv_share_take(struct cv_share *share, uint32_t n, uint32_t of, uint64_t *dead, uint64_t *seen);
 
 /*
  * Gives back @n permits that this process holds; or, if it does not hold so many and @anybodys, of

@@ -185,6 +185,18 @@ static bool gather(struct watched *w, uint32_t *alarm, struct cv_futex_watch gon
     return true;
 }
 
+static int be_interrupted(struct cv_wait *wait, uint32_t *alarm)
+{
+    int r;
+
+    if (wait->waiter)
+        cv_store_seq(&wait->waiter->away, 1);
+    r = cv_wait_interrupted(alarm);
+    if (wait->waiter)
+        cv_store_seq(&wait->waiter->away, 0);
+    return r;
+}
+
 int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch gong,
     const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags)
 {
@@ -212,10 +224,10 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
     for (unsigned i = 0; i < w.n_lives; i++)
         cv_member_unwatch(&w.lives[i]);
     cv_wait_hide(wait);
+    if (result == CV_FUTEX_EINTR && be_interrupted(wait, alarm) != 0)
+        return COVEY_EINTR;
     if (any_is_dead(tags, n_tags))
         return CV_WAIT_DEATH;
-    if (result == CV_FUTEX_EINTR)
-        return cv_wait_interrupted(alarm);
     return result == CV_FUTEX_TIMEDOUT && until == wait->deadline_ns ? COVEY_ETIMEDOUT
                                                                      : CV_WAIT_AGAIN;
 }

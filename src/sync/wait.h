@@ -64,6 +64,7 @@ enum {
     CV_BELL_QUIET = 1,
     CV_WAIT_WORDS_MAX = 4,
     CV_WAIT_LIVES_MAX = 96,
+    CV_WAIT_TAGS_MAX = CV_WAIT_LIVES_MAX + 1, /* what a caller has room for: so many make it poll */
 };
 
 struct cv_wait {
@@ -88,8 +89,9 @@ bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen);
 
 /*
  * Sleeps while all words are as seen. @gong is what wakers wake, and must not be among the @words, of
- * which there are CV_WAIT_WORDS_MAX at most. @tags: processes whose lives to watch. The alarm stays
- * pending until cv_wait_end().
+ * which there are CV_WAIT_WORDS_MAX at most. @tags: processes whose lives to watch; of more than
+ * CV_WAIT_LIVES_MAX the others are looked at every 20 ms, so the caller names one more if there are.
+ * The alarm stays pending until cv_wait_end().
  *
  * CV_WAIT_AGAIN, CV_WAIT_DEATH, COVEY_ETIMEDOUT (without a message), COVEY_EINTR, or COVEY_EDEADLK.
  */

@@ -102,6 +102,7 @@ static struct cv_waiter *claim(void)
     cv_store_relaxed(&w->object, 0);
     cv_store_relaxed(&w->place, 0);
     cv_store_relaxed(&w->since_ns, 0);
+    cv_store_relaxed(&w->away, 0);
     cv_store_release(&w->tid, (uint32_t)cv_mark_pid(cv_waiter_me()));
     return w;
 }

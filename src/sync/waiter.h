@@ -19,6 +19,7 @@
  *   place    the condition that it has come to; 0: none. It stays while the thread sleeps
  *            for the condition's lock
  *   gong     always 0; what the thread is woken by when it sleeps for a signal
+ *   away     1: it is in an interrupt hook, where it may have another alarm than that of the place
  *   turn     one of the family's numbers: who has come to the place before whom
  *   signal   sync/condition.c: the low bits say what has come of it; those above count the waits at
  *            conditions and are never set back, so that who comes late with a signal for an
@@ -48,7 +49,7 @@ struct cv_waiter {
     uint64_t place;
     uint64_t turn;
     uint32_t gong;
-    uint32_t unused;
+    uint32_t away;
 };
 
 _Static_assert(sizeof(struct cv_waiter) == CV_WAITER_BYTES, "the table's step");

@@ -168,6 +168,35 @@ OPERATION(rwlock_read_awaited, .setup = set_up, .warm = read_lock, .victim = rel
     .rescue = use_writing, .rescuers = 2, .when = RESCUE_SLEEPS_FIRST, .verify = done,
     .proves = "wait_alarm wait_lives");
 
+/*
+ * W comes in beside the one who sleeps, after V has let go and before it has rung, and stays. That one must
+ * get in, too, while V lives: he has slept for V alone.
+ */
+static bool is_beside;
+
+static bool read_in_between(void)
+{
+    is_beside = covey_rwlock_acquire_read(&g->lock, 0) == 0;
+    return is_beside;
+}
+
+static void wait_for_rescuer(void)
+{
+    while (sweep_was_stalled() && sweep_victim_finished() && is_beside && !sweep_told(RESULT))
+        (void)usleep(1000);
+}
+
+static void done_in_between(void)
+{
+    if (is_beside)
+        release();
+    done();
+}
+
+OPERATION(rwlock_release_in_between, .setup = set_up, .warm = write_lock, .victim = release,
+    .unblock = read_in_between, .look = wait_for_rescuer, .rescue = use_reading,
+    .when = RESCUE_SLEEPS_FIRST, .verify = done_in_between);
+
 static void set_up_writer(void)
 {
     set_up();
