@@ -96,8 +96,7 @@ COVEY_API int covey_close(void);
 
 /**
  * covey_on_interrupt() - decide what a signal does to calls that wait
- * @hook: called in a waiting thread after a signal handler has run in it that was installed without
- *        SA_RESTART (by sigaction(); signal() sets it): with it, the kernel tells nobody; NULL: none
+ * @hook: called in a waiting thread after a signal handler has run in it; NULL: none
  * @context: passed to @hook
  *
  * Without a hook, and when it returns 0, the wait goes on with the time that is left. Otherwise the

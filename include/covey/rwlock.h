@@ -4,14 +4,14 @@
  *
  * It lies in the arena, alone or inside of a structure. Any number of readers may hold it at the same
  * time (32,766, of 1,023 processes), or one writer. When a reader dies, nothing has happened; when a
- * writer dies, the next one to get the lock, reader or writer, is told.
+ * writer dies, all who get the lock are told, up to the next writer.
  *
  * A writer that waits keeps new readers out, so that there is an end to the reading; readers wait as
  * long as there are writers. So a thread that holds it for reading must not ask for it again: if a
  * writer has come in between, each waits for the other; and to write it must release it first.
  *
  * Who reads and is told that the last writer has died cannot mend what he sees: he should release the
- * lock and take it for writing. Other readers may come in between, and are not told.
+ * lock and take it for writing. That one is told again, if nobody has come before him.
  *
  * What a process holds it may release in any of its threads. The child of a fork holds nothing of its
  * parent's.
@@ -28,18 +28,19 @@
 extern "C" {
 #endif
 
-/** covey_rwlock - 136 bytes of the arena; all of it is covey's */
+/** covey_rwlock - 144 bytes of the arena; all of it is covey's */
 typedef struct covey_rwlock {
     uint64_t signature_;
     uint64_t gate_;
     uint32_t alarm_[2];
     uint32_t bell_[2];
     uint64_t share_[13];
+    uint64_t died_;
 } covey_rwlock;
 
 /**
  * covey_rwlock_init() - make a reader/writer lock
- * @lock: 136 bytes in the arena, aligned to 8
+ * @lock: 144 bytes in the arena, aligned to 8
  *
  * Nobody may be using the memory as a lock. Returns 0; COVEY_EINVAL when @lock does not lie in the
  * arena or is not aligned; the codes of covey_open_with().
@@ -52,7 +53,7 @@ COVEY_API int covey_rwlock_init(covey_rwlock *lock);
  * @timeout_s: how long to wait at most, in seconds; 0 or less: only try; COVEY_FOREVER
  *
  * Returns 0; COVEY_EOWNERDEAD when the lock is taken as well, but the last writer has died: what the
- * lock guards may be half changed, and the message names the pid (said once); COVEY_ETIMEDOUT;
+ * lock guards may be half changed, and the message names the pid; COVEY_ETIMEDOUT;
  * COVEY_EDEADLK, if the family looks for deadlocks (see covey_open()); COVEY_ELIMIT when too many
  * processes use the lock; COVEY_ENOMEM; COVEY_EINTR; COVEY_EINVAL when @lock is not an rwlock or the
  * timeout not a number.

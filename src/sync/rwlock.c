@@ -37,6 +37,15 @@ static void tell_writer(covey_rwlock *l)
         ring_all(l);
 }
 
+/* Permits, with the name of the writer that has died, if one has. */
+static int take(covey_rwlock *l, uint32_t n, uint32_t of, struct cv_wait *wait, uint64_t *seen)
+{
+    int r = cv_share_take(cv_rwlock_share(l), n, of, &l->died_, seen);
+
+    wait->dead_owner = r == CV_SHARE_TOLD ? cv_load_acquire(&l->died_) : 0;
+    return r == CV_SHARE_TOLD ? CV_SHARE_DONE : r;
+}
+
 /* Reading ************************************************************************************ */
 
 static int sleep_as_reader(covey_rwlock *l, struct cv_wait *wait, uint64_t seen, uint64_t gate)
@@ -72,7 +81,7 @@ static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
             continue;
         }
         if (!gate)
-            r = cv_share_take(cv_rwlock_share(l), 1, READS, &wait->dead_owner, &seen);
+            r = take(l, 1, READS, wait, &seen);
         if (r == CV_SHARE_NOT && waited < 0)
             r = waited;
         if (r != CV_SHARE_NOT) {
@@ -106,7 +115,7 @@ static int take_all(covey_rwlock *l, struct cv_wait *wait)
 
     for (;;) {
         uint64_t seen = 0;
-        int r = cv_share_take(cv_rwlock_share(l), ALL, ALL, &wait->dead_owner, &seen);
+        int r = take(l, ALL, ALL, wait, &seen);
 
         if (r != CV_SHARE_NOT)
             return r;
@@ -263,6 +272,7 @@ int covey_rwlock_init(covey_rwlock *lock)
         return r;
     cv_wait_init(lock->alarm_, lock->bell_);
     cv_store_relaxed(&lock->gate_, 0);
+    cv_store_relaxed(&lock->died_, 0);
     cv_share_init(cv_rwlock_share(lock), ALL);
     cv_object_begin(lock, CV_RWLOCK);
     return 0;
@@ -276,7 +286,7 @@ int covey_rwlock_destroy(covey_rwlock *lock)
     if (r != 0)
         return r;
     share = cv_rwlock_share(lock);
-    (void)cv_share_reap(share, false);
+    (void)cv_share_reap(share, &lock->died_);
     if (cv_share_free(cv_load_acquire(&share->word)) != ALL)
         return cv_fail(COVEY_ESTATE, "rwlock %p is held", (void *)lock);
     cv_cells_end(&share->cells);

@@ -2,8 +2,9 @@
 /*
  * The reader/writer lock: a share (sync/share.h) of all the permits there can be. A reader takes one,
  * but never the last, a writer all of them: those are the commits, and tell one from the other. A dead
- * reader's permit comes back like any other. A dead writer's all come back with the word saying so;
- * whoever is next to take any is told.
+ * reader's permit comes back like any other. A dead writer's all come back with the word saying so, and
+ * @died saying who it was (a name for people: who is very late in writing it leaves an older one). It
+ * goes on saying so until a writer takes all: whoever takes a permit before, or takes them, is told.
  *
  * The gate is a robust lock word (sync/lock.h) of the writer that waits: until it has got the lock,
  * or given up, no new reader comes in. A dead writer's gate is opened by whoever finds it.

@@ -53,7 +53,7 @@ static void wake(covey_semaphore *s, int n)
 /* Makes free what the dead hold. */
 static void take_back(covey_semaphore *s)
 {
-    if (!is_counter(s) && cv_share_reap(cv_semaphore_share(s), false))
+    if (!is_counter(s) && cv_share_reap(cv_semaphore_share(s), NULL))
         wake(s, INT_MAX);
 }
 

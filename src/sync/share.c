@@ -62,12 +62,12 @@ static bool move(struct cv_share *share, uint64_t w, const struct cv_cell *cell,
 }
 
 /* This process's cell, claimed if need be; 0 with a message. */
-static uint32_t own_cell(struct cv_share *share)
+static uint32_t own_cell(struct cv_share *share, uint64_t *died)
 {
     uint32_t mine = cv_cells_claim(&share->cells);
 
     if (!mine && CV_RECOVERS(share_cells)) {
-        (void)cv_share_reap(share, true); /* also cells of those who held nothing */
+        (void)cv_share_reap(share, died); /* also cells of those who held nothing */
         mine = cv_cells_claim(&share->cells);
     }
     while (!mine && cv_cells_extend(&share->cells) == 0)
@@ -77,35 +77,28 @@ static uint32_t own_cell(struct cv_share *share)
 
 /* Operations ********************************************************************************* */
 
-int cv_share_take(struct cv_share *share, uint32_t n, uint32_t of, uint64_t *dead, uint64_t *seen)
+int cv_share_take(struct cv_share *share, uint32_t n, uint32_t of, uint64_t *died, uint64_t *seen)
 {
+    uint64_t stay = n == CV_SHARE_MAX ? CV_SHARE_SLEEPERS : FLAGS;
     uint32_t mine = 0;
 
     for (;;) {
         uint64_t w = cv_load_seq(&share->word);
-        uint32_t current = cv_share_current(w);
-        uint64_t told;
         uint32_t held;
 
         if (cv_share_free(w) < of) {
-            if (cv_share_reap(share, dead != NULL))
+            if (cv_share_reap(share, died))
                 continue;
             *seen = w;
             return CV_SHARE_NOT;
         }
-        if (!mine && !(mine = own_cell(share)))
+        if (!mine && !(mine = own_cell(share, died)))
             return covey_error_code();
-        told =
-            (w & CV_SHARE_DIED) ? cv_load_acquire(&cv_cells_at(&share->cells, current)->mark) : 0;
-        if (mine != current && !save(share, w))
+        if (mine != cv_share_current(w) && !save(share, w))
             continue;
         held = held_by(cv_cells_at(&share->cells, mine), mine, w);
-        if (!cv_cas64(&share->word, w,
-                word_after(w, CV_SHARE_SLEEPERS, cv_share_free(w) - n, held + n, mine)))
-            continue;
-        if (dead)
-            *dead = told;
-        return CV_SHARE_DONE;
+        if (cv_cas64(&share->word, w, word_after(w, stay, cv_share_free(w) - n, held + n, mine)))
+            return w & CV_SHARE_DIED ? CV_SHARE_TOLD : CV_SHARE_DONE;
     }
 }
 
@@ -170,37 +163,42 @@ static bool is_dead(uint64_t mark)
     return !tag || cv_member_is_dead(tag, 0);
 }
 
+/* The dead process @mark held all permits: the word's flag for it. */
+static uint64_t note_death(uint64_t *died, uint64_t mark)
+{
+    if (!died || !CV_RECOVERS(rwlock_told))
+        return 0;
+    cv_store_release(died, mark);
+    return CV_SHARE_DIED;
+}
+
 /* Cell @i is the dead process @mark's: true if anything came free. */
 static bool reap_cell(
-    struct cv_share *share, struct cv_cell *cell, uint32_t i, uint64_t mark, bool tell)
+    struct cv_share *share, struct cv_cell *cell, uint32_t i, uint64_t mark, uint64_t *died)
 {
     bool freed = false;
 
     while (cv_load_seq(&cell->mark) == mark) {
         uint64_t w = cv_load_seq(&share->word);
         uint32_t held = held_by(cell, i, w);
+        uint64_t flag;
 
         if (!is_still(share, w))
             continue;
         if (held == 0) {
-            if (i != cv_share_current(w) || !(w & CV_SHARE_DIED)) /* the next one needs the name */
-                (void)cv_cas64(&cell->mark, mark, 0);
-            else
-                break;
+            (void)cv_cas64(&cell->mark, mark, 0);
         } else if (i != cv_share_current(w)) {
             (void)move(share, w, cell, i);
         } else {
-            uint64_t died =
-                tell && held == CV_SHARE_MAX && CV_RECOVERS(rwlock_told) ? CV_SHARE_DIED : 0;
-
-            freed |= cv_cas64(&share->word, w,
-                word_after(w, CV_SHARE_SLEEPERS, cv_share_free(w) + held, 0, i) | died);
+            flag = held == CV_SHARE_MAX ? note_death(died, mark) : 0;
+            freed |= cv_cas64(
+                &share->word, w, word_after(w, FLAGS, cv_share_free(w) + held, 0, i) | flag);
         }
     }
     return freed;
 }
 
-bool cv_share_reap(struct cv_share *share, bool tell)
+bool cv_share_reap(struct cv_share *share, uint64_t *died)
 {
     struct cv_cell *cell;
     bool freed = false;
@@ -209,7 +207,7 @@ bool cv_share_reap(struct cv_share *share, bool tell)
         uint64_t mark = cv_load_acquire(&cell->mark);
 
         if (mark && CV_RECOVERS(share_reap) && is_dead(mark))
-            freed |= reap_cell(share, cell, i, mark, tell);
+            freed |= reap_cell(share, cell, i, mark, died);
     }
     return freed;
 }

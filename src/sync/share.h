@@ -8,8 +8,8 @@
  *
  *   bits 0-9    current: number of a cell, from 1 on; 0: none yet
  *   bit 10      sleepers: the user's; operations leave it as it is
- *   bit 11      died: the holder of all permits has died, and the next one is to be told (only if
- *               that was asked for); then @current is its cell
+ *   bit 11      died: a holder of all permits has died (only if that was asked for); until somebody
+ *               takes all of them again
  *   bits 16-30  free: permits that nobody holds
  *   bits 31-45  held: permits that the process of the cell @current holds
  *   bits 46-63  version: one more with each operation
@@ -135,15 +135,16 @@ void cv_share_init(struct cv_share *share, uint32_t free);
 
 enum cv_share_result {
     CV_SHARE_DONE = 0,
-    CV_SHARE_NOT = 1, /* not so many are free; held */
+    CV_SHARE_NOT = 1,  /* not so many are free; held */
+    CV_SHARE_TOLD = 2, /* done, and one who held all has died */
 };
 
 /*
- * Takes @n permits if at least @of are free; with *@dead the mark of the process that died with all of them, 0 if none did
- * (NULL: nobody wants to know). CV_SHARE_DONE, CV_SHARE_NOT with *@seen the word that said so; or a
- * code, with a message, when there are too many processes that use it.
+ * Takes @n permits if at least @of are free. @died: where the mark is kept of the last one who died with
+ * all permits; NULL: nobody is to be told. CV_SHARE_DONE; CV_SHARE_TOLD; CV_SHARE_NOT with *@seen the
+ * word that said so; or a code, with a message, when there are too many processes that use it.
  */
-int cv_share_take(struct cv_share *share, uint32_t n, uint32_t of, uint64_t *dead, uint64_t *seen);
+int cv_share_take(struct cv_share *share, uint32_t n, uint32_t of, uint64_t *died, uint64_t *seen);
 
 /*
  * Gives back @n permits that this process holds; or, if it does not hold so many and @anybodys, of
@@ -154,11 +155,8 @@ int cv_share_give(struct cv_share *share, uint32_t n, bool anybodys);
 /* Makes @n new permits. CV_SHARE_NOT: too many. */
 int cv_share_add(struct cv_share *share, uint32_t n);
 
-/*
- * Makes what the dead hold free: true if that was anything. With @tell, if they are all permits,
- * the next one to take some is to be told.
- */
-bool cv_share_reap(struct cv_share *share, bool tell);
+/* Makes what the dead hold free: true if that was anything. @died: as above. */
+bool cv_share_reap(struct cv_share *share, uint64_t *died);
 
 struct cv_holding {
     uint64_t mark;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "guard.h"
 
-static void check_told(struct guard *g, const struct scenario *scenario)
+/* The life of whom the calling process was just told that it has died here. */
+static uint32_t life_told_of(const struct guard *g, const struct scenario *scenario)
 {
     pid_t pid = soak_pid_named();
     uint32_t dead = soak_life_of(pid);
@@ -12,49 +13,17 @@ static void check_told(struct guard *g, const struct scenario *scenario)
     if (!g->of[dead].is_near)
         test_fail(__FILE__, __LINE__, "%s: told of the death of %d, who was elsewhere",
             scenario->name, (int)pid);
+    return dead;
+}
+
+static void check_told(struct guard *g, const struct scenario *scenario)
+{
+    uint32_t dead = life_told_of(g, scenario);
+
     if (__atomic_fetch_add(&g->of[dead].is_told, 1, __ATOMIC_SEQ_CST) != 0)
-        test_fail(
-            __FILE__, __LINE__, "%s: told of the death of %d again", scenario->name, (int)pid);
+        test_fail(__FILE__, __LINE__, "%s: told of the death of %d again", scenario->name,
+            (int)run->life[dead].pid);
     soak_told(scenario);
-}
-
-/*
- * The dead one is found in the record by somebody who was not told of it: was another one? A reader who
- * was killed later may have been told and not have said so; he accounts for one dead writer.
- */
-static bool is_excused(struct guard *g, uint32_t dead)
-{
-    if (cv_load_seq(&g->of[dead].is_told))
-        return true;
-    for (uint32_t i = 0; i < cv_load_seq(&run->lives); i++) {
-        uint32_t none = 0;
-
-        if (cv_load_seq(&run->life[i].doomed) > cv_load_seq(&run->life[dead].doomed) &&
-            cv_load_seq(&g->of[i].is_reader) &&
-            (cv_cas(&g->of[i].excuses, &none, dead + 1) || none == dead + 1))
-            return true;
-    }
-    return false;
-}
-
-__attribute__((noreturn)) static void fail_untold(uint32_t dead, const struct scenario *scenario)
-{
-    test_fail(__FILE__, __LINE__,
-        "%s: what process %d has half written is seen by one who was not told, nor was anybody "
-        "else",
-        scenario->name, (int)run->life[dead].pid);
-}
-
-/* Another reader may hold the lock, too, and have been told, and not have said so yet. */
-static void await_excuse(struct guard *g, uint32_t dead, const struct scenario *scenario)
-{
-    double end_s = test_now_s() + run->deadline_s;
-
-    while (!is_excused(g, dead)) {
-        if (!soak_is_doomed(dead) || test_now_s() > end_s)
-            fail_untold(dead, scenario);
-        test_sleep_ms(1);
-    }
 }
 
 static void check_whole(const struct guard *g, const struct scenario *scenario)
@@ -72,11 +41,6 @@ void guard_approach(struct guard *g)
     cv_store_seq(&g->of[soak_me].is_near, 1);
 }
 
-static void become_holder(struct guard *g)
-{
-    cv_store_seq(&g->holder, soak_me + 1);
-}
-
 void guard_enter(struct guard *g, int result, const struct scenario *scenario)
 {
     uint32_t before = cv_load_seq(&g->holder);
@@ -90,20 +54,7 @@ void guard_enter(struct guard *g, int result, const struct scenario *scenario)
             (int)run->life[before - 1].pid, result);
     if (!before)
         check_whole(g, scenario);
-    become_holder(g);
-}
-
-void guard_enter_as_writer(struct guard *g, int result, const struct scenario *scenario)
-{
-    uint32_t before = cv_load_seq(&g->holder);
-
-    if (result == 0 && before) { /* a reader was told, then, and has said so or is dead */
-        if (!soak_is_doomed(before - 1) || !is_excused(g, before - 1))
-            fail_untold(before - 1, scenario);
-        become_holder(g);
-        return;
-    }
-    guard_enter(g, result, scenario);
+    cv_store_seq(&g->holder, soak_me + 1);
 }
 
 void guard_change(struct guard *g)
@@ -127,30 +78,19 @@ void guard_leave(struct guard *g)
 
 void guard_depart(struct guard *g)
 {
-    cv_store_seq(&g->of[soak_me].is_reader, 0);
     cv_store_seq(&g->of[soak_me].is_near, 0);
-}
-
-void guard_approach_to_read(struct guard *g)
-{
-    cv_store_seq(&g->of[soak_me].is_reader, 1);
 }
 
 bool guard_read(struct guard *g, int result, const struct scenario *scenario)
 {
-    uint32_t holder = cv_load_seq(&g->holder);
     uint64_t value = cv_load_seq(&g->left);
 
-    if (result == COVEY_EOWNERDEAD)
-        check_told(g, scenario);
-    else
-        check_int(result, ==, 0);
-    cv_store_seq(&g->of[soak_me].is_reader, 0);
-    if (holder) {
-        if (!soak_is_doomed(holder - 1) || result == 0)
-            await_excuse(g, holder - 1, scenario);
+    if (result == COVEY_EOWNERDEAD) {
+        (void)life_told_of(g, scenario);
         return false;
     }
+    check_int(result, ==, 0);
+    check_int(cv_load_seq(&g->holder), ==, 0);
     check_whole(g, scenario);
     soak_dawdle();
     check_int(cv_load_seq(&g->holder), ==, 0);

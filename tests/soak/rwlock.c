@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The reader/writer lock. See guard.h; a reader who is told of a death, or finds one, has to mend. */
+/* The reader/writer lock. See guard.h; a reader who is told of a death has to mend. */
 #include "guard.h"
 
 enum {
@@ -29,7 +29,7 @@ static void write(struct room *room, double timeout_s)
     guard_approach(g);
     r = covey_rwlock_acquire_write(&room->lock, timeout_s);
     if (r != COVEY_ETIMEDOUT || timeout_s == COVEY_FOREVER) {
-        guard_enter_as_writer(g, r, &soak_rwlock);
+        guard_enter(g, r, &soak_rwlock);
         guard_change(g);
         guard_leave(g);
         check_int(covey_rwlock_release(&room->lock), ==, 0);
@@ -42,12 +42,9 @@ static void read(struct room *room, double timeout_s)
     int r;
     bool whole;
 
-    guard_approach_to_read(&room->guard);
     r = covey_rwlock_acquire_read(&room->lock, timeout_s);
-    if (r == COVEY_ETIMEDOUT && timeout_s != COVEY_FOREVER) {
-        guard_depart(&room->guard);
+    if (r == COVEY_ETIMEDOUT && timeout_s != COVEY_FOREVER)
         return;
-    }
     whole = guard_read(&room->guard, r, &soak_rwlock);
     check_int(covey_rwlock_release(&room->lock), ==, 0);
     if (!whole)

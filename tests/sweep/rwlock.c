@@ -112,7 +112,7 @@ static void done(void)
     check_int(covey_free(g), ==, 0);
 }
 
-/* Only a writer's death is told, and to one only: the first. */
+/* Only a writer's death is told. */
 static void done_after_holder(void)
 {
     if (sweep_rescuer_finished() && !sweep_was_stalled())
@@ -120,17 +120,27 @@ static void done_after_holder(void)
     done();
 }
 
+/* V is told of to readers, and yet to the first writer, even if a reader that was told has died. */
+static void done_after_writer(void)
+{
+    if (sweep_told(WROTE)) {
+        check_int(covey_rwlock_acquire_write(&g->lock, 1), ==, COVEY_EOWNERDEAD);
+        release();
+    }
+    done_after_holder();
+}
+
 OPERATION(rwlock_read, .setup = set_up, .victim = read_lock, .look = see_writer,
     .rescue = use_writing, .verify = done_after_holder, .proves = "share_reap");
 
 OPERATION(rwlock_write, .setup = set_up, .victim = write_lock, .look = see_writer,
-    .rescue = use_reading, .verify = done_after_holder, .proves = "share_reap rwlock_told");
+    .rescue = use_reading, .verify = done_after_writer, .proves = "share_reap rwlock_told");
 
 OPERATION(rwlock_release_read, .setup = set_up, .warm = read_lock, .victim = release,
     .look = see_writer, .rescue = use_writing, .verify = done_after_holder);
 
 OPERATION(rwlock_release_write, .setup = set_up, .warm = write_lock, .victim = release,
-    .look = see_writer, .rescue = use_reading, .verify = done_after_holder);
+    .look = see_writer, .rescue = use_reading, .verify = done_after_writer);
 
 /* Waiting ************************************************************************************ */
 
@@ -176,7 +186,9 @@ static bool is_beside;
 
 static bool read_in_between(void)
 {
-    is_beside = covey_rwlock_acquire_read(&g->lock, 0) == 0;
+    int r = covey_rwlock_acquire_read(&g->lock, 0);
+
+    is_beside = r == 0 || r == COVEY_EOWNERDEAD;
     return is_beside;
 }
 
