@@ -332,6 +332,30 @@ TEST(a_semaphore_is_no_deadlock_when_a_permit_is_free)
     check_int(covey_free(s), ==, 0);
 }
 
+static void signal_twice(void *context)
+{
+    struct shared *s = context;
+
+    for (int i = 0; i < 2; i++) {
+        test_sleep_ms(50);
+        check_int(covey_semaphore_release(&s->semaphore), ==, 0);
+    }
+}
+
+TEST(a_semaphore_that_others_release_is_no_deadlock)
+{
+    struct shared *s = make();
+    pid_t pid;
+
+    check_int(covey_semaphore_init(&s->semaphore, 0, COVEY_SEMAPHORE), ==, 0);
+    pid = child_fork(signal_twice, s);
+    for (int i = 0; i < 2; i++)
+        check_int(covey_semaphore_acquire(&s->semaphore, COVEY_FOREVER), ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_semaphore_destroy(&s->semaphore), ==, 0);
+    check_int(covey_free(s), ==, 0);
+}
+
 static int wait_for_lock(void *argument)
 {
     struct shared *s = *(struct shared **)argument;

@@ -260,6 +260,29 @@ TEST(a_try_finds_out_that_the_holder_is_dead_where_pidfds_are_forbidden)
     end(s);
 }
 
+TEST(a_try_finds_out_that_the_holder_is_dead_without_a_free_descriptor)
+{
+    struct shared *s = make();
+    struct rlimit none;
+    pid_t holder = start_holder(s);
+    pid_t pid = fork();
+
+    if (pid == 0) { /* not the holder's parent, which would see a zombie */
+        check_int(covey_lock_acquire(&s->lock, 0), ==, COVEY_ETIMEDOUT);
+        check_int(getrlimit(RLIMIT_NOFILE, &none), ==, 0);
+        none.rlim_cur = 0;
+        check_int(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+        check_int(covey_lock_acquire(&s->lock, 0), ==, COVEY_ETIMEDOUT);
+        check_int(kill(holder, SIGKILL), ==, 0);
+        check_int(covey_lock_acquire(&s->lock, 1), ==, COVEY_EOWNERDEAD);
+        check_int(covey_lock_release(&s->lock), ==, 0);
+        _exit(0);
+    }
+    test_reap(pid, 0);
+    test_reap(holder, SIGKILL);
+    end(s);
+}
+
 TEST(sleepers_learn_of_the_holders_death_at_once)
 {
     struct shared *s = make();

@@ -41,7 +41,8 @@ enum covey_deadlocks {
     COVEY_DEADLOCKS_DETECT,  /* a call that would close a circle of processes that wait for what
                                 the next one holds (locks of all kinds and permits), or for its
                                 end, fails at once with COVEY_EDEADLK, and its message names the
-                                circle; taking a lock costs a little more */
+                                circle, also if some of them wait with a timeout; taking a lock
+                                costs a little more */
     COVEY_DEADLOCKS_IGNORE,  /* it waits */
 };
 

@@ -48,7 +48,8 @@ typedef struct covey_semaphore {
     uint64_t signature_;
     uint32_t alarm_[2];
     uint32_t kind_;
-    uint32_t unused_[3];
+    uint32_t signals_;
+    uint32_t unused_[2];
     uint64_t share_[13];
 } covey_semaphore;
 
@@ -71,7 +72,8 @@ COVEY_API int covey_semaphore_init(
  * @timeout_s: how long to wait at most, in seconds; 0 or less: only try; COVEY_FOREVER
  *
  * Returns 0; COVEY_ETIMEDOUT; COVEY_EDEADLK, if the family looks for deadlocks (see covey_open()):
- * all threads of all processes that hold permits wait for what this one has; COVEY_ELIMIT when too
+ * all threads of all processes that hold permits wait for what this one has (not if ever a process has
+ * released a permit that it did not hold: then nobody knows who will be the next to do so); COVEY_ELIMIT when too
  * many processes use the semaphore; COVEY_ENOMEM; COVEY_EINTR; COVEY_EINVAL when @semaphore is not a
  * semaphore or the timeout not a number.
  */

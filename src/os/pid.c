@@ -188,6 +188,16 @@ static bool has_one_thread(pid_t pid)
     return stat(path, &task) != 0 || task.st_nlink <= 3; /* ".", "..", and itself */
 }
 
+/* For who has no descriptor free: a zombie has no program image any more, and no thread but itself. */
+static bool is_zombie(pid_t pid)
+{
+    char path[64];
+    char image[1];
+
+    (void)snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
+    return readlink(path, image, sizeof image) < 0 && errno == ENOENT && has_one_thread(pid);
+}
+
 /* Where there are no pidfds (valgrind, emulators, filters older than they), /proc tells nearly the
  * same, but only by looking. */
 static bool lives_by_proc(
@@ -199,7 +209,7 @@ static bool lives_by_proc(
 
     for (;;) {
         if (!read_stat(pid, &state, &start_ns))
-            return kill(pid, 0) == 0 || errno != ESRCH;
+            return !is_zombie(pid) && (kill(pid, 0) == 0 || errno != ESRCH);
         if (start_ns > seen_ns || has_called_exec(pid, memory) ||
             ((state == 'Z' || state == 'X') && has_one_thread(pid)))
             return false;
@@ -220,6 +230,8 @@ bool cv_pid_lives(
     fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* the latter from a filter (seccomp) */
         return lives_by_proc(pid, seen_ns, memory, patience_ns);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+        return !is_zombie(pid);
     if (fd < 0)
         return errno != ESRCH;
     lives = cv_pid_wait(fd, 0) != 0 && !started_after(pid, seen_ns) &&

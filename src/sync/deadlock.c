@@ -93,7 +93,8 @@ static bool are_holders_stuck(struct walk *k, void *object, enum cv_kind kind)
 static bool is_semaphore_stuck(struct walk *k, covey_semaphore *s)
 {
     const uint64_t *word = &cv_semaphore_share(s)->word;
-    uint64_t before = cv_object_is(s, CV_SEMAPHORE) ? cv_load_seq(word) : 0;
+    bool is_used_as_such = cv_object_is(s, CV_SEMAPHORE) && !cv_load_relaxed(&s->signals_);
+    uint64_t before = is_used_as_such ? cv_load_seq(word) : 0;
 
     return before && cv_share_free(before) == 0 && are_holders_stuck(k, s, CV_SEMAPHORE) &&
            ((cv_load_seq(word) ^ before) & ~CV_SHARE_SLEEPERS) == 0;

@@ -9,7 +9,8 @@
  *   lock, rlock   from the thread that holds it
  *   rwlock        from all processes that hold it, and from the writer at the gate: it is enough that
  *                 one is stuck
- *   semaphore     from any process that holds a permit: all must be stuck, and no permit free
+ *   semaphore     from any process that holds a permit: all must be stuck, and no permit free; and
+ *                 nobody may ever have released one that he did not hold: others may do so, too
  *   process       its end, from itself
  *
  * A process is stuck if all its threads are. Whoever holds without waiting, or is dead, or unknown, is

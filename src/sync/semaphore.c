@@ -189,6 +189,7 @@ static int give_slowly(covey_semaphore *s)
                                      (void *)s, INT_MAX);
     if (cv_share_give(share, 1, false) == CV_SHARE_DONE)
         return 0;
+    cv_store_relaxed(&s->signals_, 1);
     take_back(s); /* what the dead held is nobody's to release */
     if (cv_share_give(share, 1, true) == CV_SHARE_DONE)
         return 0;
@@ -251,6 +252,7 @@ int covey_semaphore_init(covey_semaphore *semaphore, long value, enum covey_sema
         return cv_fail(COVEY_EINVAL, "value is %ld: 0 to %ld are possible", value, most);
     cv_alarm_init(semaphore->alarm_);
     semaphore->kind_ = kind;
+    semaphore->signals_ = 0;
     cv_share_init(cv_semaphore_share(semaphore), (uint32_t)(kind == COVEY_EVENTS ? 0 : value));
     if (kind == COVEY_EVENTS)
         cv_store_relaxed(semaphore->share_, (uint64_t)value);
