@@ -430,8 +430,9 @@ int covey_barrier_wait_then(
     if (r == COVEY_EBROKEN)
         return fail_broken(barrier, round);
     if (r == COVEY_ETIMEDOUT)
-        return cv_fail(
-            r, "the others did not come to barrier %p within %g s", (void *)barrier, timeout_s);
+        return cv_fail(r, "%u of %u had come to barrier %p within %g s",
+            arrived(cv_load_relaxed(&barrier->word_)), barrier->parties_, (void *)barrier,
+            timeout_s);
     return r;
 }
 

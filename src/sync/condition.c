@@ -303,8 +303,10 @@ int covey_condition_init(covey_condition *condition, void *lock)
 
     if (r != 0)
         return r;
-    if (!cv_object_is(lock, CV_LOCK) && !cv_object_is(lock, CV_RLOCK))
-        return cv_fail_object(lock, "lock or rlock");
+    if (!cv_object_is(lock, CV_RLOCK))
+        r = cv_object_check(lock, CV_LOCK);
+    if (r != 0)
+        return r;
     condition->lock_ = (uintptr_t)lock;
     cv_store_relaxed(&condition->came_, 0);
     cv_store_relaxed(&condition->word_, 0);
