@@ -53,7 +53,7 @@ TEST(a_lock_excludes_and_times_out)
     test_ignore_deadlocks();
     s = make();
     check_int(covey_lock_acquire(&s->lock, COVEY_FOREVER), ==, 0);
-    check_fails(covey_lock_acquire(&s->lock, 0), COVEY_ETIMEDOUT, "held by pid");
+    check_fails(covey_lock_acquire(&s->lock, 0.01), COVEY_ETIMEDOUT, "held by pid");
     check_fails(covey_lock_acquire(&s->lock, 0.01), COVEY_ETIMEDOUT, "which is this process");
     check_int(covey_lock_acquire(&s->lock, -5), ==, COVEY_ETIMEDOUT);
     start = test_now_s();

@@ -13,6 +13,14 @@ enum {
 static _Thread_local int last_code;
 static _Thread_local char last_message[MESSAGE_BYTES];
 
+/* What last_message has to be made of. */
+static _Thread_local struct {
+    const char *kind; /* NULL: it is made */
+    const void *object;
+    const char *what;
+    double timeout_s;
+} late;
+
 int cv_fail(int code, const char *format, ...)
 {
     int saved_errno = errno;
@@ -21,6 +29,7 @@ int cv_fail(int code, const char *format, ...)
     va_start(args, format);
     (void)vsnprintf(last_message, sizeof last_message, format, args);
     va_end(args);
+    late.kind = NULL;
     last_code = code;
     errno = saved_errno;
     return code;
@@ -54,6 +63,7 @@ int cv_fail_errno(const char *format, ...)
     va_end(args);
     errno = error;
     (void)snprintf(last_message, sizeof last_message, "%s: %s", what, strerror(error));
+    late.kind = NULL;
     last_code = code_of_errno(error);
     errno = error;
     return last_code;
@@ -72,8 +82,25 @@ int cv_fail_object(const void *p, const char *kind)
         p, cv_article(kind), kind);
 }
 
+int cv_fail_late(int code, const char *kind, const void *object, const char *what, double timeout_s)
+{
+    late.kind = kind;
+    late.object = object;
+    late.what = what;
+    late.timeout_s = timeout_s;
+    last_code = code;
+    return code;
+}
+
 const char *covey_error(void)
 {
+    int saved_errno = errno;
+
+    if (late.kind)
+        (void)snprintf(last_message, sizeof last_message, "%s %p %s within %g s", late.kind,
+            late.object, late.what, late.timeout_s);
+    late.kind = NULL;
+    errno = saved_errno;
     return last_message;
 }
 

@@ -11,6 +11,11 @@ int cv_fail(int code, const char *format, ...) __attribute__((cold, format(print
 /* COVEY_EINVAL for @p, which should be a @kind ("queue"). */
 int cv_fail_object(const void *p, const char *kind) __attribute__((cold));
 
+/* "@kind @object @what within @timeout_s s". For what may fail again and again: the sentence is not made
+ * before somebody asks for it. @kind and @what: literals. */
+int cv_fail_late(int code, const char *kind, const void *object, const char *what, double timeout_s)
+    __attribute__((cold));
+
 /* "a" or "an" */
 const char *cv_article(const char *noun);
 int cv_fail_errno(const char *format, ...) __attribute__((cold, format(printf, 1, 2)));

@@ -479,7 +479,7 @@ int covey_queue_get(covey_queue *queue, void *item, size_t room, size_t *size, d
         *size = t.size;
     switch (r) {
     case COVEY_ETIMEDOUT:
-        return cv_fail(COVEY_EEMPTY, "no item within %g s", timeout_s);
+        return cv_fail_late(COVEY_EEMPTY, "queue", queue, "had no item", timeout_s);
     case COVEY_ETOOBIG:
         return cv_fail(r, "the item has %zu bytes: there is room for %zu", t.size, room);
     case COVEY_ECLOSED:

@@ -290,8 +290,7 @@ static int wait_until(covey_condition *c, double timeout_s, uint64_t deadline_ns
     if (r == COVEY_EOWNERDEAD)
         return cv_lock_report_death(&wait);
     if (r == 0 && signalled == COVEY_ETIMEDOUT)
-        return cv_fail(
-            COVEY_ETIMEDOUT, "not notified at condition %p within %g s", (void *)c, timeout_s);
+        return cv_fail_late(COVEY_ETIMEDOUT, "condition", c, "was not notified", timeout_s);
     return r != 0 ? r : signalled;
 }
 

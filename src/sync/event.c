@@ -97,9 +97,7 @@ int covey_event_wait(covey_event *event, double timeout_s)
         return r;
     r = wait_until_set(event, &wait, now);
     cv_wait_end(&wait);
-    return r == COVEY_ETIMEDOUT
-               ? cv_fail(r, "event %p was not set within %g s", (void *)event, timeout_s)
-               : r;
+    return r == COVEY_ETIMEDOUT ? cv_fail_late(r, "event", event, "was not set", timeout_s) : r;
 }
 
 int covey_event_destroy(covey_event *event)

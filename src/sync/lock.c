@@ -48,7 +48,8 @@ int cv_lock_take_slowly(uint64_t *word, uint64_t mine, uint32_t *alarm, struct c
             continue;
         low = cv_word_low(word, now | CV_LOCK_SLEEPERS);
         r = cv_wait_sleep(wait, alarm, cv_word_gong(word, now), &low, 1, &owner, 1);
-        mine |= CV_LOCK_SLEEPERS; /* from now on: others may sleep, too */
+        if (wait->alarm)
+            mine |= CV_LOCK_SLEEPERS; /* from now on: others may sleep, too */
     }
 }
 
@@ -102,6 +103,8 @@ static int report_timeout(covey_lock *lock, enum cv_kind kind, double timeout_s)
     char holder[HOLDER_BYTES] = "";
     char thread[HOLDER_BYTES] = "";
 
+    if (timeout_s <= 0)
+        return cv_fail_late(COVEY_ETIMEDOUT, cv_object_name(kind), lock, "was not free", timeout_s);
     (void)cv_holders_of(lock, kind, &hold, 1);
     if (hold.tid)
         (void)snprintf(thread, sizeof thread, " (thread %u)", hold.tid);

@@ -144,9 +144,12 @@ static int acquire_write(covey_rwlock *l, struct cv_wait *wait)
 static int report_timeout(covey_rwlock *l, double timeout_s)
 {
     uint64_t tags[HOLDERS_MAX];
-    unsigned n = cv_share_holders(cv_rwlock_share(l), tags, HOLDERS_MAX);
+    unsigned n;
     bool mine = false;
 
+    if (timeout_s <= 0)
+        return cv_fail_late(COVEY_ETIMEDOUT, "rwlock", l, "was not free", timeout_s);
+    n = cv_share_holders(cv_rwlock_share(l), tags, HOLDERS_MAX);
     for (unsigned i = 0; i < n; i++)
         mine |= tags[i] == cv_self.tag;
     return cv_fail(COVEY_ETIMEDOUT, "rwlock %p was not free within %g s: held by %s", (void *)l,

@@ -157,7 +157,7 @@ CV_SLOW static int acquire_slowly(covey_semaphore *semaphore, double timeout_s)
     cv_wait_end(&wait);
     cv_alarm_clear();
     return r == COVEY_ETIMEDOUT
-               ? cv_fail(r, "no permit of semaphore %p within %g s", (void *)semaphore, timeout_s)
+               ? cv_fail_late(r, "semaphore", semaphore, "had no permit free", timeout_s)
                : r;
 }
 
