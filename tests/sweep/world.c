@@ -30,6 +30,7 @@ enum {
     RANGES_MAX = 64,
     PIDS_MAX = 64,
     HELPERS_MAX = 8,
+    PID_MASK = 0x3fffff,
 };
 
 static struct world *world;
@@ -504,34 +505,44 @@ static void start_comparing(void)
     (void)has_changed(true);
 }
 
-/* Process ids are other ones in each world: the hash has the number of the slot instead. */
+/* Processes that the operation has forked. */
+static pid_t helpers[HELPERS_MAX];
+static unsigned n_helpers;
+
+/* Process ids are other ones in each world: the hash has the number of the slot instead, and of helpers,
+ * whose slot may be another's already, a number of their own. */
 static struct {
     uint32_t pid;
     uint32_t name;
 } names[PIDS_MAX];
 static unsigned n_names;
 
+static void name_pid(uint32_t pid, uint32_t name)
+{
+    if (n_names == PIDS_MAX)
+        return;
+    names[n_names].pid = pid;
+    names[n_names++].name = name;
+}
+
 static void name_pids(void)
 {
     n_names = 0;
     for (uint32_t i = 0; i < cv_arena.family->slots_used; i++) {
-        const uint32_t pids[] = {
-            cv_arena.members[i].pid, (uint32_t)cv_arena.members[i].state & 0x3fffff};
-
-        for (int k = 0; k < 2 && n_names < PIDS_MAX; k++) {
-            names[n_names].pid = pids[k];
-            names[n_names++].name = i;
-        }
+        name_pid(cv_arena.members[i].pid, i);
+        name_pid((uint32_t)cv_arena.members[i].state & PID_MASK, i);
     }
+    for (unsigned i = 0; i < n_helpers; i++)
+        name_pid((uint32_t)helpers[i], PID_MASK - i);
 }
 
 static uint32_t without_pid(uint32_t word)
 {
-    uint32_t pid = word & 0x3fffff;
+    uint32_t pid = word & PID_MASK;
 
     for (unsigned i = 0; pid && i < n_names; i++) {
         if (names[i].pid == pid)
-            return (word & ~UINT32_C(0x3fffff)) | names[i].name;
+            return (word & ~(uint32_t)PID_MASK) | names[i].name;
     }
     return word;
 }
@@ -655,9 +666,6 @@ __attribute__((noreturn)) static void be_victim(void)
     sweep_ends();
     sleep_for_ever();
 }
-
-static pid_t helpers[HELPERS_MAX];
-static unsigned n_helpers;
 
 static bool is_known(pid_t pid)
 {
