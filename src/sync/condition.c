@@ -195,11 +195,14 @@ static bool bury(struct cv_waiter *w, void *context)
 
 static void come(covey_condition *c, struct cv_waiter *w)
 {
-    uint32_t signal = cv_load_relaxed(&w->signal);
+    uint32_t before = cv_load_relaxed(&w->signal) & ~(uint32_t)(ONE_WAIT - 1);
+    uint32_t signal = before + ONE_WAIT + (uint32_t)WAITING;
+    uint64_t word = cv_load_seq(&c->word_);
 
+    if (word_make((uint32_t)word, w, signal) == word)
+        signal += ONE_WAIT; /* that was for a wait of this record long ago */
     cv_store_relaxed(&w->turn, cv_waiter_turn());
-    cv_store_relaxed(
-        &w->signal, (signal & ~(uint32_t)(ONE_WAIT - 1)) + ONE_WAIT + (uint32_t)WAITING);
+    cv_store_relaxed(&w->signal, signal);
     if (!(cv_load_relaxed(&c->came_) & cv_waiter_bit(w)))
         (void)cv_fetch_or(&c->came_, cv_waiter_bit(w));
     cv_store_seq(&w->place, (uintptr_t)c);

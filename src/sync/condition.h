@@ -8,8 +8,9 @@
  *
  *   notify   of those WAITING whose processes live, the one with the lowest turn is chosen. The commit
  *            is the condition's word: a number, one more than before, and which wait of which record
- *            is meant. Anybody completes it: WAITING -> NOTIFIED, and wakes the thread if SLEEPS was
- *            set. The next one does before he changes the word.
+ *            is meant (by 14 bits of its count: a waiter passes over the one that the word still
+ *            names when it comes). Anybody completes it: WAITING -> NOTIFIED, and wakes the thread if
+ *            SLEEPS was set. The next one does before he changes the word.
  *   give up  WAITING -> NOTHING, by the waiter, at its deadline. Whichever is first counts; who finds
  *            that the one he has chosen had given up chooses another.
  *   go on    the lock is taken again, and only then NOTIFIED -> NOTHING.
