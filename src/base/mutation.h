@@ -50,6 +50,7 @@
     X(rwlock_gate, "the gate of a dead writer is opened")                                          \
     X(rwlock_tell, "a reader that came in beside the gate tells the writer whom to watch")         \
     X(condition_pass_on, "what the dead were notified of, the next one is")                        \
+    X(condition_record, "the record of a waiter that has died says no more that it waits")         \
     X(condition_complete, "a notification that the dead had begun is completed")                   \
     X(condition_dead, "waiters that have died are not notified")                                   \
     X(barrier_dead, "a barrier whose party has died breaks")                                       \

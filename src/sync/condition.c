@@ -170,15 +170,22 @@ static bool notify_one(covey_condition *c)
     }
 }
 
-void cv_condition_pass_on(struct cv_waiter *dead)
+void cv_condition_pass_on(struct cv_waiter *dead, uint64_t tag)
 {
     covey_condition *c = (covey_condition *)(uintptr_t)cv_load_acquire(&dead->place);
+    bool is_there = c && CV_RECOVERS(condition_pass_on) && cv_object_kind(c) == CV_CONDITION;
+    uint32_t signal;
 
-    if (c && CV_RECOVERS(condition_pass_on) && cv_object_kind(c) == CV_CONDITION) {
-        complete(c, false); /* perhaps it was the last one to be notified */
-        if ((cv_load_acquire(&dead->signal) & PHASES) == NOTIFIED)
+    do {
+        if (is_there)
+            complete(c, false); /* perhaps it was the last one to be notified */
+        signal = cv_load_seq(&dead->signal);
+        if ((signal & PHASES) == NOTHING || cv_load_seq(&dead->owner) != tag)
+            return;
+        if (is_there && (signal & PHASES) == NOTIFIED)
             (void)notify_one(c);
-    }
+    } while (CV_RECOVERS(condition_record) &&
+             !cv_cas32(&dead->signal, signal, signal & ~(uint32_t)PHASES));
 }
 
 static bool bury(struct cv_waiter *w, void *context)

@@ -425,3 +425,48 @@ static void done_with_records(void)
 /* W waits for the lock while V is stopped with it. */
 OPERATION(condition_last_record, .setup = set_up_last_record, .warm = kill_first, .victim = consume,
     .unblock = put_one, .verify = done_with_records, .no_stall = true, .proves = "waiter_reuse");
+
+/* The record of one who died at the condition is taken by V, to wait elsewhere. */
+static void set_up_dead_record(void)
+{
+    set_up();
+    inner = covey_calloc(1, sizeof *inner);
+    check_int(covey_lock_init(inner), ==, 0);
+    check_int(covey_lock_acquire(inner, 0), ==, 0);
+    consumer[0] = sweep_fork_asleep(rescuer_consumes);
+    for (int i = 0; i < RECORDS - 2; i++)
+        records[i] = cv_waiter_take();
+    cv_arena.family->waiters = RECORDS;
+}
+
+static void take_own_record(void)
+{
+    cv_waiter_drop(cv_waiter_take());
+}
+
+static void kill_and_bury_first(void)
+{
+    kill_first();
+    bury();
+}
+
+static void wait_elsewhere(void)
+{
+    check_int(covey_lock_acquire(inner, 0.01), ==, COVEY_ETIMEDOUT);
+}
+
+static void done_with_dead_record(void)
+{
+    for (int i = 0; i < RECORDS - 2; i++)
+        cv_waiter_drop(records[i]);
+    check_int(covey_lock_release(inner), ==, 0);
+    check_int(covey_lock_destroy(inner), ==, 0);
+    check_int(covey_free(inner), ==, 0);
+    check_int(waitpid(consumer[0], NULL, 0), ==, consumer[0]);
+    done();
+}
+
+OPERATION(condition_dead_record, .setup = set_up_dead_record, .warm = kill_and_bury_first,
+    .victim = wait_elsewhere, .unblock = put_another, .prepare = take_own_record,
+    .rescue = rescuer_consumes, .when = RESCUE_SLEEPS_FIRST, .verify = done_with_dead_record,
+    .no_rescue = true, .proves = "condition_record");
