@@ -48,6 +48,7 @@
     X(cells_dangling, "one that was freed with its maker is unlinked")                             \
     X(rwlock_told, "the next one is told of a dead writer")                                        \
     X(rwlock_gate, "the gate of a dead writer is opened")                                          \
+    X(rwlock_late, "he at the gate is told to watch a writer that came in beside it")              \
     X(rwlock_tell, "a reader that came in beside the gate tells the writer whom to watch")         \
     X(condition_pass_on, "what the dead were notified of, the next one is")                        \
     X(condition_record, "the record of a waiter that has died says no more that it waits")         \

@@ -217,12 +217,17 @@ int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s)
 /*
  * Is it time to ring? When a writer has released it, always: another may have come in since, whom those
  * who sleep do not watch. When a reader has, if it was the last one that the writer at the gate waits for;
- * with nobody at the gate, those who sleep, if any, are readers for whom there were too many.
+ * also if a writer has taken all since, which had looked at the gate before. With nobody at the gate,
+ * those who sleep, if any, are readers for whom there were too many.
  */
 static bool is_awaited(covey_rwlock *l, bool wrote)
 {
-    return wrote || !cv_load_seq(&l->gate_) ||
-           cv_share_free(cv_load_seq(&cv_rwlock_share(l)->word)) == ALL;
+    uint32_t free;
+
+    if (wrote || !cv_load_seq(&l->gate_))
+        return true;
+    free = cv_share_free(cv_load_seq(&cv_rwlock_share(l)->word));
+    return free == ALL || (free == 0 && CV_RECOVERS(rwlock_late));
 }
 
 CV_SLOW static int release_slowly(covey_rwlock *lock)
