@@ -80,6 +80,8 @@ static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
             (void)cv_cas64(&l->gate_, gate, 0);
             continue;
         }
+        if (gate && waited == CV_WAIT_DEATH && cv_share_reap(cv_rwlock_share(l), &l->died_))
+            ring_all(l); /* that was for the writer at the gate, which may be stopped */
         if (!gate)
             r = take(l, 1, READS, wait, &seen);
         if (r == CV_SHARE_NOT && waited < 0)
