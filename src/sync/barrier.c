@@ -251,7 +251,7 @@ static uint32_t own_cell(covey_barrier *b)
 {
     uint32_t mine = cv_cells_claim(cells_of(b));
 
-    if (!mine) {
+    if (!mine && CV_RECOVERS(barrier_cells)) {
         (void)break_for_the_dead(b); /* also cells of those who only found it broken */
         mine = cv_cells_claim(cells_of(b));
     }
@@ -377,7 +377,8 @@ static int complete(covey_barrier *b, uint64_t w, int (*action)(void *), void *c
     if (CV_RECOVERS(barrier_act))
         wake_all(b, w); /* to be watched */
     failed = action(context);
-    cv_alarm_set(b->alarm_);
+    if (CV_RECOVERS(barrier_act_alarm))
+        cv_alarm_set(b->alarm_);
     if (failed) {
         (void)break_round(b, round_of(w), ACTION_FAILED, getpid());
         return cv_fail(COVEY_ETASK, "the barrier's action returned %d", failed);

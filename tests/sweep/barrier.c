@@ -377,7 +377,7 @@ static void come_and_fail(void)
 
 OPERATION(barrier_act_in_vain, .setup = set_up_to_act, .victim = come_and_fail,
     .after = come_if_missing, .rescue = rescuer_comes, .rescuers = RESCUERS,
-    .when = RESCUE_SLEEPS_FIRST, .verify = done_acting, .proves = "wait_alarm");
+    .when = RESCUE_SLEEPS_FIRST, .verify = done_acting, .proves = "wait_alarm barrier_act_alarm");
 
 /* Cells elsewhere **************************************************************************** */
 
@@ -403,6 +403,31 @@ static void done_with_crowd(void)
 
 OPERATION(barrier_extend, .setup = set_up_crowded, .victim = victim_comes, .rescue = rescuer_comes,
     .verify = done_with_crowd, .proves = "cells_settle cells_dangling");
+
+/* They have only found it broken: their cells are used again. */
+static void touch_broken(void)
+{
+    check_int(covey_barrier_wait(b, 0), ==, COVEY_EBROKEN);
+}
+
+static void set_up_of_the_dead(void)
+{
+    set_up_for_two();
+    check_int(covey_barrier_abort(b), ==, 0);
+    sweep_gather(touch_broken);
+    sweep_disperse();
+}
+
+static void done_without_more_cells(void)
+{
+    const struct cv_cells *cells = (const struct cv_cells *)(const void *)b->cells_;
+
+    check_int(cells->more[0], ==, 0);
+    end();
+}
+
+OPERATION(barrier_cells, .setup = set_up_of_the_dead, .victim = touch_broken,
+    .rescue = touch_broken, .verify = done_without_more_cells, .proves = "barrier_cells");
 
 static void set_up_extended(void)
 {
