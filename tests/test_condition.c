@@ -599,7 +599,8 @@ TEST(misuse_of_a_condition_is_named)
     covey_condition *other = covey_calloc(1, sizeof *other);
 
     check_fails(covey_condition_init(other, NULL), COVEY_EINVAL, "lock is NULL");
-    check_fails(covey_condition_init(other, &s->condition), COVEY_EINVAL, "is a condition, not a lock");
+    check_fails(
+        covey_condition_init(other, &s->condition), COVEY_EINVAL, "is a condition, not a lock");
     check_fails(covey_condition_wait(other, 0), COVEY_EINVAL, "not a condition");
     check_fails(covey_condition_wait(NULL, 0), COVEY_EINVAL, "condition is NULL");
     check_fails(covey_condition_wait(&s->condition, 0), COVEY_ENOTHELD, "this process");

@@ -72,7 +72,8 @@ static void complete(covey_condition *c, bool begun_here)
             continue;
         if (signal & SLEEPS)
             (void)cv_futex_wake(&w->gong, 1);
-        if (CV_RECOVERS(condition_away) && cv_load_seq(&w->away)) /* his death might not ring: the others must watch his life */
+        /* His death might not ring: the others must watch his life. */
+        if (CV_RECOVERS(condition_away) && cv_load_seq(&w->away))
             (void)cv_futex_wake(cv_alarm_gong(lock_of(c)->alarm_).word, INT_MAX);
     }
 }

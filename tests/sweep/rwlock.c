@@ -218,7 +218,8 @@ static void take_all_late(void)
     uint64_t seen;
 
     check_int(covey_open(), ==, 0);
-    (void)cv_share_take(cv_rwlock_share(&g->lock), CV_SHARE_MAX, CV_SHARE_MAX, &g->lock.died_, &seen);
+    (void)cv_share_take(
+        cv_rwlock_share(&g->lock), CV_SHARE_MAX, CV_SHARE_MAX, &g->lock.died_, &seen);
 }
 
 static bool write_late_and_die(void)
