@@ -550,6 +550,35 @@ TEST(no_kill_of_a_consumer_leaves_an_item, .deadline_s = 60, .not_in_valgrind = 
     end(s);
 }
 
+static void wait_once_and_often_in_vain(void *context)
+{
+    struct shared *s = context;
+
+    wait_once(s);
+    take(s);
+    for (int i = 0; i < 40000; i++)
+        check_int(covey_condition_wait(&s->condition, 0), ==, COVEY_ETIMEDOUT);
+    leave(s);
+}
+
+/* A word names a wait by 14 bits of its number. */
+TEST(a_notification_of_many_waits_ago_ends_none, .deadline_s = 60)
+{
+    struct shared *s = make();
+    pid_t child = child_fork(wait_once_and_often_in_vain, s);
+    int waiting;
+
+    do {
+        test_sleep_ms(1);
+        take(s);
+        waiting = s->waiting;
+        leave(s);
+    } while (!waiting);
+    notify(s, 1);
+    test_reap(child, 0);
+    end(s);
+}
+
 TEST(a_condition_is_not_destroyed_before_all_who_were_notified_have_gone_on)
 {
     struct shared *s = make();
@@ -570,7 +599,8 @@ TEST(misuse_of_a_condition_is_named)
     covey_condition *other = covey_calloc(1, sizeof *other);
 
     check_fails(covey_condition_init(other, NULL), COVEY_EINVAL, "lock is NULL");
-    check_fails(covey_condition_init(other, &s->condition), COVEY_EINVAL, "is a condition, not a lock");
+    check_fails(
+        covey_condition_init(other, &s->condition), COVEY_EINVAL, "is a condition, not a lock");
     check_fails(covey_condition_wait(other, 0), COVEY_EINVAL, "not a condition");
     check_fails(covey_condition_wait(NULL, 0), COVEY_EINVAL, "condition is NULL");
     check_fails(covey_condition_wait(&s->condition, 0), COVEY_ENOTHELD, "this process");

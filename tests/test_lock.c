@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -280,6 +282,71 @@ TEST(a_try_finds_out_that_the_holder_is_dead_without_a_free_descriptor)
     }
     test_reap(pid, 0);
     test_reap(holder, SIGKILL);
+    end(s);
+}
+
+/* The thread that has joined ends, and no keeper can be made: the kernel has marked the holder's life. */
+static void *hold_and_end(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_lock_acquire(&s->lock, 0), ==, 0);
+    test_deny(SYS_clone, EPERM);
+    return NULL;
+}
+
+static void hold_by_a_thread_that_ends(struct shared *s)
+{
+    pthread_t thread;
+
+    check_int(pthread_create(&thread, NULL, hold_and_end, s), ==, 0);
+    check_int(pthread_join(thread, NULL), ==, 0);
+    set_step(s, 1);
+    for (;;)
+        (void)pause();
+}
+
+static void take_nothing_away_where_nothing_can_be_seen(struct shared *s)
+{
+    struct rlimit none;
+    char directory[] = "/tmp/covey-XXXXXX";
+
+    wait_step(s, 1);
+    check_int(covey_lock_acquire(&s->lock, 0), ==, COVEY_ETIMEDOUT);
+    check(mkdtemp(directory) != NULL);
+    check_int(chdir(directory), ==, 0);
+    check_int(rmdir(directory), ==, 0);
+    check_int(chroot("."), ==, 0);
+    check_int(getrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    none.rlim_cur = 0;
+    check_int(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    check_int(covey_lock_acquire(&s->lock, 0), ==, COVEY_ETIMEDOUT);
+    set_step(s, 2);
+    wait_step(s, 3);
+    check_int(covey_lock_acquire(&s->lock, 1), ==, COVEY_EOWNERDEAD);
+    check_int(covey_lock_release(&s->lock), ==, 0);
+    _exit(0);
+}
+
+/* Neither a free descriptor nor /proc. */
+TEST(who_cannot_be_seen_is_alive, .not_in_valgrind = "its own files are not seen, either")
+{
+    struct shared *s;
+    pid_t holder;
+    pid_t pid;
+
+    if (chroot("/") != 0)
+        test_skip("no other root directory: %s", strerror(errno));
+    s = make();
+    if ((holder = fork()) == 0)
+        hold_by_a_thread_that_ends(s);
+    if ((pid = fork()) == 0)
+        take_nothing_away_where_nothing_can_be_seen(s);
+    wait_step(s, 2);
+    check_int(kill(holder, SIGKILL), ==, 0);
+    test_reap(holder, SIGKILL);
+    set_step(s, 3);
+    test_reap(pid, 0);
     end(s);
 }
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 struct shared {
@@ -242,6 +243,57 @@ TEST(a_writer_that_waits_keeps_new_readers_out_until_it_dies)
     check_int(covey_rwlock_release(&s->lock), ==, 0);
     test_reap(writer, 0);
     check_int(free_for(s), ==, 2);
+    end(s);
+}
+
+static double seconds_of(const struct rusage *used)
+{
+    return (double)(used->ru_utime.tv_sec + used->ru_stime.tv_sec) +
+           1e-6 * (double)(used->ru_utime.tv_usec + used->ru_stime.tv_usec);
+}
+
+static void write_told(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_rwlock_acquire_write(&s->lock, COVEY_FOREVER), ==, COVEY_EOWNERDEAD);
+    check_int(covey_rwlock_release(&s->lock), ==, 0);
+}
+
+static void write_and_stay(void *context)
+{
+    struct shared *s = context;
+
+    check_int(covey_rwlock_acquire_write(&s->lock, COVEY_FOREVER), ==, 0);
+    word_add(&s->step, 1);
+    for (;;)
+        (void)pause();
+}
+
+/* What the dead writer held is the stopped one's, who has the gate. */
+TEST(a_reader_sleeps_behind_a_stopped_writer_though_another_has_died)
+{
+    struct shared *s = make();
+    pid_t holder = child_fork(write_and_stay, s);
+    pid_t writer;
+    struct rusage used;
+    double before;
+
+    word_await(&s->step, 1);
+    writer = child_fork(write_told, s);
+    child_await_sleep(writer);
+    check_int(kill(writer, SIGSTOP), ==, 0);
+    check_int(waitpid(writer, NULL, WUNTRACED), ==, writer);
+    child_kill(holder);
+    check_int(getrusage(RUSAGE_SELF, &used), ==, 0);
+    before = seconds_of(&used);
+    check_int(covey_rwlock_acquire_read(&s->lock, 0.5), ==, COVEY_ETIMEDOUT);
+    check_int(getrusage(RUSAGE_SELF, &used), ==, 0);
+    check(seconds_of(&used) - before < 0.1);
+    check_int(kill(writer, SIGCONT), ==, 0);
+    test_reap(writer, 0);
+    check_int(covey_rwlock_acquire_read(&s->lock, 0), ==, 0);
+    check_int(covey_rwlock_release(&s->lock), ==, 0);
     end(s);
 }
 

@@ -106,6 +106,9 @@ COVEY_API int covey_close(void);
  *
  * The handler must be set by sigaction() without SA_RESTART: with it, as signal() sets one, the kernel
  * goes on with most waits by itself, and the hook is not called.
+ *
+ * The hook may use covey, and fork. But a child that was forked in it, or in a signal handler that
+ * interrupts a wait, must not return from there: the wait is its parent's.
  */
 COVEY_API void covey_on_interrupt(int (*hook)(void *context), void *context);
 

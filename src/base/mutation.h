@@ -34,6 +34,7 @@
     X(wait_alarm_asleep, "so does one that has taken a wake and not used it")                      \
     X(wait_alarm_all, "who is woken by the alarm wakes all others")                                \
     X(wait_hook, "before a hook runs, all that sleep look whom to watch")                          \
+    X(wait_hook_alarm, "and after it, a dying process wakes again those to whom it owed a wake")   \
     X(lock_takeover, "the lock of a dead holder is taken over")                                    \
     X(lock_next, "who takes a lock after a sleep has the next sleeper watch its life")             \
     X(lock_quit, "so does who gives up")                                                           \
@@ -48,12 +49,17 @@
     X(cells_dangling, "one that was freed with its maker is unlinked")                             \
     X(rwlock_told, "the next one is told of a dead writer")                                        \
     X(rwlock_gate, "the gate of a dead writer is opened")                                          \
+    X(rwlock_late, "he at the gate is told to watch a writer that came in beside it")              \
     X(rwlock_tell, "a reader that came in beside the gate tells the writer whom to watch")         \
     X(condition_pass_on, "what the dead were notified of, the next one is")                        \
+    X(condition_record, "the record of a waiter that has died says no more that it waits")         \
     X(condition_complete, "a notification that the dead had begun is completed")                   \
+    X(condition_away, "also if it is in a hook and dies there, it is found")                       \
     X(condition_dead, "waiters that have died are not notified")                                   \
     X(barrier_dead, "a barrier whose party has died breaks")                                       \
     X(barrier_expected, "also if it was not there yet, and expected")                              \
+    X(barrier_act_alarm, "who has acted wakes those who wait, also if it dies at that")            \
+    X(barrier_cells, "a dead party's cell is used again before there are more of them")            \
     X(barrier_act, "those who wait learn whose action it is, to watch him")                        \
     X(queue_mend, "the tail moves over what a dead producer has committed")                        \
     X(queue_count, "queue_size() counts what a dead producer has committed")                       \

@@ -33,6 +33,10 @@ enum {
     WAIT_PIDFD = 3
 };
 
+enum {
+    THREAD_LINKS = 2 /* that /proc/PID/task has besides those of the threads: "." and ".." */
+};
+
 /* PIDFD_GET_INFO: since Linux 6.13, with exit codes since 6.15. */
 struct pidfd_info {
     uint64_t mask;
@@ -185,17 +189,26 @@ static bool has_one_thread(pid_t pid)
     struct stat task;
 
     (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    return stat(path, &task) != 0 || task.st_nlink <= 3; /* ".", "..", and itself */
+    return stat(path, &task) != 0 || task.st_nlink <= THREAD_LINKS + 1;
 }
 
-/* For who has no descriptor free: a zombie has no program image any more, and no thread but itself. */
-static bool is_zombie(pid_t pid)
+/*
+ * For who has no descriptor free: a zombie has no program image any more, and no thread but itself. Where
+ * there is no /proc, or it hides other users' processes, who is there at all is alive.
+ */
+static bool lives_by_name(pid_t pid)
 {
     char path[64];
     char image[1];
+    struct stat task;
 
     (void)snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
-    return readlink(path, image, sizeof image) < 0 && errno == ENOENT && has_one_thread(pid);
+    if (readlink(path, image, sizeof image) < 0 && errno == ENOENT) {
+        (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+        if (stat(path, &task) == 0 && task.st_nlink <= THREAD_LINKS + 1)
+            return false;
+    }
+    return kill(pid, 0) == 0 || errno != ESRCH;
 }
 
 /* Where there are no pidfds (valgrind, emulators, filters older than they), /proc tells nearly the
@@ -209,7 +222,7 @@ static bool lives_by_proc(
 
     for (;;) {
         if (!read_stat(pid, &state, &start_ns))
-            return !is_zombie(pid) && (kill(pid, 0) == 0 || errno != ESRCH);
+            return lives_by_name(pid);
         if (start_ns > seen_ns || has_called_exec(pid, memory) ||
             ((state == 'Z' || state == 'X') && has_one_thread(pid)))
             return false;
@@ -231,7 +244,7 @@ bool cv_pid_lives(
     if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* the latter from a filter (seccomp) */
         return lives_by_proc(pid, seen_ns, memory, patience_ns);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE))
-        return !is_zombie(pid);
+        return lives_by_name(pid);
     if (fd < 0)
         return errno != ESRCH;
     lives = cv_pid_wait(fd, 0) != 0 && !started_after(pid, seen_ns) &&

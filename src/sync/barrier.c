@@ -16,13 +16,14 @@
  * it. BROKEN keeps the number; only a reset leads out of it, to the next round.
  *
  * A process's cell (sync/cells.h) says in which round it has last come, written before it raises
- * @arrived, and above that whether it has left since. So the parties that are there are those of this
- * round, and expected are those of the round before that have not left, if that was completed. Before
- * it sleeps, each looks whether one of them is dead, and breaks the barrier then. It watches the lives
- * of those whose cells follow its own, as far as the next party that is there, which watches on. It sets
- * the bit for sleepers, and sleeps while the lower half of the word is the same. Who changes that half,
- * because a round ends, breaks, or the action begins (where no alarm is pending, and whoever runs it has
- * to be watched), takes the bit away with it and wakes all.
+ * @arrived, and above that whether it has left since. Its threads share the cell: so it is changed by
+ * compare-exchange, from what it said before the word was looked at, and never back. So the parties that
+ * are there are those of this round, and expected are those of the round before that have not left, if
+ * that was completed. Before it sleeps, each looks whether one of them is dead, and breaks the barrier
+ * then. It watches the lives of those whose cells follow its own, as far as the next party that is there,
+ * which watches on. It sets the bit for sleepers, and sleeps while the lower half of the word is the same.
+ * Who changes that half, because a round ends, breaks, or the action begins (where no alarm is pending,
+ * and whoever runs it has to be watched), takes the bit away with it and wakes all.
  *
  *   a kill   of a party before it raises @arrived, and after, breaks the round: its cell says this
  *            round, and the alarm wakes those who sleep. Of the last one after its commit: the alarm
@@ -250,7 +251,7 @@ static uint32_t own_cell(covey_barrier *b)
 {
     uint32_t mine = cv_cells_claim(cells_of(b));
 
-    if (!mine) {
+    if (!mine && CV_RECOVERS(barrier_cells)) {
         (void)break_for_the_dead(b); /* also cells of those who only found it broken */
         mine = cv_cells_claim(cells_of(b));
     }
@@ -338,6 +339,7 @@ static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t 
     int waited = 0;
 
     for (;;) {
+        uint64_t last = cv_load_seq(&cell->value);
         uint64_t w = cv_load_seq(&b->word_);
 
         *seen = w;
@@ -349,8 +351,8 @@ static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t 
             waited = sleep_at(b, wait, w, mine);
             continue;
         }
-        if (cv_load_relaxed(&cell->value) != round_of(w))
-            cv_store_seq(&cell->value, round_of(w));
+        if (last != round_of(w) && !cv_cas64(&cell->value, last, round_of(w)))
+            continue; /* another thread of this process has come meanwhile, perhaps in a later round */
         if (arrived(w) + 1 == b->parties_)
             return break_for_the_dead(b) ? COVEY_EBROKEN : 0;
         if (cv_cas64(&b->word_, w, w + ARRIVAL))
@@ -375,7 +377,8 @@ static int complete(covey_barrier *b, uint64_t w, int (*action)(void *), void *c
     if (CV_RECOVERS(barrier_act))
         wake_all(b, w); /* to be watched */
     failed = action(context);
-    cv_alarm_set(b->alarm_);
+    if (CV_RECOVERS(barrier_act_alarm))
+        cv_alarm_set(b->alarm_);
     if (failed) {
         (void)break_round(b, round_of(w), ACTION_FAILED, getpid());
         return cv_fail(COVEY_ETASK, "the barrier's action returned %d", failed);

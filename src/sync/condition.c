@@ -72,7 +72,8 @@ static void complete(covey_condition *c, bool begun_here)
             continue;
         if (signal & SLEEPS)
             (void)cv_futex_wake(&w->gong, 1);
-        if (cv_load_seq(&w->away)) /* his death might not ring: the others must watch his life */
+        /* His death might not ring: the others must watch his life. */
+        if (CV_RECOVERS(condition_away) && cv_load_seq(&w->away))
             (void)cv_futex_wake(cv_alarm_gong(lock_of(c)->alarm_).word, INT_MAX);
     }
 }
@@ -170,15 +171,22 @@ static bool notify_one(covey_condition *c)
     }
 }
 
-void cv_condition_pass_on(struct cv_waiter *dead)
+void cv_condition_pass_on(struct cv_waiter *dead, uint64_t tag)
 {
     covey_condition *c = (covey_condition *)(uintptr_t)cv_load_acquire(&dead->place);
+    bool is_there = c && CV_RECOVERS(condition_pass_on) && cv_object_kind(c) == CV_CONDITION;
+    uint32_t signal;
 
-    if (c && CV_RECOVERS(condition_pass_on) && cv_object_kind(c) == CV_CONDITION) {
-        complete(c, false); /* perhaps it was the last one to be notified */
-        if ((cv_load_acquire(&dead->signal) & PHASES) == NOTIFIED)
+    do {
+        if (is_there)
+            complete(c, false); /* perhaps it was the last one to be notified */
+        signal = cv_load_seq(&dead->signal);
+        if ((signal & PHASES) == NOTHING || cv_load_seq(&dead->owner) != tag)
+            return;
+        if (is_there && (signal & PHASES) == NOTIFIED)
             (void)notify_one(c);
-    }
+    } while (CV_RECOVERS(condition_record) &&
+             !cv_cas32(&dead->signal, signal, signal & ~(uint32_t)PHASES));
 }
 
 static bool bury(struct cv_waiter *w, void *context)
@@ -195,11 +203,14 @@ static bool bury(struct cv_waiter *w, void *context)
 
 static void come(covey_condition *c, struct cv_waiter *w)
 {
-    uint32_t signal = cv_load_relaxed(&w->signal);
+    uint32_t before = cv_load_relaxed(&w->signal) & ~(uint32_t)(ONE_WAIT - 1);
+    uint32_t signal = before + ONE_WAIT + (uint32_t)WAITING;
+    uint64_t word = cv_load_seq(&c->word_);
 
+    if (word_make((uint32_t)word, w, signal) == word)
+        signal += ONE_WAIT; /* that was for a wait of this record long ago */
     cv_store_relaxed(&w->turn, cv_waiter_turn());
-    cv_store_relaxed(
-        &w->signal, (signal & ~(uint32_t)(ONE_WAIT - 1)) + ONE_WAIT + (uint32_t)WAITING);
+    cv_store_relaxed(&w->signal, signal);
     if (!(cv_load_relaxed(&c->came_) & cv_waiter_bit(w)))
         (void)cv_fetch_or(&c->came_, cv_waiter_bit(w));
     cv_store_seq(&w->place, (uintptr_t)c);

@@ -8,8 +8,9 @@
  *
  *   notify   of those WAITING whose processes live, the one with the lowest turn is chosen. The commit
  *            is the condition's word: a number, one more than before, and which wait of which record
- *            is meant. Anybody completes it: WAITING -> NOTIFIED, and wakes the thread if SLEEPS was
- *            set. The next one does before he changes the word.
+ *            is meant (by 14 bits of its count: a waiter passes over the one that the word still
+ *            names when it comes). Anybody completes it: WAITING -> NOTIFIED, and wakes the thread if
+ *            SLEEPS was set. The next one does before he changes the word.
  *   give up  WAITING -> NOTHING, by the waiter, at its deadline. Whichever is first counts; who finds
  *            that the one he has chosen had given up chooses another.
  *   go on    the lock is taken again, and only then NOTIFIED -> NOTHING.
@@ -22,9 +23,10 @@
  *            that notification is then another's, and those who wait find out: who sleeps already, by
  *            the alarm; who is about to, because he watches the lives of those that are NOTIFIED, and
  *            does not fall asleep if the word's number has changed since he looked. They bury the
- *            dead, and the burial (cv_condition_pass_on()) notifies the next one before it frees the
- *            record. Where a burial was killed in between, or two were at it, or the next one has gone
- *            on before the burier could see that he was notified, that is one notification too many.
+ *            dead, and the burial (cv_condition_pass_on()) notifies the next one, and then sets the
+ *            signal to NOTHING, before it frees the record: who takes that is not to be seen to wait.
+ *            Where a burial was killed in between, or two were at it, or the next one has gone on before
+ *            the burier could see that he was notified, that is one notification too many.
  *
  * In an interrupt hook (sync/wait.h) a waiter's alarm may be another one. If it is notified meanwhile, all
  * who sleep are rallied, and find it among those that are NOTIFIED; if it was before, they are by itself.
@@ -41,7 +43,7 @@
 
 #include <covey/condition.h>
 
-/* The record's process is dead: what it was notified of, another one is. */
-void cv_condition_pass_on(struct cv_waiter *dead);
+/* The record's process @tag is dead: what it was notified of, another one is; and it waits no more. */
+void cv_condition_pass_on(struct cv_waiter *dead, uint64_t tag);
 
 #endif

@@ -80,6 +80,8 @@ static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
             (void)cv_cas64(&l->gate_, gate, 0);
             continue;
         }
+        if (gate && waited == CV_WAIT_DEATH && cv_share_reap(cv_rwlock_share(l), &l->died_))
+            ring_all(l); /* that was for the writer at the gate, which may be stopped */
         if (!gate)
             r = take(l, 1, READS, wait, &seen);
         if (r == CV_SHARE_NOT && waited < 0)
@@ -220,12 +222,17 @@ int covey_rwlock_acquire_write(covey_rwlock *lock, double timeout_s)
 /*
  * Is it time to ring? When a writer has released it, always: another may have come in since, whom those
  * who sleep do not watch. When a reader has, if it was the last one that the writer at the gate waits for;
- * with nobody at the gate, those who sleep, if any, are readers for whom there were too many.
+ * also if a writer has taken all since, which had looked at the gate before. With nobody at the gate,
+ * those who sleep, if any, are readers for whom there were too many.
  */
 static bool is_awaited(covey_rwlock *l, bool wrote)
 {
-    return wrote || !cv_load_seq(&l->gate_) ||
-           cv_share_free(cv_load_seq(&cv_rwlock_share(l)->word)) == ALL;
+    uint32_t free;
+
+    if (wrote || !cv_load_seq(&l->gate_))
+        return true;
+    free = cv_share_free(cv_load_seq(&cv_rwlock_share(l)->word));
+    return free == ALL || (free == 0 && CV_RECOVERS(rwlock_late));
 }
 
 CV_SLOW static int release_slowly(covey_rwlock *lock)

@@ -7,13 +7,14 @@
  * goes on saying so until a writer takes all: whoever takes a permit before, or takes them, is told.
  *
  * The gate is a robust lock word (sync/lock.h) of the writer that waits: until it has got the lock,
- * or given up, no new reader comes in. A dead writer's gate is opened by whoever finds it.
+ * or given up, no new reader comes in. A dead writer's gate is opened by whoever finds it. What the dead
+ * held is made free also by a reader before the gate, that does not get it: he at the gate may be stopped.
  *
  * Writers sleep at the gate, for each other, and the one that has it on the bell, like all readers; each
  * watches the lives of whom it waits for. The bell is rung for all: when a writer releases the lock
- * (though another may have it already: he is to be watched); when the last reader does, or any with
- * nobody at the gate (then those who sleep are readers for whom there were too many); when a writer gives
- * up; and by a reader that came in while the gate was being closed, for the writer to watch it.
+ * (though another may have it already: he is to be watched); when the last reader does (the same), or any
+ * with nobody at the gate (then those who sleep are readers for whom there were too many); when a writer
+ * gives up; and by a reader that came in while the gate was being closed, for the writer to watch it.
  */
 #ifndef CV_RWLOCK_H
 #define CV_RWLOCK_H

@@ -146,7 +146,7 @@ int cv_wait_interrupted(uint32_t *alarm)
             (void)cv_futex_wake(&alarm[RALLY], INT_MAX);
         give_up = interrupt_hook.call(interrupt_hook.context) != 0;
     }
-    if (alarm)
+    if (alarm && CV_RECOVERS(wait_hook_alarm))
         cv_alarm_set(alarm); /* the hook may have used other objects */
     return give_up ? cv_fail(COVEY_EINTR, "interrupted by a signal") : 0;
 }

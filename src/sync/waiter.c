@@ -220,7 +220,7 @@ static bool bury_one(struct cv_waiter *w, void *context)
     uint64_t tag = *(uint64_t *)context;
 
     if (cv_load_acquire(&w->owner) == tag) {
-        cv_condition_pass_on(w);
+        cv_condition_pass_on(w, tag);
         if (CV_RECOVERS(waiter_burial))
             (void)cv_cas64(&w->owner, tag, 0);
     }

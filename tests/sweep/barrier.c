@@ -7,6 +7,9 @@
 
 #include "sync/cells.h"
 
+#include <pthread.h>
+#include <unistd.h>
+
 enum {
     RESCUERS = 2,
     WENT_ON = 1,
@@ -210,6 +213,67 @@ static void done_with_pair(void)
 OPERATION(barrier_passed_late, .setup = set_up_pair, .victim = come_and_leave,
     .unblock = meet_and_lose_next, .verify = done_with_pair, .proves = "barrier_dead");
 
+/* Threads *********************************************************************************** */
+
+enum {
+    THREAD_ROUNDS = 3,
+};
+
+/* V's other threads, with whom it shares a cell, and the rescuer go through rounds while V is stopped. */
+static void go_through_rounds(unsigned n)
+{
+    while (!sweep_is_stalled())
+        (void)usleep(200);
+    for (unsigned i = 0; i < n; i++)
+        (void)come();
+}
+
+static void *come_thrice(void *unused)
+{
+    go_through_rounds(THREAD_ROUNDS);
+    return unused;
+}
+
+static void *come_twice_only(void *unused)
+{
+    go_through_rounds(THREAD_ROUNDS - 1);
+    return unused;
+}
+
+static void make_threads(void)
+{
+    pthread_t thread;
+
+    check_int(covey_barrier_wait(b, 0), ==, COVEY_ETIMEDOUT);
+    check_int(covey_barrier_reset(b), ==, 0);
+    check_int(pthread_create(&thread, NULL, come_thrice, NULL), ==, 0);
+    check_int(pthread_create(&thread, NULL, come_twice_only, NULL), ==, 0);
+}
+
+static void come_late(void)
+{
+    (void)come();
+}
+
+/* In the last round there is, beside the rescuer, only a thread of V's that must not be forgotten. */
+static void come_beside_threads(void)
+{
+    for (unsigned i = 0; sweep_was_stalled() && i < THREAD_ROUNDS; i++)
+        (void)come();
+}
+
+static bool send_victim_away(void)
+{
+    if (sweep_is_stalled())
+        return false;
+    if (!sweep_is_dead())
+        check_int(covey_barrier_abort(b), ==, 0);
+    return true;
+}
+
+OPERATION(barrier_threads, .setup = set_up, .warm = make_threads, .victim = come_late,
+    .unblock = send_victim_away, .rescue = come_beside_threads, .verify = end, .no_rescue = true);
+
 /* Breaking it ******************************************************************************** */
 
 static void abort_it(void)
@@ -313,7 +377,7 @@ static void come_and_fail(void)
 
 OPERATION(barrier_act_in_vain, .setup = set_up_to_act, .victim = come_and_fail,
     .after = come_if_missing, .rescue = rescuer_comes, .rescuers = RESCUERS,
-    .when = RESCUE_SLEEPS_FIRST, .verify = done_acting, .proves = "wait_alarm");
+    .when = RESCUE_SLEEPS_FIRST, .verify = done_acting, .proves = "wait_alarm barrier_act_alarm");
 
 /* Cells elsewhere **************************************************************************** */
 
@@ -339,6 +403,31 @@ static void done_with_crowd(void)
 
 OPERATION(barrier_extend, .setup = set_up_crowded, .victim = victim_comes, .rescue = rescuer_comes,
     .verify = done_with_crowd, .proves = "cells_settle cells_dangling");
+
+/* They have only found it broken: their cells are used again. */
+static void touch_broken(void)
+{
+    check_int(covey_barrier_wait(b, 0), ==, COVEY_EBROKEN);
+}
+
+static void set_up_of_the_dead(void)
+{
+    set_up_for_two();
+    check_int(covey_barrier_abort(b), ==, 0);
+    sweep_gather(touch_broken);
+    sweep_disperse();
+}
+
+static void done_without_more_cells(void)
+{
+    const struct cv_cells *cells = (const struct cv_cells *)(const void *)b->cells_;
+
+    check_int(cells->more[0], ==, 0);
+    end();
+}
+
+OPERATION(barrier_cells, .setup = set_up_of_the_dead, .victim = touch_broken,
+    .rescue = touch_broken, .verify = done_without_more_cells, .proves = "barrier_cells");
 
 static void set_up_extended(void)
 {

@@ -319,6 +319,47 @@ OPERATION(condition_interrupted, .setup = set_up_interrupted, .warm = watch_for_
     .rescuers = 2, .when = RESCUE_SLEEPS_LATE, .verify = done_interrupted, .is_slow = true,
     .only_kill = true, .proves = "wait_hook");
 
+/* V is interrupted first, and notified when it is in the hook, or behind it, or sleeps again. */
+static bool is_interrupted;
+
+static void set_up_to_interrupt(void)
+{
+    set_up();
+    inner = covey_calloc(1, sizeof *inner);
+    check_int(covey_lock_init(inner), ==, 0);
+    is_interrupted = false;
+}
+
+static bool interrupt_and_put(void)
+{
+    if (is_interrupted || sweep_is_dead() || sweep_is_stalled()) {
+        if (take(sweep_patience()) == COVEY_ETIMEDOUT)
+            return false;
+        put(1);
+        leave();
+        return true;
+    }
+    is_interrupted = true;
+    check_int(kill(sweep_victim_pid(), SIGUSR1), ==, 0);
+    return false;
+}
+
+static void done_with_inner(void)
+{
+    int r = covey_lock_acquire(inner, 1);
+
+    check(r == 0 || r == COVEY_EOWNERDEAD);
+    check_int(covey_lock_release(inner), ==, 0);
+    check_int(covey_lock_destroy(inner), ==, 0);
+    check_int(covey_free(inner), ==, 0);
+    done();
+}
+
+OPERATION(condition_hook, .setup = set_up_to_interrupt, .warm = watch_for_signals,
+    .victim = consume, .unblock = interrupt_and_put, .after = put_what_is_missing,
+    .rescue = rescuer_consumes, .when = RESCUE_SLEEPS_LATE, .verify = done_with_inner,
+    .no_rescue = true, .proves = "wait_hook_alarm condition_away");
+
 /* Passing on ********************************************************************************* */
 
 enum {
@@ -425,3 +466,48 @@ static void done_with_records(void)
 /* W waits for the lock while V is stopped with it. */
 OPERATION(condition_last_record, .setup = set_up_last_record, .warm = kill_first, .victim = consume,
     .unblock = put_one, .verify = done_with_records, .no_stall = true, .proves = "waiter_reuse");
+
+/* The record of one who died at the condition is taken by V, to wait elsewhere. */
+static void set_up_dead_record(void)
+{
+    set_up();
+    inner = covey_calloc(1, sizeof *inner);
+    check_int(covey_lock_init(inner), ==, 0);
+    check_int(covey_lock_acquire(inner, 0), ==, 0);
+    consumer[0] = sweep_fork_asleep(rescuer_consumes);
+    for (int i = 0; i < RECORDS - 2; i++)
+        records[i] = cv_waiter_take();
+    cv_arena.family->waiters = RECORDS;
+}
+
+static void take_own_record(void)
+{
+    cv_waiter_drop(cv_waiter_take());
+}
+
+static void kill_and_bury_first(void)
+{
+    kill_first();
+    bury();
+}
+
+static void wait_elsewhere(void)
+{
+    check_int(covey_lock_acquire(inner, 0.01), ==, COVEY_ETIMEDOUT);
+}
+
+static void done_with_dead_record(void)
+{
+    for (int i = 0; i < RECORDS - 2; i++)
+        cv_waiter_drop(records[i]);
+    check_int(covey_lock_release(inner), ==, 0);
+    check_int(covey_lock_destroy(inner), ==, 0);
+    check_int(covey_free(inner), ==, 0);
+    check_int(waitpid(consumer[0], NULL, 0), ==, consumer[0]);
+    done();
+}
+
+OPERATION(condition_dead_record, .setup = set_up_dead_record, .warm = kill_and_bury_first,
+    .victim = wait_elsewhere, .unblock = put_another, .prepare = take_own_record,
+    .rescue = rescuer_consumes, .when = RESCUE_SLEEPS_FIRST, .verify = done_with_dead_record,
+    .no_rescue = true, .proves = "condition_record");

@@ -209,6 +209,39 @@ OPERATION(rwlock_release_in_between, .setup = set_up, .warm = write_lock, .victi
     .unblock = read_in_between, .look = wait_for_rescuer, .rescue = use_reading,
     .when = RESCUE_SLEEPS_FIRST, .verify = done_in_between);
 
+/*
+ * Behind V, the last reader, comes a writer that has looked at the gate before the one who sleeps has closed
+ * it; and dies. The sleeper must be told to watch it, by V: he has slept for V alone.
+ */
+static void take_all_late(void)
+{
+    uint64_t seen;
+
+    check_int(covey_open(), ==, 0);
+    (void)cv_share_take(
+        cv_rwlock_share(&g->lock), CV_SHARE_MAX, CV_SHARE_MAX, &g->lock.died_, &seen);
+}
+
+static bool write_late_and_die(void)
+{
+    is_beside = sweep_is_stalled();
+    if (is_beside)
+        sweep_kill(sweep_fork(take_all_late));
+    return is_beside;
+}
+
+static void write_to_the_end(void)
+{
+    int r = covey_rwlock_acquire_write(&g->lock, COVEY_FOREVER);
+
+    check(got(r));
+    release();
+}
+
+OPERATION(rwlock_read_late_writer, .setup = set_up, .warm = read_lock, .victim = release,
+    .unblock = write_late_and_die, .look = wait_for_rescuer, .rescue = write_to_the_end,
+    .when = RESCUE_SLEEPS_FIRST, .verify = done, .no_rescue = true, .proves = "rwlock_late");
+
 static void set_up_writer(void)
 {
     set_up();
