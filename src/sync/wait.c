@@ -12,11 +12,12 @@
 
 enum {
     SPIN_MAX_NS = 40 * 1000, /* about what sleeping and being woken cost together */
-    SPIN_MIN_NS = 500,
-    TRIAL_EVERY = 64,     /* so many waits, one spins as long as possible */
-    SPIN_CLOSE = 32,      /* looks in quick succession; after that, who holds the word's cache
-                                    line is left alone for longer and longer: */
-    SPIN_PAUSES_MAX = 64, /* about a microsecond */
+    SPIN_MIN_NS = 120,
+    PAUSE_NS = 30,
+    SPIN_CLOSE = 32,      /* looks in quick succession; after that, who holds the word's cache */
+    SPIN_PAUSES_MAX = 64, /* line is left alone for longer and longer, up to about 2 us */
+    TRIAL_MIN = 64,       /* after so many waits, one spins as long as possible; */
+    TRIAL_MAX = 1024,     /* if that was in vain, after twice as many, up to this */
     POLL_NS = 20 * CV_NS_PER_MS, /* between looks at lives that the kernel does not tell of */
 };
 
@@ -28,6 +29,8 @@ enum {
 /* How long this process spins, and how often it has. Any thread; hints. */
 static uint32_t spin_ns = SPIN_MAX_NS / 2;
 static uint32_t spins;
+static uint32_t trial_at = TRIAL_MIN; /* the spin that is one */
+static uint32_t trial_gap = TRIAL_MIN;
 
 static struct {
     int (*call)(void *context);
@@ -72,28 +75,47 @@ static void learn(bool success, uint64_t took_ns)
         cv_store_relaxed(&spin_ns, next);
 }
 
+static void plan_trial(uint32_t n, uint32_t gap)
+{
+    cv_store_relaxed(&trial_gap, gap);
+    cv_store_relaxed(&trial_at, n + gap);
+}
+
 bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen)
 {
     uint32_t n;
+    bool trial;
     uint64_t end;
+    unsigned close;
 
     if (wait->deadline_ns == 0 || wait->since_ns || one_cpu()) /* no time, or has spun already */
         return cv_load_acquire(word) != seen;
     n = cv_load_relaxed(&spins) + 1;
     cv_store_relaxed(&spins, n);
     wait->since_ns = cv_clock_now();
-    end = wait->since_ns + (n % TRIAL_EVERY ? cv_load_relaxed(&spin_ns) : (uint32_t)SPIN_MAX_NS);
-    for (unsigned looks = 0, pauses = 1; looks < SPIN_CLOSE || cv_clock_now() < end; looks++) {
+    trial = (int32_t)(n - cv_load_relaxed(&trial_at)) >= 0;
+    end = wait->since_ns + (trial ? (uint32_t)SPIN_MAX_NS : cv_load_relaxed(&spin_ns));
+    close = end - wait->since_ns < SPIN_CLOSE * PAUSE_NS
+                ? (unsigned)((end - wait->since_ns) / PAUSE_NS)
+                : (unsigned)SPIN_CLOSE;
+    for (unsigned looks = 0, pauses = 1; looks < close || cv_clock_now() < end; looks++) {
         if (cv_load_acquire(word) != seen) {
-            learn(true, looks < SPIN_CLOSE ? 0 : cv_clock_now() - wait->since_ns);
+            learn(true, looks < close ? 0 : cv_clock_now() - wait->since_ns);
+            if (trial)
+                plan_trial(n, TRIAL_MIN);
             return true;
         }
         for (unsigned i = 0; i < pauses; i++)
             cv_relax();
-        if (looks >= SPIN_CLOSE && pauses < SPIN_PAUSES_MAX)
+        if (looks >= close && pauses < SPIN_PAUSES_MAX)
             pauses *= 2;
     }
     learn(false, 0);
+    if (trial) {
+        uint32_t gap = cv_load_relaxed(&trial_gap);
+
+        plan_trial(n, gap < TRIAL_MAX ? gap * 2 : TRIAL_MAX);
+    }
     return cv_load_acquire(word) != seen;
 }
 
