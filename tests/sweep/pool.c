@@ -272,6 +272,8 @@ static void have_future(void)
 {
     open_pool();
     submit(2, wait_to_end);
+    if (!sweep_told(MAY_END)) /* it has slept before, always: the first time is another path */
+        check_int(covey_future_get(future, NULL, 0.01), ==, COVEY_ETIMEDOUT);
 }
 
 static bool let_end(void)
