@@ -14,12 +14,24 @@ enum {
     HOLDERS_MAX = 16, /* looked at for a message */
 };
 
+/* Whose gate it is, by its word as it was seen; 0: nobody's, or the slot is another's. */
+static uint64_t gate_owner(uint64_t gate)
+{
+    uint64_t mark = gate & ~CV_LOCK_SLEEPERS;
+
+    return mark ? cv_member_marked(mark) : 0;
+}
+
+static bool is_past(uint64_t owner)
+{
+    return !owner || cv_member_is_past(owner);
+}
+
 uint64_t cv_rwlock_gate(const covey_rwlock *l)
 {
-    uint64_t mark = cv_load_acquire(&l->gate_) & ~CV_LOCK_SLEEPERS;
-    uint64_t tag = mark ? cv_member_marked(mark) : 0;
+    uint64_t owner = gate_owner(cv_load_acquire(&l->gate_));
 
-    return tag && !cv_member_is_past(tag) ? tag : 0;
+    return is_past(owner) ? 0 : owner;
 }
 
 static void ring_all(covey_rwlock *l)
@@ -46,6 +58,15 @@ static int take(covey_rwlock *l, uint32_t n, uint32_t of, struct cv_wait *wait, 
     return r == CV_SHARE_TOLD ? CV_SHARE_DONE : r;
 }
 
+/*
+ * Were those the holders by the word that was seen? Else one that came back to it since would not be
+ * watched: the kernel compares the lower half, which is the same then.
+ */
+static bool is_still(covey_rwlock *l, uint64_t seen)
+{
+    return cv_load_seq(&cv_rwlock_share(l)->word) == seen;
+}
+
 /* Reading ************************************************************************************ */
 
 static int sleep_as_reader(covey_rwlock *l, struct cv_wait *wait, uint64_t seen, uint64_t gate)
@@ -60,9 +81,10 @@ static int sleep_as_reader(covey_rwlock *l, struct cv_wait *wait, uint64_t seen,
     if (cv_wait_spin(wait, word->word, word->seen))
         return CV_WAIT_AGAIN;
     n = cv_share_free(seen) < READS ? cv_share_holders(share, tags, CV_WAIT_TAGS_MAX) : 0;
-    tags[n] = cv_rwlock_gate(l);
-    if (tags[n])
-        n++;
+    if (cv_share_free(seen) < READS && !is_still(l, seen))
+        return CV_WAIT_AGAIN;
+    if (gate) /* as it was seen; if that one has died since, this is no sleep */
+        tags[n++] = gate_owner(gate);
     cv_bell_arm(l->bell_);
     return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 3, tags, n);
 }
@@ -76,8 +98,8 @@ static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
         uint64_t seen = cv_load_seq(&cv_rwlock_share(l)->word);
         int r = CV_SHARE_NOT;
 
-        if (gate && CV_RECOVERS(rwlock_gate) && !cv_rwlock_gate(l)) { /* whose writer has died */
-            (void)cv_cas64(&l->gate_, gate, 0);
+        if (gate && CV_RECOVERS(rwlock_gate) && is_past(gate_owner(gate))) {
+            (void)cv_cas64(&l->gate_, gate, 0); /* whose writer has died */
             continue;
         }
         if (gate && waited == CV_WAIT_DEATH && cv_share_reap(cv_rwlock_share(l), &l->died_))
@@ -106,6 +128,8 @@ static int sleep_as_writer(covey_rwlock *l, struct cv_wait *wait, uint64_t seen)
     if (cv_wait_spin(wait, words[1].word, words[1].seen))
         return CV_WAIT_AGAIN;
     n = cv_share_holders(share, tags, CV_WAIT_TAGS_MAX);
+    if (!is_still(l, seen))
+        return CV_WAIT_AGAIN;
     cv_bell_arm(l->bell_);
     return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 2, tags, n);
 }

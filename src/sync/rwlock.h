@@ -11,10 +11,11 @@
  * held is made free also by a reader before the gate, that does not get it: he at the gate may be stopped.
  *
  * Writers sleep at the gate, for each other, and the one that has it on the bell, like all readers; each
- * watches the lives of whom it waits for. The bell is rung for all: when a writer releases the lock
- * (though another may have it already: he is to be watched); when the last reader does (the same), or any
- * with nobody at the gate (then those who sleep are readers for whom there were too many); when a writer
- * gives up; and by a reader that came in while the gate was being closed, for the writer to watch it.
+ * watches the lives of whom it waits for, and those are who stood in the words that it compares. The bell
+ * is rung for all: when a writer releases the lock (though another may have it already: he is to be
+ * watched); when the last reader does (the same), or any with nobody at the gate (then those who sleep
+ * are readers for whom there were too many); when a writer gives up; and by a reader that came in while
+ * the gate was being closed, for the writer to watch it.
  */
 #ifndef CV_RWLOCK_H
 #define CV_RWLOCK_H

@@ -20,6 +20,7 @@ cd "$work" || exit 1
 lines() {
     local wait="IMPATIENT=1 WAITERS=2 WAKERS=2 COMMITS=1 KILLS=2"
     local lock="IMPATIENT=1 N=3"
+    local rwlock="N=3 TWICE=9 IMPATIENT=0 PERMITS=7 STAYS=0 KILLS=1"
     local queue="PLACES=3 SMALL=1 IMPATIENT=0 CLOSERS=0"
 
     cat <<END
@@ -57,6 +58,35 @@ fails lock NO_COMPARE_WORD $lock ROUNDS=1 KILLS=1
 fails lock NO_LIFE $lock ROUNDS=1 KILLS=1
 fails lock NO_POLL $lock ROUNDS=1 KILLS=1
 fails lock TAKE_BY_STORE $lock ROUNDS=1 KILLS=1
+holds rwlock - $rwlock WRITERS=1 STAYS=1 IMPATIENT=1
+holds rwlock - $rwlock WRITERS=2 STAYS=1 IMPATIENT=1
+holds rwlock - $rwlock WRITERS=1 TWICE=0
+holds rwlock - $rwlock WRITERS=1 TWICE=2
+holds rwlock - $rwlock WRITERS=2 TWICE=0
+holds rwlock - $rwlock WRITERS=3 TWICE=0
+holds rwlock - $rwlock WRITERS=1 STAYS=1 PERMITS=2
+holds rwlock - $rwlock WRITERS=2 KILLS=2
+ends rwlock - $rwlock WRITERS=1 STAYS=1
+ends rwlock - $rwlock WRITERS=2 STAYS=1
+fails rwlock NO_STILL $rwlock WRITERS=1 TWICE=0
+fails rwlock LATE_GATE $rwlock WRITERS=1 TWICE=2
+fails rwlock NO_TELL $rwlock WRITERS=1 STAYS=1
+fails rwlock NO_ALARM_READ $rwlock WRITERS=1 STAYS=1
+fails rwlock NO_ALARM_GATE $rwlock WRITERS=3 TWICE=0
+fails rwlock NO_RING_LATE $rwlock WRITERS=2 STAYS=1
+fails rwlock NO_RING_LAST $rwlock WRITERS=2 STAYS=1
+fails rwlock NO_RING_QUIT $rwlock WRITERS=1 STAYS=1 IMPATIENT=1
+fails rwlock NO_RING_NO_GATE $rwlock WRITERS=0 PERMITS=2 KILLS=0
+loops rwlock NO_OPEN $rwlock WRITERS=1
+loops rwlock NO_REAP $rwlock WRITERS=1
+fails rwlock NO_LIVES_READER $rwlock WRITERS=1 STAYS=1
+fails rwlock NO_LIVES_WRITER $rwlock WRITERS=2 STAYS=1
+fails rwlock NO_LIFE_GATE $rwlock WRITERS=1 STAYS=1
+fails rwlock NO_COMPARE_BELL $rwlock WRITERS=1 STAYS=1
+fails rwlock NO_COMPARE_WORD $rwlock WRITERS=1 STAYS=1
+fails rwlock NO_COMPARE_GATE $rwlock WRITERS=1 STAYS=1
+fails rwlock NO_TOLD $rwlock WRITERS=1 STAYS=1
+fails rwlock TOLD_ONCE $rwlock WRITERS=1 STAYS=1
 holds queue - $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=1 IMPATIENT=1
