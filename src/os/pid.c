@@ -182,14 +182,15 @@ static bool is_zombie_child(pid_t pid)
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT | WNOHANG) == 0 && info.si_pid == pid;
 }
 
-/* The first thread of a process may be a zombie while others run. */
-static bool has_one_thread(pid_t pid)
+/* How many threads /proc knows of; 0: it does not know the process. The first thread of a process may be
+ * a zombie while others run. */
+static unsigned long threads_of(pid_t pid)
 {
     char path[64];
     struct stat task;
 
     (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-    return stat(path, &task) != 0 || task.st_nlink <= THREAD_LINKS + 1;
+    return stat(path, &task) == 0 ? task.st_nlink - THREAD_LINKS : 0;
 }
 
 /*
@@ -200,14 +201,10 @@ static bool lives_by_name(pid_t pid)
 {
     char path[64];
     char image[1];
-    struct stat task;
 
     (void)snprintf(path, sizeof path, "/proc/%d/exe", (int)pid);
-    if (readlink(path, image, sizeof image) < 0 && errno == ENOENT) {
-        (void)snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
-        if (stat(path, &task) == 0 && task.st_nlink <= THREAD_LINKS + 1)
-            return false;
-    }
+    if (readlink(path, image, sizeof image) < 0 && errno == ENOENT && threads_of(pid) == 1)
+        return false;
     return kill(pid, 0) == 0 || errno != ESRCH;
 }
 
@@ -224,7 +221,7 @@ static bool lives_by_proc(
         if (!read_stat(pid, &state, &start_ns))
             return lives_by_name(pid);
         if (start_ns > seen_ns || has_called_exec(pid, memory) ||
-            ((state == 'Z' || state == 'X') && has_one_thread(pid)))
+            ((state == 'Z' || state == 'X') && threads_of(pid) <= 1))
             return false;
         if (cv_clock_now() >= end_ns)
             return true;
