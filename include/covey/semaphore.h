@@ -6,9 +6,9 @@
  * wants one waits until one is free. Three kinds:
  *
  *   COVEY_SEMAPHORE  Permits belong to the process that has taken them: when it ends, in whatever way,
- *                    they are free again. Released is one that the caller's process holds; if it holds none, one
- *                    that some other process holds (taken by a parent, released by its child); if
- *                    nobody holds any, there is one more.
+ *                    they are free again. Released is one that the caller's process holds; if it
+ *                    holds none, one that some other process holds (taken by a parent, released by its
+ *                    child); if nobody holds any, there is one more.
  *   COVEY_BOUNDED    The same, but there are never more than at first: releasing when nobody holds
  *                    any is an error.
  *   COVEY_EVENTS     A counter: releasing adds one, acquiring takes one away, they belong to nobody,
