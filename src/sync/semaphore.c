@@ -93,21 +93,23 @@ static int take(covey_semaphore *s, uint64_t *seen)
     return try_event(s) ? 0 : CV_SHARE_NOT;
 }
 
+/* Those it watches are the holders by @seen, for that is compared with the version. */
 static int sleep_on(covey_semaphore *s, struct cv_wait *wait, uint64_t seen)
 {
-    struct cv_futex_watch word = cv_word_low(s->share_, seen);
+    struct cv_futex_watch words[] = {cv_word_low(s->share_, seen), cv_word_high(s->share_, seen)};
     uint64_t tags[CV_WAIT_TAGS_MAX];
-    unsigned n = 0;
+    unsigned n;
 
-    if (cv_wait_spin(wait, word.word, word.seen))
+    if (cv_wait_spin(wait, words[0].word, words[0].seen))
         return CV_WAIT_AGAIN;
     if (!(seen & sleepers_bit(s)) && wait->deadline_ns != 0 &&
         !cv_cas64(s->share_, seen, seen | sleepers_bit(s)))
         return CV_WAIT_AGAIN;
-    word.seen |= (uint32_t)sleepers_bit(s);
-    if (!is_counter(s))
-        n = cv_share_holders(cv_semaphore_share(s), tags, CV_WAIT_TAGS_MAX);
-    return cv_wait_sleep(wait, s->alarm_, cv_alarm_gong(s->alarm_), &word, 1, tags, n);
+    words[0].seen |= (uint32_t)sleepers_bit(s);
+    if (is_counter(s))
+        return cv_wait_sleep(wait, s->alarm_, cv_alarm_gong(s->alarm_), words, 1, NULL, 0);
+    n = cv_share_holders(cv_semaphore_share(s), tags, CV_WAIT_TAGS_MAX);
+    return cv_wait_sleep(wait, s->alarm_, cv_alarm_gong(s->alarm_), words, 2, tags, n);
 }
 
 /* Whether who has slept, and ends with @r, wakes the next to watch. */

@@ -14,8 +14,9 @@
  *               so needs no alarm either. Else he wakes one; if there was none, he takes the bit
  *               away, and wakes all who had fallen asleep meanwhile
  *
- * Of those who sleep, each watches the lives of all who hold permits, and takes them back when one
- * has died.
+ * Each of those who sleep watches the lives of all who hold permits by the word that it has seen, and
+ * takes them back when one has died. So it sleeps only if the whole word is still the same: the half
+ * with the bit may come back to what it was with another holder, who is not watched.
  */
 #ifndef CV_SEMAPHORE_H
 #define CV_SEMAPHORE_H
