@@ -21,6 +21,8 @@ lines() {
     local wait="IMPATIENT=1 WAITERS=2 WAKERS=2 COMMITS=1 KILLS=2"
     local lock="IMPATIENT=1 N=3"
     local rwlock="N=3 TWICE=9 IMPATIENT=0 PERMITS=7 STAYS=0 KILLS=1"
+    local semaphore="N=3 PERMITS=1 TWICE=9 SEVERAL=9 HELD=0 TRIES=0 IMPATIENT=0 STAYS=0 KILLS=1"
+    local events="$semaphore EVENTS N=4 TAKERS=2"
     local queue="PLACES=3 SMALL=1 IMPATIENT=0 CLOSERS=0"
 
     cat <<END
@@ -87,6 +89,30 @@ fails rwlock NO_COMPARE_WORD $rwlock WRITERS=1 STAYS=1
 fails rwlock NO_COMPARE_GATE $rwlock WRITERS=1 STAYS=1
 fails rwlock NO_TOLD $rwlock WRITERS=1 STAYS=1
 fails rwlock TOLD_ONCE $rwlock WRITERS=1 STAYS=1
+holds semaphore - $semaphore TWICE=0 STAYS=1 IMPATIENT=1
+holds semaphore - $semaphore PERMITS=2 SEVERAL=0
+holds semaphore - $semaphore KILLS=2
+holds semaphore - $semaphore OTHER TWICE=0 STAYS=1 IMPATIENT=1
+holds semaphore - $events IMPATIENT=1
+ends semaphore - $semaphore IMPATIENT=1
+ends semaphore - $events N=3 TWICE=2
+fails semaphore TAKE_BY_STORE $semaphore
+fails semaphore NO_COMPARE_LOW $semaphore
+fails semaphore NO_COMPARE_HIGH $semaphore TWICE=0
+fails semaphore NO_LIVES $semaphore
+loops semaphore NO_REAP $semaphore
+fails semaphore NO_BIT $semaphore
+fails semaphore IGNORE_BIT $semaphore
+fails semaphore NO_WAKE $semaphore
+fails semaphore NO_SECOND_WAKE $semaphore
+fails semaphore NO_ALARM_TAKER $semaphore
+fails semaphore NO_ALARM_RELEASE $semaphore
+fails semaphore NO_NEXT_BY_TAKER $semaphore TWICE=0
+fails semaphore NO_NEXT_BY_QUITTER $semaphore N=4 HELD=1 TRIES=2 IMPATIENT=1
+fails semaphore NO_SECOND_WAKE $events
+fails semaphore NO_ALARM_TAKER $events N=3
+fails semaphore NO_ALARM_RELEASE $events N=3
+fails semaphore NO_NEXT_FOR_LEFT NO_WAKE_OTHERS $events
 holds queue - $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=1 IMPATIENT=1
