@@ -94,7 +94,7 @@ holds semaphore - $semaphore PERMITS=2 SEVERAL=0
 holds semaphore - $semaphore KILLS=2
 holds semaphore - $semaphore OTHER TWICE=0 STAYS=1 IMPATIENT=1
 holds semaphore - $events IMPATIENT=1
-ends semaphore - $semaphore IMPATIENT=1
+ends semaphore - $semaphore
 ends semaphore - $events N=3 TWICE=2
 fails semaphore TAKE_BY_STORE $semaphore
 fails semaphore NO_COMPARE_LOW $semaphore
