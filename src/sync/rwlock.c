@@ -58,35 +58,26 @@ static int take(covey_rwlock *l, uint32_t n, uint32_t of, struct cv_wait *wait, 
     return r == CV_SHARE_TOLD ? CV_SHARE_DONE : r;
 }
 
-/*
- * Were those the holders by the word that was seen? Else one that came back to it since would not be
- * watched: the kernel compares the lower half, which is the same then.
- */
-static bool is_still(covey_rwlock *l, uint64_t seen)
-{
-    return cv_load_seq(&cv_rwlock_share(l)->word) == seen;
-}
-
 /* Reading ************************************************************************************ */
 
 static int sleep_as_reader(covey_rwlock *l, struct cv_wait *wait, uint64_t seen, uint64_t gate)
 {
     struct cv_share *share = cv_rwlock_share(l);
     struct cv_futex_watch words[] = {
-        cv_bell_armed(l->bell_), cv_word_low(&share->word, seen), cv_word_low(&l->gate_, gate)};
-    const struct cv_futex_watch *word = &words[gate ? 2 : 1];
+        cv_bell_armed(l->bell_), cv_word_low(&l->gate_, gate), cv_word_high(&share->word, seen)};
+    const struct cv_futex_watch *word = &words[gate ? 1 : 2];
+    bool waits_for_holders = cv_share_free(seen) < READS;
     uint64_t tags[CV_WAIT_TAGS_MAX + 1];
     unsigned n;
 
     if (cv_wait_spin(wait, word->word, word->seen))
         return CV_WAIT_AGAIN;
-    n = cv_share_free(seen) < READS ? cv_share_holders(share, tags, CV_WAIT_TAGS_MAX) : 0;
-    if (cv_share_free(seen) < READS && !is_still(l, seen))
-        return CV_WAIT_AGAIN;
+    n = waits_for_holders ? cv_share_holders(share, tags, CV_WAIT_TAGS_MAX) : 0;
     if (gate) /* as it was seen; if that one has died since, this is no sleep */
         tags[n++] = gate_owner(gate);
     cv_bell_arm(l->bell_);
-    return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 3, tags, n);
+    return cv_wait_sleep(
+        wait, l->alarm_, cv_bell_gong(l->bell_), words, waits_for_holders ? 3 : 2, tags, n);
 }
 
 static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
@@ -121,15 +112,13 @@ static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
 static int sleep_as_writer(covey_rwlock *l, struct cv_wait *wait, uint64_t seen)
 {
     struct cv_share *share = cv_rwlock_share(l);
-    struct cv_futex_watch words[] = {cv_bell_armed(l->bell_), cv_word_low(&share->word, seen)};
+    struct cv_futex_watch words[] = {cv_bell_armed(l->bell_), cv_word_high(&share->word, seen)};
     uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n;
 
     if (cv_wait_spin(wait, words[1].word, words[1].seen))
         return CV_WAIT_AGAIN;
     n = cv_share_holders(share, tags, CV_WAIT_TAGS_MAX);
-    if (!is_still(l, seen))
-        return CV_WAIT_AGAIN;
     cv_bell_arm(l->bell_);
     return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 2, tags, n);
 }

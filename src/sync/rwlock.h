@@ -10,12 +10,12 @@
  * or given up, no new reader comes in. A dead writer's gate is opened by whoever finds it. What the dead
  * held is made free also by a reader before the gate, that does not get it: he at the gate may be stopped.
  *
- * Writers sleep at the gate, for each other, and the one that has it on the bell, like all readers; each
- * watches the lives of whom it waits for, and those are who stood in the words that it compares. The bell
- * is rung for all: when a writer releases the lock (though another may have it already: he is to be
- * watched); when the last reader does (the same), or any with nobody at the gate (then those who sleep
- * are readers for whom there were too many); when a writer gives up; and by a reader that came in while
- * the gate was being closed, for the writer to watch it.
+ * Writers sleep at the gate, for each other, and the one that has it on the bell, like all readers. Each
+ * watches the lives of whom it waits for, and sleeps only if the share's version is still that of the
+ * word which said so. The bell is rung for all: when a writer releases the lock (though another may have
+ * it already: he is to be watched); when the last reader does (the same), or any with nobody at the gate
+ * (then those who sleep are readers for whom there were too many); when a writer gives up; and by a
+ * reader that came in while the gate was being closed, for the writer to watch it.
  */
 #ifndef CV_RWLOCK_H
 #define CV_RWLOCK_H

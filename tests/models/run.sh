@@ -70,7 +70,6 @@ holds rwlock - $rwlock WRITERS=1 STAYS=1 PERMITS=2
 holds rwlock - $rwlock WRITERS=2 KILLS=2
 ends rwlock - $rwlock WRITERS=1 STAYS=1
 ends rwlock - $rwlock WRITERS=2 STAYS=1
-fails rwlock NO_STILL $rwlock WRITERS=1 TWICE=0
 fails rwlock LATE_GATE $rwlock WRITERS=1 TWICE=2
 fails rwlock NO_TELL $rwlock WRITERS=1 STAYS=1
 fails rwlock NO_ALARM_READ $rwlock WRITERS=1 STAYS=1

@@ -7,9 +7,9 @@
  *            cv_lock_take_slowly() at the gate, take_all(), sleep_as_writer(), cv_lock_exit()
  *   both     covey_rwlock_release() with is_awaited(), short or not
  *
- * The share (sync/share.h) is what it commits: who holds a permit, who all of them, the flag for a
- * dead writer, and who was the last to operate, for that is what sleepers compare. What a dead process
- * holds is made free in one step. There are PERMITS in all, so PERMITS - 1 readers at most.
+ * The share (sync/share.h) is what it commits: who holds a permit, who all of them, and the flag for
+ * a dead writer. Its version, which sleepers compare, is here who has seen it as it is. What a dead
+ * process holds is made free in one step. There are PERMITS in all, so PERMITS - 1 readers at most.
  *
  * A member's death is as in lock.pml. The impatient may give up when they sleep. Whoever has the lock may
  * stay in it for ever, STAYS of them at most: what a member is that is stopped, or slow.
@@ -54,7 +54,6 @@ byte bell = ARMED;
 byte gate;    /* as the word in lock.pml */
 byte readers; /* the set of those that hold one permit */
 byte writer;  /* who holds all, + 1 */
-byte last;    /* to operate, + 1 */
 byte fresh;   /* those that have seen the share as it is, with its version */
 bit died;
 byte marked; /* those whose life words the kernel has marked */
@@ -67,9 +66,6 @@ bit owed; /* a writer has died in it, and none has taken all since */
 #define holders   (readers | (BIT(writer) >> 1))
 #define n_set(set) (((set) & 1) + ((set) >> 1 & 1) + ((set) >> 2 & 1) + ((set) >> 3 & 1))
 #define n_free    (writer -> 0 : PERMITS - n_set(readers))
-/* The lower half of the share's word. */
-#define low        (n_free | last << 3 | died << 6 | ((BIT(last) >> 1 & readers) -> 128 : 0))
-#define free_of(w) ((w) & 7)
 
 #define proved          (killed & gone)
 #define is_past(w)      (past & BIT_OF(w))
@@ -112,7 +108,6 @@ inline reap_one()
 #endif
     readers = readers & ~BIT(i);
     writer = (writer == i + 1 -> 0 : writer);
-    last = i + 1;
     fresh = 0;
     i = 0
 }
@@ -122,18 +117,6 @@ inline reap_one()
 #else
 #define may_reap (proved & holders)
 #endif
-
-/* Those are the holders by the word that was seen: cv_wait_sleep() compares its lower half alone. */
-inline still(needed)
-{
-#ifndef NO_STILL
-    if
-    :: needed && !(fresh & BIT(me)) -> watch = 0; goto after
-    :: else
-    fi;
-#endif
-    fresh = fresh & ~BIT(me)
-}
 
 inline watch_lives()
 {
@@ -147,7 +130,7 @@ inline watch_lives()
 }
 
 /* cv_wait_sleep() on the bell: a life is over, or something has changed, or it sleeps. */
-inline sleep_on_bell(compares_gate)
+inline sleep_on_bell(compares_gate, compares_word)
 {
     atomic {
         alarm_set(me);
@@ -161,15 +144,16 @@ inline sleep_on_bell(compares_gate)
         :: bell != ARMED -> goto after
 #endif
 #ifndef NO_COMPARE_WORD
-        :: low != seen -> goto after
+        :: compares_word && !(fresh & BIT(me)) -> goto after
 #endif
 #ifndef NO_COMPARE_GATE
         :: compares_gate && gate != now -> goto after
 #endif
         :: else
         fi;
-        seen = 0;
+        few = 0;
         now = 0;
+        fresh = fresh & ~BIT(me);
         queue_on(GONG, me);
         queue_on(ALARM, me);
         watch_lives();
@@ -185,7 +169,6 @@ inline take_them()
     owed = 0;
     died = 0;
     writer = me + 1;
-    last = me + 1;
     fresh = 0;
     timed_out = 0
 }
@@ -196,9 +179,9 @@ proctype process(byte me)
 {
     byte i, n;
     byte now;   /* the gate */
-    byte seen;  /* the share */
     byte watch; /* the set of those whose lives it watches */
     byte left = (me == TWICE -> 2 : 1);
+    bit few;    /* permits were free for a reader */
     bit timed_out, death, slept, inside_gate;
 
     {
@@ -236,12 +219,11 @@ take_one:
                 alarm_set(me);
 #endif
                 readers = readers | BIT(me);
-                last = me + 1;
                 fresh = 0;
                 death = 0;
                 timed_out = 0;
                 goto tell
-            :: else -> seen = low; fresh = fresh | BIT(me)
+            :: else -> few = (n_free < READS); fresh = fresh | BIT(me)
             fi
         };
         if
@@ -260,9 +242,8 @@ take_one:
         atomic {
             death = 0;
 #ifndef NO_LIVES_READER
-            watch = (free_of(seen) < READS -> holders : 0);
+            watch = (few -> holders : 0);
 #endif
-            still(free_of(seen) < READS);
 #if !defined(NO_LIFE_GATE) && !defined(LATE_GATE)
             watch = watch | BIT_OF(now)
 #endif
@@ -271,7 +252,7 @@ take_one:
         watch = watch | (gate && !is_past(gate) -> BIT_OF(gate) : 0);
 #endif
         bell = ARMED;
-        sleep_on_bell(1);
+        sleep_on_bell(1, few);
         goto asleep;
 
 tell:
@@ -354,7 +335,7 @@ take_all:
         atomic {
             if
             :: n_free == PERMITS -> take_them(); goto leave_gate
-            :: else -> seen = low; fresh = fresh | BIT(me)
+            :: else -> fresh = fresh | BIT(me)
             fi
         };
         if
@@ -365,18 +346,15 @@ take_all:
             :: else
             fi }
         fi;
-        atomic {
 #ifndef NO_LIVES_WRITER
-            watch = holders;
+        watch = holders;
 #endif
-            still(true)
-        };
         bell = ARMED;
-        sleep_on_bell(0);
+        sleep_on_bell(0, 1);
         goto asleep;
 
 leave_gate:
-        atomic { now = gate; gate = 0; inside_gate = 0; seen = 0 };
+        atomic { now = gate; gate = 0; inside_gate = 0 };
         if
         :: atomic { now & FLAG -> now = 0 };
             wake_one(GATE, n)
@@ -412,7 +390,7 @@ end_asleep:
 after:
         atomic {
             now = 0;
-            seen = 0;
+            few = 0;
             fresh = fresh & ~BIT(me);
             if
             :: watch & proved -> past = past | (watch & proved); death = (me >= WRITERS); timed_out = 0
@@ -430,7 +408,7 @@ after:
 inside:
         atomic {
             now = 0;
-            seen = 0;
+            few = 0;
             alarm_clear(me);
             if
             :: stays < STAYS -> stays++; goto end_inside
@@ -442,7 +420,6 @@ inside:
             n = (writer == me + 1);
             readers = readers & ~BIT(me);
             writer = (n -> 0 : writer);
-            last = me + 1;
             fresh = 0
         };
         if
@@ -486,7 +463,7 @@ released:
         };
 
 quit:
-        atomic { now = 0; seen = 0; death = 0 };
+        atomic { now = 0; few = 0; death = 0 };
         if
         :: atomic { slept -> slept = 0 };
             wake_one(GATE, n);
