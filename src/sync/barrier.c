@@ -23,7 +23,9 @@
  * then. It watches the lives of those whose cells follow its own, as far as the next party that is there,
  * which watches on. It sets the bit for sleepers, and sleeps while the lower half of the word is the same.
  * Who changes that half, because a round ends, breaks, or the action begins (where no alarm is pending,
- * and whoever runs it has to be watched), takes the bit away with it and wakes all.
+ * and whoever runs it has to be watched), takes the bit away with it and wakes all. When it lies down,
+ * the upper half must be the same, too: who has come since may have died already, and its alarm found
+ * nobody asleep.
  *
  *   a kill   of a party before it raises @arrived, and after, breaks the round: its cell says this
  *            round, and the alarm wakes those who sleep. Of the last one after its commit: the alarm
@@ -282,7 +284,7 @@ static unsigned lives_to_watch(covey_barrier *b, uint64_t w, uint32_t mine, uint
     return n;
 }
 
-/* False when the lower half of the word is not that of @w any more. */
+/* False when the word is not @w any more. */
 static bool set_sleepers(covey_barrier *b, uint64_t w)
 {
     uint64_t now = w;
@@ -290,7 +292,7 @@ static bool set_sleepers(covey_barrier *b, uint64_t w)
     while (!(now & SLEEPERS)) {
         if (cv_cas(&b->word_, &now, now | SLEEPERS))
             return true;
-        if (((uint32_t)now ^ (uint32_t)w) & ~(uint32_t)SLEEPERS)
+        if ((now ^ w) & ~SLEEPERS)
             return false;
     }
     return true;
@@ -298,18 +300,19 @@ static bool set_sleepers(covey_barrier *b, uint64_t w)
 
 static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t mine)
 {
-    struct cv_futex_watch word = cv_word_low(&b->word_, w | SLEEPERS);
+    struct cv_futex_watch words[] = {
+        cv_word_low(&b->word_, w | SLEEPERS), cv_word_high(&b->word_, w)};
     uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n;
 
-    if (cv_wait_spin(wait, word.word, (uint32_t)w))
+    if (cv_wait_spin(wait, words[0].word, (uint32_t)w))
         return CV_WAIT_AGAIN;
     if (break_for_the_dead(b))
         return CV_WAIT_AGAIN;
     n = lives_to_watch(b, w, mine, tags);
     if (wait->deadline_ns != 0 && !set_sleepers(b, w))
         return CV_WAIT_AGAIN;
-    return cv_wait_sleep(wait, b->alarm_, cv_alarm_gong(b->alarm_), &word, 1, tags, n);
+    return cv_wait_sleep(wait, b->alarm_, cv_alarm_gong(b->alarm_), words, 2, tags, n);
 }
 
 /* Waits for the end of the round: 1, COVEY_EBROKEN, or what has ended the waiting before. */

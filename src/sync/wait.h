@@ -154,8 +154,8 @@ static inline struct cv_futex_watch cv_bell_armed(uint32_t *bell)
     return (struct cv_futex_watch){bell, CV_BELL_ARMED};
 }
 
-/* The same for a word of 64 bits that is its own bell: woken by the upper half, compared by the lower. */
-static inline struct cv_futex_watch cv_word_gong(uint64_t *word, uint64_t seen)
+/* The halves of a word of 64 bits. */
+static inline struct cv_futex_watch cv_word_high(uint64_t *word, uint64_t seen)
 {
     return (struct cv_futex_watch){(uint32_t *)(void *)word + 1, (uint32_t)(seen >> 32)};
 }
@@ -163,6 +163,12 @@ static inline struct cv_futex_watch cv_word_gong(uint64_t *word, uint64_t seen)
 static inline struct cv_futex_watch cv_word_low(uint64_t *word, uint64_t seen)
 {
     return (struct cv_futex_watch){(uint32_t *)(void *)word, (uint32_t)seen};
+}
+
+/* If it is its own bell: woken by the upper half, compared by the lower. */
+static inline struct cv_futex_watch cv_word_gong(uint64_t *word, uint64_t seen)
+{
+    return cv_word_high(word, seen);
 }
 
 void cv_bell_ring_armed(uint32_t *bell, int sleepers);
