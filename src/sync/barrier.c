@@ -356,8 +356,11 @@ static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t 
         }
         if (last != round_of(w) && !cv_cas64(&cell->value, last, round_of(w)))
             continue; /* another thread of this process has come meanwhile, perhaps in a later round */
-        if (arrived(w) + 1 == b->parties_)
-            return break_for_the_dead(b) ? COVEY_EBROKEN : 0;
+        if (arrived(w) + 1 == b->parties_) {
+            if (break_for_the_dead(b))
+                continue;
+            return 0;
+        }
         if (cv_cas64(&b->word_, w, w + ARRIVAL))
             return 0;
     }
