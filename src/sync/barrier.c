@@ -5,7 +5,7 @@
  *   bit 0       sleepers: somebody may be sleeping
  *   bits 1-2    phase: FILLING; ACTING: all have come, and the last runs its action; BROKEN
  *   bits 3-31   round: its number
- *   bits 32-45  arrived: how many have come in this round
+ *   bits 32-45  arrived: how many have come in this round; ACTING: all, plus those too many that went
  *   bits 48-63  past: of the last 16 rounds, latest first, 1 for each that was not completed
  *
  * To come is to raise @arrived; with the last one the round is complete: the next round, with
@@ -16,14 +16,19 @@
  * it. BROKEN keeps the number; only a reset leads out of it, to the next round.
  *
  * A process's cell (sync/cells.h) says in which round it has last come, written before it raises
- * @arrived, and above that whether it has left since. Its threads share the cell: so it is changed by
- * compare-exchange, from what it said before the word was looked at, and never back. So the parties that
- * are there are those of this round, and expected are those of the round before that have not left, if
- * that was completed. Before it sleeps, each looks whether one of them is dead, and breaks the barrier
- * then. It watches the lives of those whose cells follow its own, as far as the next party that is there,
- * which watches on. It sets the bit for sleepers, and sleeps while the lower half of the word is the same.
- * Who changes that half, because a round ends, breaks, or the action begins (where no alarm is pending,
- * and whoever runs it has to be watched), takes the bit away with it and wakes all.
+ * @arrived, and above that whether it has left since, and how many of its threads have come in that round.
+ * They share the cell: so it is changed by compare-exchange, from what it said before the word was
+ * looked at. So the parties that are there are those of this round, and expected are those of the round
+ * before that have not left, if that was completed. Before it sleeps, each looks whether one of them is
+ * dead, and breaks the barrier then. It watches the lives of those whose cells follow its own, as far as
+ * the next party that is there, which watches on. It sets the bit for sleepers, and sleeps while the lower
+ * half of the word is the same. Who changes that half, because a round ends, breaks, or the action begins
+ * (where no alarm is pending, and whoever runs it has to be watched), takes the bit away with it and wakes
+ * all. When it lies down, the upper half must be the same, too: who has come since may have died already,
+ * and its alarm found nobody asleep.
+ *
+ * Who finds an action running after it has written its cell is one party too many. If it gives up, the
+ * cell says so, and then it raises @arrived, and wakes all: it does not watch on any more.
  *
  *   a kill   of a party before it raises @arrived, and after, breaks the round: its cell says this
  *            round, and the alarm wakes those who sleep. Of the last one after its commit: the alarm
@@ -74,6 +79,7 @@ static struct cv_cells *cells_of(covey_barrier *b)
 }
 
 #define LEFT     (UINT64_C(1) << 32) /* in a cell, above the round */
+#define COMER    (UINT64_C(1) << 33) /* above that: so many of them */
 #define SLEEPERS UINT64_C(1)
 #define ARRIVAL  (UINT64_C(1) << 32)
 
@@ -85,6 +91,12 @@ static uint32_t arrived(uint64_t w)
 static enum phase phase_of(uint64_t w)
 {
     return (enum phase)(w >> 1 & 3);
+}
+
+/* How many have come in this round, also while one acts. */
+static uint32_t n_come(const covey_barrier *b, uint64_t w)
+{
+    return phase_of(w) == ACTING ? b->parties_ : arrived(w);
 }
 
 static uint32_t round_of(uint64_t w)
@@ -137,14 +149,15 @@ static bool was_completed_once(covey_barrier *b, uint32_t round)
 /* What a cell says: is its process there? Is it expected? */
 static bool is_there(uint64_t w, uint64_t cell)
 {
-    return (uint32_t)cell == round_of(w);
+    return cell >= COMER && (uint32_t)cell == round_of(w);
 }
 
 static bool is_expected(uint64_t w, uint64_t cell)
 {
     uint32_t round = (uint32_t)cell;
 
-    return !(cell & LEFT) && round_after(round) == round_of(w) && was_completed(w, round);
+    return cell >= COMER && !(cell & LEFT) && round_after(round) == round_of(w) &&
+           was_completed(w, round);
 }
 
 /* The lower half of the word was that of @w, and has changed. */
@@ -164,7 +177,7 @@ static bool break_round(covey_barrier *b, uint32_t round, enum reason reason, pi
     while (round_of(w) == round && phase_of(w) != BROKEN) {
         cv_store_release(
             &b->why_, (uint64_t)round << 32 | (uint64_t)reason << 24 | (uint64_t)(uint32_t)pid);
-        if (cv_cas(&b->word_, &w, with_phase(w, arrived(w), BROKEN))) {
+        if (cv_cas(&b->word_, &w, with_phase(w, n_come(b, w), BROKEN))) {
             wake_all(b, w);
             return true;
         }
@@ -282,7 +295,7 @@ static unsigned lives_to_watch(covey_barrier *b, uint64_t w, uint32_t mine, uint
     return n;
 }
 
-/* False when the lower half of the word is not that of @w any more. */
+/* False when the word is not @w any more. */
 static bool set_sleepers(covey_barrier *b, uint64_t w)
 {
     uint64_t now = w;
@@ -290,7 +303,7 @@ static bool set_sleepers(covey_barrier *b, uint64_t w)
     while (!(now & SLEEPERS)) {
         if (cv_cas(&b->word_, &now, now | SLEEPERS))
             return true;
-        if (((uint32_t)now ^ (uint32_t)w) & ~(uint32_t)SLEEPERS)
+        if ((now ^ w) & ~SLEEPERS)
             return false;
     }
     return true;
@@ -298,18 +311,19 @@ static bool set_sleepers(covey_barrier *b, uint64_t w)
 
 static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t mine)
 {
-    struct cv_futex_watch word = cv_word_low(&b->word_, w | SLEEPERS);
+    struct cv_futex_watch words[] = {
+        cv_word_low(&b->word_, w | SLEEPERS), cv_word_high(&b->word_, w)};
     uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n;
 
-    if (cv_wait_spin(wait, word.word, (uint32_t)w))
+    if (cv_wait_spin(wait, words[0].word, (uint32_t)w))
         return CV_WAIT_AGAIN;
     if (break_for_the_dead(b))
         return CV_WAIT_AGAIN;
     n = lives_to_watch(b, w, mine, tags);
     if (wait->deadline_ns != 0 && !set_sleepers(b, w))
         return CV_WAIT_AGAIN;
-    return cv_wait_sleep(wait, b->alarm_, cv_alarm_gong(b->alarm_), &word, 1, tags, n);
+    return cv_wait_sleep(wait, b->alarm_, cv_alarm_gong(b->alarm_), words, 2, tags, n);
 }
 
 /* Waits for the end of the round: 1, COVEY_EBROKEN, or what has ended the waiting before. */
@@ -332,10 +346,38 @@ static int wait_for_all(covey_barrier *b, struct cv_wait *wait, uint32_t round, 
     }
 }
 
+/* One more comes in this round, whose cell said @last; false if it says something else by now. */
+static bool say(struct cv_cell *cell, uint64_t last, uint32_t round)
+{
+    return cv_cas64(
+        &cell->value, last, ((uint32_t)last == round ? last & ~LEFT : (uint64_t)round) + COMER);
+}
+
+/*
+ * And was one too many, and waits no longer. So it watches nobody any more: those that sleep have to look
+ * again whom to watch, and those that are about to sleep, too, by the change of the word.
+ */
+static void unsay(covey_barrier *b, struct cv_cell *cell, uint32_t round)
+{
+    uint64_t last = cv_load_seq(&cell->value);
+    uint64_t w;
+
+    while ((uint32_t)last == round && !cv_cas(&cell->value, &last, last - COMER))
+        continue;
+    w = cv_load_seq(&b->word_);
+    while (round_of(w) == round && phase_of(w) == ACTING) {
+        if (cv_cas(&b->word_, &w, with_phase(w, (arrived(w) + 1) & PARTIES_MAX, ACTING))) {
+            wake_all(b, w);
+            return;
+        }
+    }
+}
+
 /* Comes to the barrier: 0, and *seen is the word before; that of the last party is not changed yet. */
 static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t *seen)
 {
     struct cv_cell *cell = cv_cells_at(cells_of(b), mine);
+    uint32_t said = 0; /* that it has come, in which round, plus 1 */
     int waited = 0;
 
     for (;;) {
@@ -346,15 +388,22 @@ static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t 
         if (phase_of(w) == BROKEN)
             return COVEY_EBROKEN;
         if (phase_of(w) == ACTING) { /* one party too many: the next round is its */
-            if (waited < 0)
+            if (waited < 0) {
+                if (said)
+                    unsay(b, cell, said - 1);
                 return waited;
+            }
             waited = sleep_at(b, wait, w, mine);
             continue;
         }
-        if (last != round_of(w) && !cv_cas64(&cell->value, last, round_of(w)))
+        if (said != round_of(w) + 1 && !say(cell, last, round_of(w)))
             continue; /* another thread of this process has come meanwhile, perhaps in a later round */
-        if (arrived(w) + 1 == b->parties_)
-            return break_for_the_dead(b) ? COVEY_EBROKEN : 0;
+        said = round_of(w) + 1;
+        if (arrived(w) + 1 == b->parties_) {
+            if (break_for_the_dead(b))
+                continue;
+            return 0;
+        }
         if (cv_cas64(&b->word_, w, w + ARRIVAL))
             return 0;
     }
@@ -434,7 +483,7 @@ int covey_barrier_wait_then(
         return fail_broken(barrier, round);
     if (r == COVEY_ETIMEDOUT)
         return cv_fail(r, "%u of %u had come to barrier %p within %g s",
-            arrived(cv_load_relaxed(&barrier->word_)), barrier->parties_, (void *)barrier,
+            n_come(barrier, cv_load_relaxed(&barrier->word_)), barrier->parties_, (void *)barrier,
             timeout_s);
     return r;
 }
@@ -527,7 +576,7 @@ int covey_barrier_waiting(covey_barrier *barrier)
     if (r != 0)
         return r;
     w = cv_load_seq(&barrier->word_);
-    return phase_of(w) == BROKEN ? 0 : (int)arrived(w);
+    return phase_of(w) == BROKEN ? 0 : (int)n_come(barrier, w);
 }
 
 int covey_barrier_destroy(covey_barrier *barrier)

@@ -165,7 +165,7 @@ static inline struct cv_futex_watch cv_word_high(uint64_t *word, uint64_t seen)
     return (struct cv_futex_watch){(uint32_t *)(void *)word + 1, (uint32_t)(seen >> 32)};
 }
 
-/* If it is its own bell, sleepers are woken by the upper half, and compare the lower. */
+/* If it is its own bell: woken by the upper half, compared by the lower. */
 static inline struct cv_futex_watch cv_word_gong(uint64_t *word, uint64_t seen)
 {
     return cv_word_high(word, seen);

@@ -23,6 +23,8 @@ lines() {
     local rwlock="N=3 TWICE=9 IMPATIENT=0 PERMITS=7 STAYS=0 KILLS=1"
     local semaphore="N=3 PERMITS=1 TWICE=9 SEVERAL=9 HELD=0 TRIES=0 IMPATIENT=0 STAYS=0 KILLS=1"
     local events="$semaphore EVENTS N=4 TAKERS=2"
+    local barrier="N=3 PARTIES=3 ROUNDS=1 OUTSIDERS=0 ACTS=0 IMPATIENT=0 STAYS=0 KILLS=1"
+    local pair="N=2 PARTIES=2 ROUNDS=1 OUTSIDERS=0 ACTS=0 IMPATIENT=0 STAYS=0 KILLS=1"
     local queue="PLACES=3 SMALL=1 IMPATIENT=0 CLOSERS=0"
 
     cat <<END
@@ -112,6 +114,37 @@ fails semaphore NO_SECOND_WAKE $events
 fails semaphore NO_ALARM_TAKER $events N=3
 fails semaphore NO_ALARM_RELEASE $events N=3
 fails semaphore NO_NEXT_FOR_LEFT NO_WAKE_OTHERS $events
+holds barrier - $barrier ROUNDS=2
+holds barrier - $barrier KILLS=2
+holds barrier - $barrier ACTS=1
+holds barrier - $barrier PARTIES=2 ACTS=1 IMPATIENT=1
+holds barrier - $barrier PARTIES=2 ROUNDS=2 OUTSIDERS=1
+holds barrier - $pair ROUNDS=3 ACTS=2 IMPATIENT=1 STAYS=1 KILLS=2
+ends barrier - $pair ROUNDS=2 ACTS=2 IMPATIENT=1 STAYS=1 KILLS=1
+fails barrier CELL_LATE $pair
+fails barrier NO_ALARM $pair
+fails barrier NO_ALARM_ACTED $barrier ACTS=1 STAYS=1
+fails barrier NO_RALLY $barrier
+fails barrier NO_LIVES $pair ROUNDS=2 STAYS=1
+fails barrier ONE_LIFE $barrier ROUNDS=2 STAYS=1
+fails barrier NO_COMPARE_WORD $pair ROUNDS=2
+fails barrier NO_COMPARE_ARRIVED $barrier STAYS=1
+fails barrier NO_EXPECTED $pair ROUNDS=2
+fails barrier NO_ORDERLY $barrier PARTIES=2
+fails barrier NO_LEFT $pair ROUNDS=2 STAYS=1
+fails barrier OLD_WORD $pair ROUNDS=2
+fails barrier FREE_FIRST $barrier KILLS=2
+fails barrier NO_LOOK_LAST $pair
+fails barrier NO_WAKE_BREAK $pair ACTS=2 STAYS=1
+fails barrier NO_WAKE_ACTING $pair ACTS=1
+fails barrier COMPLETE_BY_STORE $pair IMPATIENT=1
+fails barrier NO_RETRY $pair ACTS=1
+fails barrier NO_COMPARE_ROUND $barrier PARTIES=1 ACTS=1 OUTSIDERS=1
+fails barrier NO_PAST $barrier PARTIES=2 OUTSIDERS=1
+fails barrier TIMEOUT_ANYWAY $pair IMPATIENT=1
+fails barrier NO_UNSAY $barrier PARTIES=2 ACTS=1 IMPATIENT=1
+fails barrier GO_SILENTLY $barrier PARTIES=2 ACTS=1 IMPATIENT=1 STAYS=1
+fails barrier GO_UNSEEN $barrier PARTIES=2 ACTS=1 IMPATIENT=1 STAYS=1
 holds queue - $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=1 IMPATIENT=1

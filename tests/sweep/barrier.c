@@ -161,7 +161,7 @@ static void see_left(void)
 {
     const struct cv_cell *first = (const struct cv_cell *)(const void *)b->cells_;
 
-    sweep_tell(LEFT, first->value >> 32 != 0);
+    sweep_tell(LEFT, first->value >> 32 & 1);
 }
 
 static void done_after_leaving(void)
