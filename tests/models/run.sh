@@ -21,6 +21,7 @@ lines() {
     local wait="IMPATIENT=1 WAITERS=2 WAKERS=2 COMMITS=1 KILLS=2"
     local lock="IMPATIENT=1 N=3"
     local rwlock="N=3 TWICE=9 IMPATIENT=0 PERMITS=7 STAYS=0 KILLS=1"
+    local condition="WAITERS=2 NOTIFIERS=1 NOTES=1 BURIERS=0 TWICE=9 TIMES=2 IMPATIENT=0 KILLS=1"
     local queue="PLACES=3 SMALL=1 IMPATIENT=0 CLOSERS=0"
 
     cat <<END
@@ -87,6 +88,30 @@ fails rwlock NO_COMPARE_WORD $rwlock WRITERS=1 STAYS=1
 fails rwlock NO_COMPARE_GATE $rwlock WRITERS=1 STAYS=1
 fails rwlock NO_TOLD $rwlock WRITERS=1 STAYS=1
 fails rwlock TOLD_ONCE $rwlock WRITERS=1 STAYS=1
+holds condition - $condition IMPATIENT=1
+holds condition - $condition NOTIFIERS=2 IN_TURN
+holds condition - $condition BURIERS=1 IN_TURN
+ends condition - $condition TWICE=0 TIMES=3 IMPATIENT=1 IN_TURN
+fails condition NO_ALARM_WAITER $condition IN_TURN
+fails condition ALARM_CLEAR_EARLY $condition IN_TURN
+fails condition NO_ALARM_NOTIFIER $condition IN_TURN
+fails condition NO_ALARM_BURIER $condition BURIERS=1 KILLS=2 IN_TURN
+fails condition NO_RALLY $condition IN_TURN
+fails condition NO_WAKE $condition IN_TURN
+fails condition NO_COMPLETE_FIRST $condition NOTIFIERS=2 IN_TURN
+fails condition NO_COMPLETE_BY_SLEEPER $condition IN_TURN
+fails condition NO_COMPLETE_BY_BURIER $condition IN_TURN
+fails condition NO_COMPARE_SIGNAL $condition IN_TURN
+fails condition NO_COMPARE_NUMBER $condition
+fails condition NO_LIVES $condition IN_TURN
+fails condition NO_PASS_ON $condition IN_TURN
+loops condition NO_BURY $condition IN_TURN
+fails condition NO_IS_NOTIFIED $condition WAITERS=1 IMPATIENT=1 KILLS=0
+fails condition NO_IS_WASTED $condition IN_TURN
+fails condition GIVE_UP_BY_STORE $condition IMPATIENT=1 KILLS=0
+fails condition NO_COUNT $condition WAITERS=1 TWICE=0 IMPATIENT=1 KILLS=0
+fails condition NO_PASS_OVER $condition WAITERS=1 TWICE=0 TIMES=3 IMPATIENT=1 KILLS=0
+fails condition NO_WORD_AGAIN $condition NOTES=2 TWICE=0 TIMES=3 IMPATIENT=1 KILLS=0 IN_TURN AWAKE
 holds queue - $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=1 IMPATIENT=1
