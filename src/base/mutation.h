@@ -52,6 +52,7 @@
     X(rwlock_late, "he at the gate is told to watch a writer that came in beside it")              \
     X(rwlock_tell, "a reader that came in beside the gate tells the writer whom to watch")         \
     X(condition_pass_on, "what the dead were notified of, the next one is")                        \
+    X(condition_pass_on_alarm, "and wakes, also if it is passed on by one who dies at that")       \
     X(condition_record, "the record of a waiter that has died says no more that it waits")         \
     X(condition_complete, "a notification that the dead had begun is completed")                   \
     X(condition_away, "also if it is in a hook and dies there, it is found")                       \

@@ -25,6 +25,7 @@
 #include "base/atomic.h"
 
 #include <linux/futex.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /*
@@ -82,6 +83,11 @@ static inline void cv_robust_pend(uint32_t *word)
 static inline void cv_robust_done(void)
 {
     cv_robust_done_on(cv_robust_list());
+}
+
+static inline bool cv_robust_is_pending(void)
+{
+    return cv_load_relaxed(&cv_robust_list()->list_op_pending) != NULL;
 }
 
 /*

@@ -171,22 +171,34 @@ static bool notify_one(covey_condition *c)
     }
 }
 
-void cv_condition_pass_on(struct cv_waiter *dead, uint64_t tag)
+static void pass_on(covey_condition *c, struct cv_waiter *dead, uint64_t tag)
 {
-    covey_condition *c = (covey_condition *)(uintptr_t)cv_load_acquire(&dead->place);
-    bool is_there = c && CV_RECOVERS(condition_pass_on) && cv_object_kind(c) == CV_CONDITION;
     uint32_t signal;
 
     do {
-        if (is_there)
+        if (c)
             complete(c, false); /* perhaps it was the last one to be notified */
         signal = cv_load_seq(&dead->signal);
         if ((signal & PHASES) == NOTHING || cv_load_seq(&dead->owner) != tag)
             return;
-        if (is_there && (signal & PHASES) == NOTIFIED)
+        if (c && (signal & PHASES) == NOTIFIED)
             (void)notify_one(c);
     } while (CV_RECOVERS(condition_record) &&
              !cv_cas32(&dead->signal, signal, signal & ~(uint32_t)PHASES));
+}
+
+/* Whoever it notifies would sleep on if it were killed before it wakes him. */
+void cv_condition_pass_on(struct cv_waiter *dead, uint64_t tag)
+{
+    covey_condition *c = (covey_condition *)(uintptr_t)cv_load_acquire(&dead->place);
+    bool is_there = c && CV_RECOVERS(condition_pass_on) && cv_object_kind(c) == CV_CONDITION;
+    bool alarms = is_there && CV_RECOVERS(condition_pass_on_alarm) && !cv_alarm_is_set();
+
+    if (alarms)
+        cv_alarm_set(lock_of(c)->alarm_);
+    pass_on(is_there ? c : NULL, dead, tag);
+    if (alarms)
+        cv_alarm_clear();
 }
 
 static bool bury(struct cv_waiter *w, void *context)

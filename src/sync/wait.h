@@ -132,6 +132,12 @@ static inline void cv_alarm_set(uint32_t *alarm)
         cv_robust_pend(alarm);
 }
 
+/* Any that is not yet cleared? */
+static inline bool cv_alarm_is_set(void)
+{
+    return cv_robust_is_pending();
+}
+
 static inline void cv_alarm_clear(void)
 {
     cv_robust_done();

@@ -7,6 +7,7 @@
  *   WORDS   how many words are slept on; number 0 is the alarm
  *   KILLS   how many processes may be killed
  *   LIVES   if lives are watched; then life_ends(p) is what happens to the life words of the dead
+ *   LATE    if the proof of a death may come later than its alarm
  *
  * What is true of the kernel and matters here:
  *  - futex_waitv() compares and queues word by word. A sleeper stays queued on its other words when
@@ -119,8 +120,13 @@ inline die(p)
         :: else
         fi;
         n = 0;
+#ifndef LATE
         gone = gone | BIT(p)
-    }
+#endif
+    };
+#ifdef LATE
+    gone = gone | BIT(p)
+#endif
 }
 
 /* How many are killed is chosen first, who and when as it comes. */

@@ -25,6 +25,7 @@ lines() {
     local events="$semaphore EVENTS N=4 TAKERS=2"
     local barrier="N=3 PARTIES=3 ROUNDS=1 OUTSIDERS=0 ACTS=0 IMPATIENT=0 STAYS=0 KILLS=1"
     local pair="N=2 PARTIES=2 ROUNDS=1 OUTSIDERS=0 ACTS=0 IMPATIENT=0 STAYS=0 KILLS=1"
+    local condition="WAITERS=2 NOTIFIERS=1 NOTES=1 BURIERS=0 TWICE=9 TIMES=2 IMPATIENT=0 KILLS=1"
     local queue="PLACES=3 SMALL=1 IMPATIENT=0 CLOSERS=0"
 
     cat <<END
@@ -145,6 +146,30 @@ fails barrier TIMEOUT_ANYWAY $pair IMPATIENT=1
 fails barrier NO_UNSAY $barrier PARTIES=2 ACTS=1 IMPATIENT=1
 fails barrier GO_SILENTLY $barrier PARTIES=2 ACTS=1 IMPATIENT=1 STAYS=1
 fails barrier GO_UNSEEN $barrier PARTIES=2 ACTS=1 IMPATIENT=1 STAYS=1
+holds condition - $condition IMPATIENT=1
+holds condition - $condition NOTIFIERS=2 IN_TURN
+holds condition - $condition BURIERS=1 IN_TURN
+ends condition - $condition TWICE=0 TIMES=3 IMPATIENT=1 IN_TURN
+fails condition NO_ALARM_WAITER $condition IN_TURN
+fails condition ALARM_CLEAR_EARLY $condition IN_TURN
+fails condition NO_ALARM_NOTIFIER $condition IN_TURN
+fails condition NO_ALARM_BURIER $condition BURIERS=1 KILLS=2 IN_TURN
+fails condition NO_RALLY $condition IN_TURN
+fails condition NO_WAKE $condition IN_TURN
+fails condition NO_COMPLETE_FIRST $condition NOTIFIERS=2 IN_TURN
+fails condition NO_COMPLETE_BY_SLEEPER $condition IN_TURN
+fails condition NO_COMPLETE_BY_BURIER $condition IN_TURN
+fails condition NO_COMPARE_SIGNAL $condition IN_TURN
+fails condition NO_COMPARE_NUMBER $condition
+fails condition NO_LIVES $condition IN_TURN
+fails condition NO_PASS_ON $condition IN_TURN
+loops condition NO_BURY $condition IN_TURN
+fails condition NO_IS_NOTIFIED $condition WAITERS=1 IMPATIENT=1 KILLS=0
+fails condition NO_IS_WASTED $condition IN_TURN
+fails condition GIVE_UP_BY_STORE $condition IMPATIENT=1 KILLS=0
+fails condition NO_COUNT $condition WAITERS=1 TWICE=0 IMPATIENT=1 KILLS=0
+fails condition NO_PASS_OVER $condition WAITERS=1 TWICE=0 TIMES=3 IMPATIENT=1 KILLS=0
+fails condition NO_WORD_AGAIN $condition NOTES=2 TWICE=0 TIMES=3 IMPATIENT=1 KILLS=0 IN_TURN AWAKE
 holds queue - $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=1 IMPATIENT=1

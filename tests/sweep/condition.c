@@ -3,6 +3,7 @@
  * The condition, at which consumers wait for items: as many notifications as items, so whoever dies
  * with one must not take it along.
  */
+#include "sync/condition.h"
 #include "arena/member.h"
 #include "os/clock.h"
 #include "os/pid.h"
@@ -420,6 +421,43 @@ static void all_were_consumed(void)
 OPERATION(condition_pass_on, .setup = set_up_notified, .warm = kill_first, .victim = bury,
     .unblock = put_another, .after = let_go_on, .verify = all_were_consumed,
     .proves = "condition_pass_on condition_complete");
+
+/*
+ * V passes on what one was notified of whose burial is not V's alone: when V is killed, another one ends it,
+ * and sees whom V has notified, but not whether V has woken him.
+ */
+static struct cv_waiter *buried;
+static uint64_t buried_tag;
+
+static void set_up_burial(void)
+{
+    set_up();
+    consumer[0] = sweep_fork_asleep(rescuer_consumes);
+    b->items = 1;
+    buried_tag = cv_self.tag;
+    buried = cv_waiter_take();
+    buried->place = (uintptr_t)&b->filled;
+    buried->signal = 2; /* NOTIFIED */
+}
+
+static void pass_on(void)
+{
+    cv_condition_pass_on(buried, buried_tag);
+}
+
+static void is_passed_on(void)
+{
+    while (__atomic_load_n(&b->got, __ATOMIC_SEQ_CST) < 1)
+        (void)usleep(100);
+    sweep_kill(consumer[0]);
+    cv_waiter_drop(buried);
+    check_int(covey_condition_destroy(&b->filled), ==, 0);
+    check_int(covey_lock_destroy(&b->lock), ==, 0);
+    check_int(covey_free(b), ==, 0);
+}
+
+OPERATION(condition_pass_on_with, .setup = set_up_burial, .victim = pass_on, .after = pass_on,
+    .verify = is_passed_on, .proves = "condition_pass_on_alarm");
 
 /* Records of waiters ************************************************************************** */
 
