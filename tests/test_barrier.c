@@ -316,6 +316,53 @@ TEST(a_barrier_breaks_when_one_that_is_expected_dies_elsewhere)
     end(s);
 }
 
+/* A member at once, so the slot that has been given back last is its. */
+static pid_t fork_member(void (*run)(void *), void *context)
+{
+    pid_t pid = covey_fork();
+
+    check_int(pid, >=, 0);
+    if (pid == 0) {
+        if (run)
+            run(context);
+        exit(0);
+    }
+    return pid;
+}
+
+static void use_slots_again(unsigned times)
+{
+    for (unsigned i = 0; i < times; i++)
+        test_reap(fork_member(NULL, NULL), 0);
+}
+
+TEST(a_barrier_breaks_also_if_the_slot_of_the_dead_is_another_s_by_now, .deadline_s = 60)
+{
+    for (unsigned times = 1; times <= 401; times += 400) {
+        struct shared *s = make(2);
+        pid_t victim = fork_member(wait_once_and_stay, s);
+
+        check_int(covey_barrier_wait(&s->barrier, COVEY_FOREVER), >=, 0);
+        word_await(&s->step, 1);
+        child_kill(victim);
+        use_slots_again(times);
+        check_fails(covey_barrier_wait(&s->barrier, 60), COVEY_EBROKEN, "has died");
+        end(s);
+    }
+}
+
+TEST(who_has_ended_in_order_is_not_expected_also_if_its_slot_is_another_s_by_now)
+{
+    struct shared *s = make(2);
+    pid_t pid = fork_member(wait_once, s);
+
+    check_int(covey_barrier_wait(&s->barrier, COVEY_FOREVER), >=, 0);
+    test_reap(pid, 0);
+    use_slots_again(60);
+    check_fails(covey_barrier_wait(&s->barrier, 0.05), COVEY_ETIMEDOUT, "1 of 2");
+    end(s);
+}
+
 static void wait_twice(void *context)
 {
     struct shared *s = context;

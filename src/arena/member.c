@@ -20,6 +20,7 @@ enum {
     WHO_BITS = 22, /* a pid: the kernel's largest is 2^22 */
     PHASE_BITS = 3,
     SLOTS_FIRST = 32,                /* so many are used in turn before more are claimed */
+    ORDERLY_GENERATIONS = 64,        /* of a slot, whose ends are remembered */
     LEAVE_PATIENCE_NS = CV_NS_PER_S, /* for daemons to end */
 };
 
@@ -42,6 +43,12 @@ static uint64_t state_make(uint64_t generation, enum cv_phase phase, pid_t who)
 static uint64_t generation_of(uint64_t state)
 {
     return state >> (WHO_BITS + PHASE_BITS);
+}
+
+/* Its bit in cv_member.orderly */
+static uint64_t orderly_bit(uint64_t generation)
+{
+    return UINT64_C(1) << generation % ORDERLY_GENERATIONS;
 }
 
 static enum cv_phase phase_of(uint64_t state)
@@ -103,7 +110,7 @@ static uint64_t take_slot(uint32_t i)
     cv_store_relaxed(&m->pid, 0);
     cv_store_relaxed(&m->told, 0);
     cv_store_relaxed(&m->owns, 0);
-    cv_store_relaxed(&m->orderly, 0);
+    (void)cv_fetch_and(&m->orderly, ~orderly_bit(generation_of(born)));
     for (unsigned k = 0; k < CV_MEMBER_ROOM / sizeof *m->room; k++)
         cv_store_relaxed(&m->room[k], 0); /* somebody may be looking for children */
     cv_store_relaxed(&m->kept, 0);
@@ -466,7 +473,7 @@ bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns)
 void cv_member_end_orderly(void)
 {
     if (cv_arena.family && cv_self.tag)
-        cv_store_release(&cv_self.slot->orderly, 1);
+        (void)cv_fetch_or(&cv_self.slot->orderly, orderly_bit(cv_tag_generation(cv_self.tag)));
 }
 
 /* When the program calls exit(), or returns from main(). */
@@ -475,12 +482,15 @@ __attribute__((destructor)) static void at_exit(void)
     cv_member_end_orderly();
 }
 
-bool cv_member_was_orderly(uint64_t tag)
+/* The generation is looked at last: until then, the bit was not that of a later one. */
+bool cv_member_was_orderly(uint64_t mark)
 {
-    struct cv_member *m = cv_member_of(tag);
-    bool orderly = cv_load_acquire(&m->orderly);
+    struct cv_member *m = cv_member_of(mark);
+    uint64_t orderly = cv_load_acquire(&m->orderly);
+    uint64_t now = generation_of(cv_load_acquire(&m->state));
+    uint64_t age = (now - cv_mark_generation(mark)) & cv_mark_generation(UINT64_MAX);
 
-    return generation_of(cv_load_acquire(&m->state)) != cv_tag_generation(tag) || orderly;
+    return age < ORDERLY_GENERATIONS && (orderly & orderly_bit(cv_mark_generation(mark)));
 }
 
 bool cv_member_bury(uint64_t tag)

@@ -77,8 +77,9 @@ struct cv_member {
     uint64_t parent;    /* tag of the process that started it, 0: none; written while BORN */
     uint32_t kept;      /* 1: the parent still needs the record; cleared by the parent's process */
     uint32_t owns;      /* flags of cv_owns; OR */
-    uint32_t orderly;   /* 1: it ends of its own will; set by the member */
-    uint32_t unused[5];
+    uint64_t
+        orderly; /* of the last 64 generations, 1: it ends of its own will; set by the member */
+    uint32_t unused[4];
     uint64_t watcher[CV_LIVES]; /* tag of who watches life[i], 0: nobody; compare-exchange */
     struct cv_held life[CV_LIVES];
     uint64_t room[CV_MEMBER_ROOM / 8] __attribute__((aligned(64)));
@@ -138,6 +139,12 @@ static inline pid_t cv_mark_pid(uint64_t mark)
 static inline bool cv_mark_is_of(uint64_t mark, uint64_t process)
 {
     return ((mark ^ process) & ~(UINT64_C(0x3fffff) << 32)) == 0;
+}
+
+/* Bits 0-25. */
+static inline uint64_t cv_mark_generation(uint64_t mark)
+{
+    return cv_tag_generation((mark >> 54 << 32) | (uint32_t)mark);
 }
 
 /* The tag that @mark was made of, if that process's slot is still its own; else 0. */
@@ -233,8 +240,8 @@ bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns);
 /* This process is about to end, and has nothing left to do: nobody need wait for it in vain. */
 void cv_member_end_orderly(void);
 
-/* Did the dead process say so? Yes when its slot is another's by now. */
-bool cv_member_was_orderly(uint64_t tag);
+/* Did the dead process say so? No if there have been 64 others in its slot since. */
+bool cv_member_was_orderly(uint64_t mark);
 
 /* Gives back all that a dead member held. False: not yet possible; somebody must try again. */
 bool cv_member_bury(uint64_t tag);

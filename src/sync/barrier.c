@@ -209,13 +209,6 @@ static bool is_dead(uint64_t mark)
     return !tag || cv_member_is_dead(tag, 0);
 }
 
-static bool was_orderly(uint64_t mark)
-{
-    uint64_t tag = cv_member_marked(mark);
-
-    return !tag || cv_member_was_orderly(tag);
-}
-
 /*
  * Breaks the barrier if one who has died, whose @cell this was, is there or expected. By the word as it
  * is now: who knows an older one only takes the dead for one of a round to come.
@@ -225,8 +218,8 @@ static bool break_for(covey_barrier *b, uint64_t mark, uint64_t cell)
     for (;;) {
         uint64_t w = cv_load_seq(&b->word_);
 
-        if (!is_there(w, cell) &&
-            !(CV_RECOVERS(barrier_expected) && is_expected(w, cell) && !was_orderly(mark)))
+        if (!is_there(w, cell) && !(CV_RECOVERS(barrier_expected) && is_expected(w, cell) &&
+                                      !cv_member_was_orderly(mark)))
             return false;
         if (phase_of(w) == BROKEN || break_round(b, round_of(w), DIED, cv_mark_pid(mark)))
             return true;
