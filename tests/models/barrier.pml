@@ -254,6 +254,7 @@ proctype process(byte me)
         :: me < N - OUTSIDERS
         fi;
 away:
+        apart;
         atomic {
             if
             :: left > 0 -> left--
@@ -268,6 +269,7 @@ away:
         };
 
 come:
+        apart;
         atomic {
             now = word;
             if
@@ -287,6 +289,7 @@ come:
         };
         atomic { cell[me] = ROUND(now); said = 1 };
 raise:
+        apart;
         atomic {
             if
             :: ARRIVED(now) + 1 == PARTIES -> goto look_for_dead
@@ -308,6 +311,7 @@ raise:
 #endif
 
 wait:
+        apart;
         atomic {
             now = word;
             if
@@ -337,6 +341,7 @@ wait:
 
         /* break_for_the_dead(), then to sleep or, for the last one, to complete */
 look_for_dead:
+        apart;
         atomic {
 #ifdef NO_LOOK_LAST
             dead = (!here && PHASE(now) == FILLING -> 0 : gone & marks);
@@ -369,6 +374,7 @@ look_for_dead:
         :: atomic { !dead -> goto looked }
         od;
 looked:
+        apart;
         atomic {
             if
             :: broken -> goto again
@@ -415,6 +421,7 @@ end_asleep:
         rally();
 #endif
 after:
+        apart;
         atomic {
             if
             :: watch & gone -> timed_out = 0
@@ -432,6 +439,7 @@ again:
         };
 
 one_too_many:
+        apart;
         atomic {
             if
             :: !said -> goto told
@@ -460,6 +468,7 @@ one_too_many:
 
         /* complete() */
 last:
+        apart;
         atomic {
             if
 #ifndef COMPLETE_BY_STORE
@@ -522,6 +531,7 @@ failed:
         break_round(mine);
 
 told:
+        apart;
         atomic {
             assert(mine == 0 || ((done | broke) & BIT(mine)));
             forget();
@@ -540,6 +550,7 @@ interfere:
         atomic { forget(); alarm_clear(me); goto in_order };
 
 stay:
+        apart;
         if
         :: cell[me] = cell[me] | LEFT
         :: true
@@ -547,6 +558,7 @@ stay:
 end_away:
         false;
 in_order:
+        apart;
         atomic {
             orderly = orderly | BIT(me);
             gone = gone | BIT(me);

@@ -300,6 +300,7 @@ proctype process(byte me)
     {
         goto begin;
 begin:
+        apart;
         if
         :: atomic { me >= WAITERS + NOTIFIERS ->
 end_burier:
@@ -311,6 +312,7 @@ end_burier:
             fi
         fi;
 has_lock:
+        apart;
         if
         :: atomic { me >= WAITERS ->
 #ifndef NO_ALARM_NOTIFIER
@@ -413,10 +415,12 @@ end_asleep:
         rally();
 #endif
 after:
+        apart;
         atomic { timed_out = timed_out && !(watch & proved); forget_seen(); goto wait };
 
         /* Burying all that are there, one by one */
 bury:
+        apart;
         if
         :: atomic { can_bury(0) -> dead = 1 }
 #if WAITERS > 1
@@ -434,6 +438,7 @@ pass_on:
         alarm_set(me);
 #endif
 again:
+        apart;
 #ifndef NO_COMPLETE_BY_BURIER
         if
         :: placed & BIT(dead - 1) -> complete()
@@ -452,6 +457,7 @@ again:
         :: atomic { else }
         fi;
 passed_on:
+        apart;
         if
         :: atomic { signal[dead - 1] != was -> goto again }
         :: atomic { signal[dead - 1] == was ->
@@ -460,6 +466,7 @@ passed_on:
             signal[dead - 1] = was - phase(was) }
         fi;
 free_record:
+        apart;
         if
         :: atomic { true ->
             buried = buried | BIT(dead - 1);
@@ -478,6 +485,7 @@ free_record:
 
         /* Going on */
 lock_again:
+        apart;
         if
         :: atomic { lock_is_free -> take_lock() }
         fi;
@@ -555,6 +563,7 @@ release:
             fi
         };
 leave:
+        apart;
         atomic { stage = BEGINS; gone = gone | BIT(me) }
     } unless { die(me) };
 end_gone:

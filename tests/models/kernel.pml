@@ -34,6 +34,9 @@ byte killed;
 byte gone;     /* the dead, when the kernel is done with them, and those that ended by themselves */
 byte sleeping; /* those that are in futex_waitv() and have queued themselves on all words */
 
+/* A step of its own, behind a label: a jump from one atomic sequence into another makes them one. */
+#define apart skip
+
 #define alive(p) (!((killed | gone) & BIT(p)))
 
 /* cv_alarm_set(), cv_alarm_clear() */

@@ -98,6 +98,7 @@ end_idle:
 #endif
         fi;
 begin:
+        apart;
         atomic {
             left--;
             if
@@ -192,6 +193,7 @@ end_asleep:
 #endif
         fi;
 awake:
+        apart;
         atomic {
             if
             :: alarmed & BIT(me) -> unqueue(me)
@@ -200,12 +202,14 @@ awake:
         };
         rally();
 after:
+        apart;
         atomic {
             past = past | (provable(now) -> BIT_OF(now) : 0);
             goto look
         };
 
 taken:
+        apart;
         if
         :: slept ->
 #ifndef NO_NEXT_BY_TAKER
@@ -222,6 +226,7 @@ taken:
         fi;
 #endif
 release:
+        apart;
         atomic {
 #ifndef NO_ALARM_RELEASE
             alarm_set(me);
@@ -251,6 +256,7 @@ release:
         };
 
 quit:
+        apart;
         atomic { unqueue(me); now = 0 };
 #ifndef NO_NEXT_BY_QUITTER
         wake_one(LOCK, n);

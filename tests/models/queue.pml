@@ -145,6 +145,7 @@ proctype producer(byte me)
     {
         goto begin;
 begin:
+        apart;
         atomic {
             left--;
 #ifndef NO_ALARM_PUT
@@ -224,6 +225,7 @@ end_asleep:
         goto again;
 
 lock_timeout:
+        apart;
 #ifndef NO_PASS_ON_AT_LOCK
         if
         :: slept -> ring(ROOM, false)
@@ -231,6 +233,7 @@ lock_timeout:
         fi;
 #endif
 leave:
+        apart;
         atomic {
             alarm_clear(me);
             seen = 0; seen_before = 0; tail = 0; done = 0; slept = 0;
@@ -254,6 +257,7 @@ proctype consumer(byte me)
     {
         goto begin;
 begin:
+        apart;
         atomic {
             left--;
 #ifndef NO_ALARM_GET
@@ -334,6 +338,7 @@ take:
         goto leave;
 
 lock_timeout:
+        apart;
 #ifndef NO_PASS_ON_AT_LOCK
         if
         :: slept -> ring(ITEMS, false)
@@ -342,6 +347,7 @@ lock_timeout:
 #endif
         timed_out = 1;
 leave:
+        apart;
         atomic {
             alarm_clear(me);
             place = 0; count = 0; slept = 0; copy = 0;
@@ -371,6 +377,7 @@ proctype closer(byte me)
         ring(ROOM, true);
 #endif
 lock_timeout:
+        apart;
         atomic { alarm_clear(me); gone = gone | BIT(me) }
     } unless { die(me) };
 end_gone:

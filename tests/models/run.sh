@@ -214,37 +214,30 @@ search() {
     for name in "${!size[@]}"; do
         flags+=("-D$name${size[$name]}")
     done
-    rm -f pan pan.* ./*.trail
     spin "${flags[@]}" -a "$here/$model.pml" >log 2>&1 &&
         gcc $optimize -w $search -DNOREDUCE -DMEMLIM=2000 -o pan pan.c >>log 2>&1 &&
-        ./pan $cycles -n -m20000 -w22 >>log 2>&1
+        ./pan $cycles -n -m20000 -w24 >>log 2>&1
 }
 
 field() {
     sed -n "s/^ *\(.*[^ ]\) *$/\1/; $1" log | head -n 1
 }
 
-failed=0
-while read -r expected model mutant size; do
-    line="$expected $model $mutant $size"
-    if [ $# != 0 ]; then
-        wanted=
-        for word; do
-            [[ " $line " != *" $word "* ]] || wanted=1
-        done
-        [ -n "$wanted" ] || continue
-    fi
-    # shellcheck disable=SC2086 # a list of words
-    search "$expected" "$model" "$mutant" $size
+# judge EXPECTED MODEL MUTANT SIZE...: what search() found, in a folder of its own
+judge() {
+    local expected=$1 model=$2 mutant=$3 verdict=ok
+    mkdir "$work/$BASHPID" && cd "$work/$BASHPID" || exit 1
+    search "$@"
+    shift 3
+    local errors states depth seconds
     errors=$(field 's/.*errors: \([0-9]*\)$/\1/p')
     states=$(field 's/ states, stored.*//p')
     depth=$(field 's/.*depth reached \([0-9]*\),.*/\1/p')
     seconds=$(field 's/^pan: elapsed time \([0-9.]*\) seconds.*/\1/p')
-    verdict=ok
     if [ "$expected" = holds ] || [ "$expected" = ends ]; then
         [ "$errors" = 0 ] &&
             ! grep -qE 'not completed|too small|out of memory|truncated' log || verdict="not ok"
-        echo "$verdict - $model $expected: ${states:-no} states, depth ${depth:-?}, ${seconds:-?} s ($size)"
+        echo "$verdict - $model $expected: ${states:-no} states, depth ${depth:-?}, ${seconds:-?} s ($*)"
     else
         # An assertion of the model's, or processes that wait for each other.
         grep -qE 'assertion violated|invalid end state|non-progress cycle' log && [ "${errors:-0}" -gt 0 ] ||
@@ -252,8 +245,24 @@ while read -r expected model mutant size; do
         echo "$verdict - $model with $mutant $expected: depth ${depth:-?}, ${seconds:-?} s"
     fi
     if [ "$verdict" != ok ]; then
-        failed=1
+        touch "$work/failed"
         cat log >&2
     fi
+    rm -rf "${work:?}/$BASHPID"
+}
+
+jobs=$(nproc)
+while read -r line; do
+    if [ $# != 0 ]; then
+        wanted=
+        for word; do
+            [[ " $line " != *" $word "* ]] || wanted=1
+        done
+        [ -n "$wanted" ] || continue
+    fi
+    [ "$(jobs -rp | wc -l)" -lt "$jobs" ] || wait -n
+    # shellcheck disable=SC2086 # a list of words
+    judge $line </dev/null &
 done < <(lines)
-exit $failed
+wait
+[ ! -e "$work/failed" ]

@@ -187,6 +187,7 @@ proctype process(byte me)
     {
         goto begin;
 begin:
+        apart;
         atomic {
             left--;
             if
@@ -197,6 +198,7 @@ begin:
 
         /* Reading */
 read:
+        apart;
         atomic {
             now = gate;
 #ifndef NO_OPEN
@@ -207,6 +209,7 @@ read:
 #endif
         };
 take_one:
+        apart;
         atomic {
             if
             :: now == 0 && n_free >= READS ->
@@ -256,6 +259,7 @@ take_one:
         goto asleep;
 
 tell:
+        apart;
 #ifndef NO_TELL
         if
         :: gate -> ring_all()
@@ -266,6 +270,7 @@ tell:
 
         /* Writing */
 write:
+        apart;
         if
         :: gate == 0 ->
             atomic {
@@ -332,6 +337,7 @@ look:
         goto asleep;
 
 take_all:
+        apart;
         atomic {
             if
             :: n_free == PERMITS -> take_them(); goto leave_gate
@@ -354,6 +360,7 @@ take_all:
         goto asleep;
 
 leave_gate:
+        apart;
         atomic { now = gate; gate = 0; inside_gate = 0 };
         if
         :: atomic { now & FLAG -> now = 0 };
@@ -388,6 +395,7 @@ end_asleep:
         };
         rally();
 after:
+        apart;
         atomic {
             now = 0;
             few = 0;
@@ -406,6 +414,7 @@ after:
 
         /* Having it */
 inside:
+        apart;
         atomic {
             now = 0;
             few = 0;
@@ -454,6 +463,7 @@ inside:
 ring:
         ring_all();
 released:
+        apart;
         atomic {
             alarm_clear(me);
             if
@@ -463,6 +473,7 @@ released:
         };
 
 quit:
+        apart;
         atomic { now = 0; few = 0; death = 0 };
         if
         :: atomic { slept -> slept = 0 };

@@ -206,6 +206,7 @@ proctype process(byte me)
             fi
         };
 begin:
+        apart;
         atomic {
             left--;
             if
@@ -300,6 +301,7 @@ end_asleep:
         wake_all(GONG);
 #endif
 after:
+        apart;
         atomic {
             seen = 0;
             timed_out = (watch & proved -> 0 : timed_out);
@@ -309,6 +311,7 @@ after:
 
         /* Who has taken it, or gives up, wakes the next. */
 end_of_wait:
+        apart;
         atomic {
             seen = 0;
             fresh = fresh & ~BIT(me);
@@ -324,6 +327,7 @@ end_of_wait:
 
         /* Having it, or not */
 inside:
+        apart;
         atomic {
             slept = 0;
             alarm_clear(me);
@@ -347,6 +351,7 @@ inside:
 
         /* Releasing */
 release:
+        apart;
 #ifdef EVENTS
         atomic {
             if
@@ -369,6 +374,7 @@ release:
 #endif
         };
 give:
+        apart;
         atomic {
             if
             :: mine && last == me + 1 -> give_one(me + 1); goto wake_next
@@ -377,6 +383,7 @@ give:
             fi
         };
 take_back:
+        apart;
         if
         :: atomic { may_reap -> reap_one(); freed = 1; goto take_back }
         :: atomic { !may_reap ->
@@ -387,6 +394,7 @@ take_back:
         fi;
         wake(1);
 give_others:
+        apart;
         atomic {
             if
             :: me >= TAKERS -> goto released /* covey_semaphore_value() */
@@ -409,6 +417,7 @@ wake_next:
         wake(0);
 #endif
 released:
+        apart;
         atomic {
             alarm_clear(me);
             if

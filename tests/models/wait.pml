@@ -103,6 +103,7 @@ again:
         :: else
         fi;
 done:
+        apart;
         atomic {
             alarm_clear(me);
             if
@@ -127,6 +128,7 @@ proctype waiter(byte me)
     {
         goto look;
 look:
+        apart;
         if
         :: atomic { items > 0 -> items--; alarm_clear(me); goto look } /* cv_wait_end() */
         :: atomic { items == 0 && timed_out -> goto leave }
@@ -204,6 +206,7 @@ end_asleep:
         :: atomic { me < IMPATIENT && !(woken & BIT(me)) -> timed_out = 1 }
         fi;
 awake:
+        apart;
         atomic {
             seen = 0;
 #ifdef ALARM_CLEAR_EARLY
