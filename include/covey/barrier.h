@@ -36,7 +36,8 @@ typedef struct covey_barrier {
     uint32_t alarm_[2];
     uint32_t parties_;
     uint32_t reset_;
-    uint32_t unused_[2];
+    uint32_t looks_;
+    uint32_t unused_;
     uint64_t cells_[12];
 } covey_barrier;
 

@@ -5,7 +5,7 @@
  *   bit 0       sleepers: somebody may be sleeping
  *   bits 1-2    phase: FILLING; ACTING: all have come, and the last runs its action; BROKEN
  *   bits 3-31   round: its number
- *   bits 32-45  arrived: how many have come in this round; ACTING: all, plus those too many that went
+ *   bits 32-45  arrived: how many have come in this round
  *   bits 48-63  past: of the last 16 rounds, latest first, 1 for each that was not completed
  *
  * To come is to raise @arrived; with the last one the round is complete: the next round, with
@@ -24,11 +24,13 @@
  * the next party that is there, which watches on. It sets the bit for sleepers, and sleeps while the lower
  * half of the word is the same. Who changes that half, because a round ends, breaks, or the action begins
  * (where no alarm is pending, and whoever runs it has to be watched), takes the bit away with it and wakes
- * all. When it lies down, the upper half must be the same, too: who has come since may have died already,
- * and its alarm found nobody asleep.
+ * all.
  *
- * Who finds an action running after it has written its cell is one party too many. If it gives up, the
- * cell says so, and then it raises @arrived, and wakes all: it does not watch on any more.
+ * @looks counts the changes that sleepers have to know of before they fall asleep, and is compared, too.
+ * It is raised by a party that nobody expected, when its cell says that it is there and before it raises
+ * @arrived: it may have died already, and its alarm found nobody asleep. And by one that gives up when
+ * it has written its cell and then found an action running (it was one too many), when it has taken that
+ * back: it does not watch on any more. That one wakes all.
  *
  *   a kill   of a party before it raises @arrived, and after, breaks the round: its cell says this
  *            round, and the alarm wakes those who sleep. Of the last one after its commit: the alarm
@@ -93,12 +95,6 @@ static enum phase phase_of(uint64_t w)
     return (enum phase)(w >> 1 & 3);
 }
 
-/* How many have come in this round, also while one acts. */
-static uint32_t n_come(const covey_barrier *b, uint64_t w)
-{
-    return phase_of(w) == ACTING ? b->parties_ : arrived(w);
-}
-
 static uint32_t round_of(uint64_t w)
 {
     return (uint32_t)w >> 3;
@@ -160,7 +156,7 @@ static bool is_expected(uint64_t w, uint64_t cell)
            was_completed(w, round);
 }
 
-/* The lower half of the word was that of @w, and has changed. */
+/* The lower half of the word was that of @w, and has changed; or the count of looks. */
 static void wake_all(covey_barrier *b, uint64_t w)
 {
     if (w & SLEEPERS)
@@ -177,7 +173,7 @@ static bool break_round(covey_barrier *b, uint32_t round, enum reason reason, pi
     while (round_of(w) == round && phase_of(w) != BROKEN) {
         cv_store_release(
             &b->why_, (uint64_t)round << 32 | (uint64_t)reason << 24 | (uint64_t)(uint32_t)pid);
-        if (cv_cas(&b->word_, &w, with_phase(w, n_come(b, w), BROKEN))) {
+        if (cv_cas(&b->word_, &w, with_phase(w, arrived(w), BROKEN))) {
             wake_all(b, w);
             return true;
         }
@@ -288,7 +284,7 @@ static unsigned lives_to_watch(covey_barrier *b, uint64_t w, uint32_t mine, uint
     return n;
 }
 
-/* False when the word is not @w any more. */
+/* False when the lower half of the word is not that of @w any more. */
 static bool set_sleepers(covey_barrier *b, uint64_t w)
 {
     uint64_t now = w;
@@ -296,7 +292,7 @@ static bool set_sleepers(covey_barrier *b, uint64_t w)
     while (!(now & SLEEPERS)) {
         if (cv_cas(&b->word_, &now, now | SLEEPERS))
             return true;
-        if ((now ^ w) & ~SLEEPERS)
+        if (((uint32_t)now ^ (uint32_t)w) & ~(uint32_t)SLEEPERS)
             return false;
     }
     return true;
@@ -304,13 +300,13 @@ static bool set_sleepers(covey_barrier *b, uint64_t w)
 
 static int sleep_at(covey_barrier *b, struct cv_wait *wait, uint64_t w, uint32_t mine)
 {
-    struct cv_futex_watch words[] = {
-        cv_word_low(&b->word_, w | SLEEPERS), cv_word_high(&b->word_, w)};
+    struct cv_futex_watch words[2] = {cv_word_low(&b->word_, w | SLEEPERS)};
     uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n;
 
     if (cv_wait_spin(wait, words[0].word, (uint32_t)w))
         return CV_WAIT_AGAIN;
+    words[1] = (struct cv_futex_watch){&b->looks_, cv_load_seq(&b->looks_)};
     if (break_for_the_dead(b))
         return CV_WAIT_AGAIN;
     n = lives_to_watch(b, w, mine, tags);
@@ -346,24 +342,15 @@ static bool say(struct cv_cell *cell, uint64_t last, uint32_t round)
         &cell->value, last, ((uint32_t)last == round ? last & ~LEFT : (uint64_t)round) + COMER);
 }
 
-/*
- * And was one too many, and waits no longer. So it watches nobody any more: those that sleep have to look
- * again whom to watch, and those that are about to sleep, too, by the change of the word.
- */
+/* And was one too many, and waits no longer. So it watches nobody any more. */
 static void unsay(covey_barrier *b, struct cv_cell *cell, uint32_t round)
 {
     uint64_t last = cv_load_seq(&cell->value);
-    uint64_t w;
 
     while ((uint32_t)last == round && !cv_cas(&cell->value, &last, last - COMER))
         continue;
-    w = cv_load_seq(&b->word_);
-    while (round_of(w) == round && phase_of(w) == ACTING) {
-        if (cv_cas(&b->word_, &w, with_phase(w, (arrived(w) + 1) & PARTIES_MAX, ACTING))) {
-            wake_all(b, w);
-            return;
-        }
-    }
+    (void)cv_fetch_add(&b->looks_, 1);
+    wake_all(b, cv_load_seq(&b->word_));
 }
 
 /* Comes to the barrier: 0, and *seen is the word before; that of the last party is not changed yet. */
@@ -389,9 +376,13 @@ static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t 
             waited = sleep_at(b, wait, w, mine);
             continue;
         }
-        if (said != round_of(w) + 1 && !say(cell, last, round_of(w)))
-            continue; /* another thread of this process has come meanwhile, perhaps in a later round */
-        said = round_of(w) + 1;
+        if (said != round_of(w) + 1) {
+            if (!say(cell, last, round_of(w)))
+                continue; /* so has another thread of this process, perhaps in a later round */
+            said = round_of(w) + 1;
+            if (!is_there(w, last) && !is_expected(w, last))
+                (void)cv_fetch_add(&b->looks_, 1);
+        }
         if (arrived(w) + 1 == b->parties_) {
             if (break_for_the_dead(b))
                 continue;
@@ -476,7 +467,7 @@ int covey_barrier_wait_then(
         return fail_broken(barrier, round);
     if (r == COVEY_ETIMEDOUT)
         return cv_fail(r, "%u of %u had come to barrier %p within %g s",
-            n_come(barrier, cv_load_relaxed(&barrier->word_)), barrier->parties_, (void *)barrier,
+            arrived(cv_load_relaxed(&barrier->word_)), barrier->parties_, (void *)barrier,
             timeout_s);
     return r;
 }
@@ -569,7 +560,7 @@ int covey_barrier_waiting(covey_barrier *barrier)
     if (r != 0)
         return r;
     w = cv_load_seq(&barrier->word_);
-    return phase_of(w) == BROKEN ? 0 : (int)n_come(barrier, w);
+    return phase_of(w) == BROKEN ? 0 : (int)arrived(w);
 }
 
 int covey_barrier_destroy(covey_barrier *barrier)

@@ -68,6 +68,7 @@ byte marks;   /* the cells that are somebody's */
 byte marked;  /* those whose life words the kernel has marked */
 byte orderly; /* those that have ended in order */
 byte stays;
+byte fresh; /* those that have seen @looks as it is */
 
 /* For the properties only. */
 byte done, broke; /* the rounds that were completed, and that broke */
@@ -100,7 +101,8 @@ inline forget()
     said = 0;
     here = 0;
     timed_out = 0;
-    broken = 0
+    broken = 0;
+    fresh = fresh & ~BIT(me)
 }
 
 inline life_ends(p)
@@ -287,7 +289,13 @@ come:
             fi
 #endif
         };
-        atomic { cell[me] = ROUND(now); said = 1 };
+        atomic { n = is_expected(now, me); cell[me] = ROUND(now); said = 1 };
+        atomic {
+#ifndef COME_UNSEEN
+            fresh = (n -> fresh : 0);
+#endif
+            n = 0
+        };
 raise:
         apart;
         atomic {
@@ -343,6 +351,7 @@ wait:
 look_for_dead:
         apart;
         atomic {
+            fresh = (!here && PHASE(now) == FILLING -> fresh : fresh | BIT(me));
 #ifdef NO_LOOK_LAST
             dead = (!here && PHASE(now) == FILLING -> 0 : gone & marks);
 #else
@@ -385,7 +394,7 @@ looked:
         lives_to_watch();
         atomic {
             if
-            :: (word | SLEEPERS) != (now | SLEEPERS) -> goto again
+            :: LOW(word | SLEEPERS) != LOW(now | SLEEPERS) -> goto again
             :: else -> word = word | SLEEPERS; now = now | SLEEPERS
             fi
         };
@@ -399,12 +408,13 @@ looked:
 #ifndef NO_COMPARE_WORD
             :: LOW(word) != LOW(now) -> goto after
 #endif
-#ifndef NO_COMPARE_ARRIVED
-            :: ARRIVED(word) != ARRIVED(now) -> goto after
+#ifndef NO_COMPARE_LOOKS
+            :: !(fresh & BIT(me)) -> goto after
 #endif
             :: else
             fi;
             now = 0;
+            fresh = fresh & ~BIT(me);
             queue_on(GONG, me);
             queue_on(ALARM, me);
             watch_lives();
@@ -428,6 +438,7 @@ after:
             :: else
             fi;
 again:
+            fresh = fresh & ~BIT(me);
             now = 0;
             watch = 0;
             known = 0;
@@ -444,27 +455,19 @@ one_too_many:
             if
             :: !said -> goto told
             :: else
-            fi;
-            mine = cell[me] & 7
+            fi
         };
 #ifndef NO_UNSAY
         cell[me] = 0;
 #endif
-        atomic {
-            if
-            :: PHASE(word) == ACTING && ROUND(word) == mine ->
-                n = word & SLEEPERS;
 #ifndef GO_UNSEEN
-                word = acting(word + ARRIVAL)
+        fresh = 0;
 #endif
-            :: else
-            fi;
-            mine = 0
-        };
 #ifndef GO_SILENTLY
+        n = word & SLEEPERS;
         wake_sleepers();
 #endif
-        atomic { n = 0; goto told };
+        goto told;
 
         /* complete() */
 last:

@@ -129,7 +129,8 @@ fails barrier NO_RALLY $barrier
 fails barrier NO_LIVES $pair ROUNDS=2 STAYS=1
 fails barrier ONE_LIFE $barrier ROUNDS=2 STAYS=1
 fails barrier NO_COMPARE_WORD $pair ROUNDS=2
-fails barrier NO_COMPARE_ARRIVED $barrier STAYS=1
+fails barrier NO_COMPARE_LOOKS $barrier STAYS=1
+fails barrier COME_UNSEEN $barrier STAYS=1
 fails barrier NO_EXPECTED $pair ROUNDS=2
 fails barrier NO_ORDERLY $barrier PARTIES=2
 fails barrier NO_LEFT $pair ROUNDS=2 STAYS=1
