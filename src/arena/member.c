@@ -97,6 +97,20 @@ static bool is_takeable(struct cv_member *m, uint64_t state)
     return phase_of(state) == CV_FREE;
 }
 
+/* Before the slot, whose state is @state, gets its next generation: what that makes forgotten. */
+static void note_disorder(struct cv_member *m, uint64_t state)
+{
+    uint64_t next = generation_of(state) + 1;
+    bool orderly = cv_load_seq(&m->orderly) & orderly_bit(next);
+    uint64_t before = cv_load_seq(&m->disorder);
+
+    if (next <= ORDERLY_GENERATIONS || orderly || cv_load_seq(&m->state) != state)
+        return;
+    while (before < next - ORDERLY_GENERATIONS &&
+           !cv_cas(&m->disorder, &before, next - ORDERLY_GENERATIONS))
+        continue;
+}
+
 /* Takes slot @i for this process; its tag, or 0. */
 static uint64_t take_slot(uint32_t i)
 {
@@ -104,13 +118,16 @@ static uint64_t take_slot(uint32_t i)
     uint64_t state = cv_load_acquire(&m->state);
     uint64_t born = state_make(generation_of(state) + 1, CV_BORN, getpid());
 
-    if (!is_takeable(m, state) || !cv_cas64(&m->state, state, born))
+    if (!is_takeable(m, state))
+        return 0;
+    note_disorder(m, state);
+    if (!cv_cas64(&m->state, state, born))
         return 0;
     cv_store_relaxed(&m->joined_ns, 0);
     cv_store_relaxed(&m->pid, 0);
     cv_store_relaxed(&m->told, 0);
     cv_store_relaxed(&m->owns, 0);
-    (void)cv_fetch_and(&m->orderly, ~orderly_bit(generation_of(born)));
+    (void)cv_fetch_or(&m->orderly, orderly_bit(generation_of(born)));
     for (unsigned k = 0; k < CV_MEMBER_ROOM / sizeof *m->room; k++)
         cv_store_relaxed(&m->room[k], 0); /* somebody may be looking for children */
     cv_store_relaxed(&m->kept, 0);
@@ -179,6 +196,7 @@ static void come_to_life(uint64_t tag)
     cv_store_relaxed(&m->pid, (uint32_t)getpid());
     cv_store_relaxed(&m->joined_ns, cv_clock_since_boot());
     cv_store_relaxed(&m->told, (uint32_t)cv_thread_hold(m->life, CV_LIVES));
+    (void)cv_fetch_and(&m->orderly, ~orderly_bit(generation_of(state)));
     cv_store_seq(&m->state, state_make(generation_of(state), CV_ALIVE, getpid()));
     cv_self.slot = m;
     cv_self.mark = cv_tag_mark(tag, getpid());
@@ -482,15 +500,21 @@ __attribute__((destructor)) static void at_exit(void)
     cv_member_end_orderly();
 }
 
-/* The generation is looked at last: until then, the bit was not that of a later one. */
+/*
+ * In this order: while the state does not say otherwise, the bit was that generation's; and when it does,
+ * what is forgotten has been noted.
+ */
 bool cv_member_was_orderly(uint64_t mark)
 {
     struct cv_member *m = cv_member_of(mark);
     uint64_t orderly = cv_load_acquire(&m->orderly);
     uint64_t now = generation_of(cv_load_acquire(&m->state));
+    uint64_t disorder = cv_load_acquire(&m->disorder);
     uint64_t age = (now - cv_mark_generation(mark)) & cv_mark_generation(UINT64_MAX);
 
-    return age < ORDERLY_GENERATIONS && (orderly & orderly_bit(cv_mark_generation(mark)));
+    if (age < ORDERLY_GENERATIONS)
+        return orderly & orderly_bit(cv_mark_generation(mark));
+    return disorder == 0 || age < now - disorder;
 }
 
 bool cv_member_bury(uint64_t tag)

@@ -77,9 +77,9 @@ struct cv_member {
     uint64_t parent;    /* tag of the process that started it, 0: none; written while BORN */
     uint32_t kept;      /* 1: the parent still needs the record; cleared by the parent's process */
     uint32_t owns;      /* flags of cv_owns; OR */
-    uint64_t
-        orderly; /* of the last 64 generations, 1: it ends of its own will; set by the member */
-    uint32_t unused[4];
+    uint64_t orderly;   /* a bit for each of the last 64 generations; see below */
+    uint64_t disorder;  /* the last generation before those that did not end in order; only grows */
+    uint32_t unused[2];
     uint64_t watcher[CV_LIVES]; /* tag of who watches life[i], 0: nobody; compare-exchange */
     struct cv_held life[CV_LIVES];
     uint64_t room[CV_MEMBER_ROOM / 8] __attribute__((aligned(64)));
@@ -240,7 +240,10 @@ bool cv_member_is_dead(uint64_t tag, uint64_t patience_ns);
 /* This process is about to end, and has nothing left to do: nobody need wait for it in vain. */
 void cv_member_end_orderly(void);
 
-/* Did the dead process say so? No if there have been 64 others in its slot since. */
+/*
+ * Did the dead process say so? The bit of its generation is 1 before it comes to life and from here on.
+ * No, too, if nobody knows any more: of those before the last 64 one has not, and this one is no later.
+ */
 bool cv_member_was_orderly(uint64_t mark);
 
 /* Gives back all that a dead member held. False: not yet possible; somebody must try again. */

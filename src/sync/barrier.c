@@ -27,17 +27,18 @@
  * all.
  *
  * @looks counts the changes that sleepers have to know of before they fall asleep, and is compared, too.
- * It is raised by a party that nobody expected, when its cell says that it is there and before it raises
- * @arrived: it may have died already, and its alarm found nobody asleep. And by one that gives up when
- * it has written its cell and then found an action running (it was one too many), when it has taken that
- * back: it does not watch on any more. That one wakes all.
+ * It is raised by a party that nobody watches, for it was not expected, when its cell says that it is
+ * there and before it raises @arrived: it may have died already, and its alarm found nobody asleep. (The
+ * cell also says that it was, for other threads that come beside this one.) And by one that gives up
+ * before it has come, for an action was running, when it has taken back what its cell said: it does not
+ * watch on any more. That one wakes all.
  *
- *   a kill   of a party before it raises @arrived, and after, breaks the round: its cell says this
- *            round, and the alarm wakes those who sleep. Of the last one after its commit: the alarm
- *            wakes the others, who see it. It leaves a cell, which whoever finds it makes free: after
- *            having broken the round if that party is missing in it, and only as long as the same round
- *            lasts, for in the next one it may be expected. Its round is read when the death is known:
- *            then it is the last that the dead one has come in.
+ *   a kill   of a party after it has raised @arrived breaks the round: its cell says this round, and the
+ *            alarm wakes those who sleep; before it, that may be so. Of the last one after its commit: the
+ *            alarm wakes the others, who see it. It leaves a cell, which whoever finds it makes free:
+ *            after having broken the round if that party is missing in it, and only as long as the same
+ *            round lasts, for in the next one it may be expected. Its round is read when the death is
+ *            known: then it is the last that the dead one has come in.
  *
  * @why says why the barrier broke: a reason, the pid, and for what round; a sentence for people, stored
  * before the word is changed.
@@ -81,7 +82,8 @@ static struct cv_cells *cells_of(covey_barrier *b)
 }
 
 #define LEFT     (UINT64_C(1) << 32) /* in a cell, above the round */
-#define COMER    (UINT64_C(1) << 33) /* above that: so many of them */
+#define TOLD     (UINT64_C(1) << 33)
+#define COMER    (UINT64_C(1) << 34) /* and above that how many of them */
 #define SLEEPERS UINT64_C(1)
 #define ARRIVAL  (UINT64_C(1) << 32)
 
@@ -196,6 +198,18 @@ static int fail_broken(covey_barrier *b, uint32_t round)
         return cv_fail(COVEY_EBROKEN, "the barrier is broken: it was reset");
     return cv_fail(COVEY_EBROKEN, "the barrier is broken: process %d %s", (int)(why & 0xffffff),
         texts[why >> 24 & 0xff]);
+}
+
+static int fail_timed_out(covey_barrier *b, double timeout_s)
+{
+    uint64_t w = cv_load_relaxed(&b->word_);
+
+    if (phase_of(w) == ACTING)
+        return cv_fail(COVEY_ETIMEDOUT,
+            "all %u had come to barrier %p without this one, and one acted for %g s", b->parties_,
+            (void *)b, timeout_s);
+    return cv_fail(COVEY_ETIMEDOUT, "%u of %u had come to barrier %p within %g s", arrived(w),
+        b->parties_, (void *)b, timeout_s);
 }
 
 static bool is_dead(uint64_t mark)
@@ -335,61 +349,79 @@ static int wait_for_all(covey_barrier *b, struct cv_wait *wait, uint32_t round, 
     }
 }
 
-/* One more comes in this round, whose cell said @last; false if it says something else by now. */
-static bool say(struct cv_cell *cell, uint64_t last, uint32_t round)
+/* One that comes. */
+struct comer {
+    struct cv_cell *cell;
+    uint32_t said; /* by the cell: that it is there, in which round, plus 1 */
+    int waited;    /* how its last sleep has ended: below 0, it will not wait any more */
+};
+
+/* The cell of one that nobody watches says that it comes: before it does, those who fall asleep look again. */
+static void tell(covey_barrier *b, struct cv_cell *cell, uint32_t round)
 {
-    return cv_cas64(
-        &cell->value, last, ((uint32_t)last == round ? last & ~LEFT : (uint64_t)round) + COMER);
+    uint64_t now;
+
+    (void)cv_fetch_add(&b->looks_, 1);
+    now = cv_load_seq(&cell->value);
+    while ((uint32_t)now == round && !(now & TOLD) && !cv_cas(&cell->value, &now, now | TOLD))
+        continue;
 }
 
-/* And was one too many, and waits no longer. So it watches nobody any more. */
-static void unsay(covey_barrier *b, struct cv_cell *cell, uint32_t round)
+/* One more comes in the round of @w. False if the cell does not say @last any more. */
+static bool say(covey_barrier *b, struct comer *c, uint64_t w, uint64_t last)
 {
-    uint64_t last = cv_load_seq(&cell->value);
+    bool watched = (last & TOLD) && (is_there(w, last) || is_expected(w, last));
+    uint64_t same =
+        (uint32_t)last == round_of(w) ? last & ~LEFT : round_of(w) | (watched ? TOLD : 0);
 
-    while ((uint32_t)last == round && !cv_cas(&cell->value, &last, last - COMER))
+    if (!cv_cas64(&c->cell->value, last, same + COMER))
+        return false;
+    c->said = round_of(w) + 1;
+    if (!watched)
+        tell(b, c->cell, round_of(w));
+    return true;
+}
+
+/* It has not come, and waits no longer. So it watches nobody any more. */
+static void unsay(covey_barrier *b, struct comer *c)
+{
+    uint64_t last = cv_load_seq(&c->cell->value);
+
+    if (!c->said)
+        return;
+    while ((uint32_t)last == c->said - 1 && !cv_cas(&c->cell->value, &last, last - COMER))
         continue;
     (void)cv_fetch_add(&b->looks_, 1);
     wake_all(b, cv_load_seq(&b->word_));
 }
 
 /* Comes to the barrier: 0, and *seen is the word before; that of the last party is not changed yet. */
-static int come(covey_barrier *b, struct cv_wait *wait, uint32_t mine, uint64_t *seen)
+static int come(
+    covey_barrier *b, struct cv_wait *wait, uint32_t mine, struct comer *c, uint64_t *seen)
 {
-    struct cv_cell *cell = cv_cells_at(cells_of(b), mine);
-    uint32_t said = 0; /* that it has come, in which round, plus 1 */
-    int waited = 0;
-
     for (;;) {
-        uint64_t last = cv_load_seq(&cell->value);
+        uint64_t last = cv_load_seq(&c->cell->value);
         uint64_t w = cv_load_seq(&b->word_);
 
         *seen = w;
         if (phase_of(w) == BROKEN)
             return COVEY_EBROKEN;
+        if (c->waited < 0) {
+            unsay(b, c);
+            return c->waited;
+        }
         if (phase_of(w) == ACTING) { /* one party too many: the next round is its */
-            if (waited < 0) {
-                if (said)
-                    unsay(b, cell, said - 1);
-                return waited;
-            }
-            waited = sleep_at(b, wait, w, mine);
+            c->waited = sleep_at(b, wait, w, mine);
             continue;
         }
-        if (said != round_of(w) + 1) {
-            if (!say(cell, last, round_of(w)))
-                continue; /* so has another thread of this process, perhaps in a later round */
-            said = round_of(w) + 1;
-            if (!is_there(w, last) && !is_expected(w, last))
-                (void)cv_fetch_add(&b->looks_, 1);
-        }
-        if (arrived(w) + 1 == b->parties_) {
-            if (break_for_the_dead(b))
-                continue;
+        if (c->said != round_of(w) + 1 && !say(b, c, w, last))
+            continue; /* so has another thread of this process, perhaps in a later round */
+        if (arrived(w) + 1 < b->parties_) {
+            if (cv_cas64(&b->word_, w, w + ARRIVAL))
+                return 0;
+        } else if (!break_for_the_dead(b)) {
             return 0;
         }
-        if (cv_cas64(&b->word_, w, w + ARRIVAL))
-            return 0;
     }
 }
 
@@ -409,6 +441,7 @@ static int complete(covey_barrier *b, uint64_t w, int (*action)(void *), void *c
         return 0;
     if (CV_RECOVERS(barrier_act))
         wake_all(b, w); /* to be watched */
+    cv_alarm_clear();
     failed = action(context);
     if (CV_RECOVERS(barrier_act_alarm))
         cv_alarm_set(b->alarm_);
@@ -428,13 +461,14 @@ static int wait_at(
     covey_barrier *b, struct cv_wait *wait, int (*action)(void *), void *context, uint32_t *round)
 {
     uint32_t mine = own_cell(b);
+    struct comer c = {.cell = mine ? cv_cells_at(cells_of(b), mine) : NULL};
     uint64_t w = 0;
     int r;
 
     if (!mine)
         return covey_error_code();
     do {
-        r = come(b, wait, mine, &w);
+        r = come(b, wait, mine, &c, &w);
         *round = round_of(w);
         if (r != 0)
             return r;
@@ -465,11 +499,7 @@ int covey_barrier_wait_then(
     cv_alarm_clear();
     if (r == COVEY_EBROKEN)
         return fail_broken(barrier, round);
-    if (r == COVEY_ETIMEDOUT)
-        return cv_fail(r, "%u of %u had come to barrier %p within %g s",
-            arrived(cv_load_relaxed(&barrier->word_)), barrier->parties_, (void *)barrier,
-            timeout_s);
-    return r;
+    return r == COVEY_ETIMEDOUT ? fail_timed_out(barrier, timeout_s) : r;
 }
 
 int covey_barrier_wait(covey_barrier *barrier, double timeout_s)

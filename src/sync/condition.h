@@ -27,8 +27,9 @@
  *            signal to NOTHING, before it frees the record: who takes that is not to be seen to wait.
  *            Where a burial was killed in between, or two were at it, or the next one has gone on before
  *            the burier could see that he was notified, that is one notification too many.
- *            The burier, too, has the alarm pending, or else that of the operation which it buries in:
- *            whom it notifies and cannot wake any more would be passed over by all others.
+ *            The burier, too, has the alarm pending: whom it notifies and cannot wake any more would be
+ *            passed over by all others. (Not where it buries in the middle of another object's operation,
+ *            for a thread has one alarm. Then, if it is killed as well, that may be so.)
  *
  * In an interrupt hook (sync/wait.h) a waiter's alarm may be another one. If it is notified meanwhile, all
  * who sleep are rallied, and find it among those that are NOTIFIED; if it was before, they are by itself.

@@ -34,7 +34,9 @@
  *
  * The version has 18 bits: a process that is stopped between looking at the word and changing it
  * could be deceived if there were exactly a multiple of 262,144 operations until it goes on, the rest
- * of the word were the same then, and another thread of its own had used the share meanwhile.
+ * of the word were the same then, and another thread of its own had used the share meanwhile. One that is
+ * stopped for as many while it falls asleep does not watch who holds permits then; the alarm and the next
+ * wake reach it all the same.
  */
 #ifndef CV_SHARE_H
 #define CV_SHARE_H

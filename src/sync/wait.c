@@ -166,6 +166,8 @@ int cv_wait_interrupted(uint32_t *alarm)
         /* In the hook another alarm may be pending: who must know of a death in it watches this life. */
         if (alarm && CV_RECOVERS(wait_hook))
             (void)cv_futex_wake(&alarm[RALLY], INT_MAX);
+        if (alarm)
+            cv_alarm_clear();
         give_up = interrupt_hook.call(interrupt_hook.context) != 0;
     }
     if (alarm && CV_RECOVERS(wait_hook_alarm))

@@ -276,7 +276,7 @@ come:
             now = word;
             if
             :: PHASE(now) == BROKEN -> goto told
-            :: PHASE(now) == ACTING && timed_out -> goto one_too_many
+            :: PHASE(now) != BROKEN && timed_out -> goto one_too_many
             :: PHASE(now) == ACTING && !timed_out -> goto look_for_dead
             :: else
             fi;
