@@ -21,6 +21,7 @@ enum {
     LOOK_NS = 300000, /* between two of these looks, */
     LOOKS = 4,        /* of which so many in a row make a sleep */
     HIT_COST = 2,     /* of a breakpoint, in single steps */
+    REPEAT_COST = 6,  /* of any number of repetitions at once, likewise */
 };
 
 /* The machine ******************************************************************************** */
@@ -37,6 +38,13 @@ static bool read_registers(pid_t pid, struct user_regs_struct *registers)
 enum {
     CALL_BYTES = 2
 };
+
+static bool write_registers(pid_t pid, struct user_regs_struct *registers)
+{
+    struct iovec where = {registers, sizeof *registers};
+
+    return ptrace(PTRACE_SETREGSET, pid, (void *)NT_PRSTATUS, &where) == 0;
+}
 
 static uintptr_t read_pc(pid_t pid)
 {
@@ -75,6 +83,40 @@ static bool leave_breakpoint(struct tracee *t)
 {
     (void)t;
     return true;
+}
+
+/* The bytes of the rep movs or rep stos at @pc; 0: it is another instruction. */
+static size_t repeated_bytes(uintptr_t pc)
+{
+    const unsigned char *code = (const unsigned char *)pc;
+    size_t n = 1;
+
+    if (code[0] != 0xf3)
+        return 0;
+    if ((code[n] & 0xf8) == 0x48) /* REX.W */
+        n++;
+    return code[n] == 0xa4 || code[n] == 0xa5 || code[n] == 0xaa || code[n] == 0xab ? n + 1 : 0;
+}
+
+/* So many repetitions, of more that it would do: it does these as if they were all, without a stop. */
+static bool repeat(struct tracee *t, uint32_t times, uintptr_t end)
+{
+    uintptr_t pc = t->pc;
+    struct user_regs_struct registers;
+    unsigned long long left;
+
+    if (!read_registers(t->pid, &registers) || registers.rcx <= times)
+        return false;
+    left = registers.rcx - times;
+    registers.rcx = times;
+    if (!write_registers(t->pid, &registers) ||
+        !trace_run_to_address(t, pc + repeated_bytes(pc), end) ||
+        !read_registers(t->pid, &registers))
+        return false;
+    registers.rcx = left;
+    registers.rip = pc;
+    t->pc = pc;
+    return write_registers(t->pid, &registers);
 }
 
 #elif defined(__aarch64__)
@@ -116,6 +158,21 @@ static void clear_breakpoints(pid_t pid)
 {
     for (int i = 2; i-- > 0;)
         (void)ptrace(PTRACE_POKETEXT, pid, (void *)broken[i].at, (void *)broken[i].code);
+}
+
+/* No instruction repeats itself. */
+static size_t repeated_bytes(uintptr_t pc)
+{
+    (void)pc;
+    return 0;
+}
+
+static bool repeat(struct tracee *t, uint32_t times, uintptr_t end)
+{
+    (void)t;
+    (void)times;
+    (void)end;
+    return false;
 }
 
 /* Over the instruction that the breakpoint stands for. */
@@ -332,21 +389,38 @@ bool trace_record(
 
 /* Reaching a point *************************************************************************** */
 
+/* Are the steps from @i on to the next one repetitions of an instruction that can be made at once? */
+static bool is_repeated(const struct trace *trace, uint32_t i)
+{
+    return trace->step[i].pc == trace->step[i + 1].pc && repeated_bytes(trace->step[i].pc);
+}
+
 /* The cheapest step up to @at to have a breakpoint at; 0: none, go there step by step. */
 static uint32_t best_anchor(const struct trace *trace, uint32_t at)
 {
     uint32_t best = 0;
-    uint32_t best_cost = at;
+    uint32_t best_cost = UINT32_MAX;
+    uint32_t steps = 0; /* from there to @at */
+    uint32_t repetitions = 0;
 
-    for (uint32_t i = 1; i <= at; i++) {
-        const struct step *s = &trace->step[i];
+    for (uint32_t i = at;; i--) {
+        uint32_t cost;
 
-        if (s->arrival && s->arrival * HIT_COST + (at - i) < best_cost) {
-            best = i;
-            best_cost = s->arrival * HIT_COST + (at - i);
+        if (i < at && is_repeated(trace, i)) {
+            repetitions++;
+        } else if (i < at) {
+            steps += 1 + (repetitions < REPEAT_COST ? repetitions : REPEAT_COST);
+            repetitions = 0;
         }
+        cost = steps + trace->step[i].arrival * HIT_COST +
+               (repetitions < REPEAT_COST ? repetitions : REPEAT_COST);
+        if ((trace->step[i].arrival || i == 0) && cost < best_cost) {
+            best = i;
+            best_cost = cost;
+        }
+        if (i == 0)
+            return best;
     }
-    return best;
 }
 
 static bool run_to_arrival(struct tracee *t, const struct step *s, uintptr_t end)
@@ -366,15 +440,32 @@ static bool run_to_arrival(struct tracee *t, const struct step *s, uintptr_t end
     return r && t->pc == s->pc;
 }
 
+/* Repetitions from point @i on, at once, up to @at: how many; 0: it must go step by step. */
+static uint32_t skip(
+    struct tracee *t, const struct trace *trace, uint32_t i, uint32_t at, uintptr_t end)
+{
+    uint32_t n = 0;
+
+    while (i + n < at && is_repeated(trace, i + n))
+        n++;
+    return n > REPEAT_COST && repeat(t, n, end) ? n : 0;
+}
+
 bool trace_run_to(struct tracee *t, const struct trace *trace, uint32_t at, uintptr_t end)
 {
     uint32_t i = best_anchor(trace, at);
 
     if (i > 0 && !run_to_arrival(t, &trace->step[i], end))
         return false;
-    for (; i < at; i++) {
-        if (t->pc != trace->step[i].pc || t->pc == end || !trace_step(t))
+    while (i < at) {
+        uint32_t n;
+
+        if (t->pc != trace->step[i].pc || t->pc == end)
             return false;
+        n = skip(t, trace, i, at, end);
+        if (n == 0 && !trace_step(t))
+            return false;
+        i += n ? n : 1;
     }
     return t->pc == trace->step[at].pc;
 }
