@@ -3,6 +3,8 @@
 
 #include <elf.h>
 #include <errno.h>
+#include <linux/hw_breakpoint.h>
+#include <linux/perf_event.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -10,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -20,8 +23,12 @@ enum {
     YIELDS = 100,     /* before there is a look at whether it sleeps */
     LOOK_NS = 300000, /* between two of these looks, */
     LOOKS = 4,        /* of which so many in a row make a sleep */
-    HIT_COST = 2,     /* of a breakpoint, in single steps */
-    REPEAT_COST = 6,  /* of any number of repetitions at once, likewise */
+    /* Costs, in single steps: */
+    HIT_COST = 2,  /* of a breakpoint */
+    COUNT_MIN = 4, /* of more hits than these, which the kernel counts, so many at once, */
+    COUNT_COST = 6,
+    COUNTS_PER_STEP = 8, /* and one more for so many of them */
+    REPEAT_COST = 6,     /* of any number of repetitions of an instruction at once */
 };
 
 /* The machine ******************************************************************************** */
@@ -83,6 +90,25 @@ static bool leave_breakpoint(struct tracee *t)
 {
     (void)t;
     return true;
+}
+
+/* Has the kernel count how often it comes to @pc, and stop it at the @n-th time: a descriptor, or -1. */
+static int count_in_kernel(pid_t pid, uintptr_t pc, uint32_t n)
+{
+    struct perf_event_attr attr = {
+        .type = PERF_TYPE_BREAKPOINT,
+        .size = sizeof attr,
+        .sample_period = n,
+        .exclude_kernel = 1,
+        .exclude_hv = 1,
+        .bp_type = HW_BREAKPOINT_X,
+        .bp_addr = pc,
+        .bp_len = sizeof(long),
+        .remove_on_exec = 1,
+        .sigtrap = 1,
+    };
+
+    return (int)syscall(SYS_perf_event_open, &attr, pid, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
 /* The bytes of the rep movs or rep stos at @pc; 0: it is another instruction. */
@@ -158,6 +184,14 @@ static void clear_breakpoints(pid_t pid)
 {
     for (int i = 2; i-- > 0;)
         (void)ptrace(PTRACE_POKETEXT, pid, (void *)broken[i].at, (void *)broken[i].code);
+}
+
+static int count_in_kernel(pid_t pid, uintptr_t pc, uint32_t n)
+{
+    (void)pid;
+    (void)pc;
+    (void)n;
+    return -1;
 }
 
 /* No instruction repeats itself. */
@@ -395,6 +429,11 @@ static bool is_repeated(const struct trace *trace, uint32_t i)
     return trace->step[i].pc == trace->step[i + 1].pc && repeated_bytes(trace->step[i].pc);
 }
 
+static uint32_t cost_of_hits(uint32_t n)
+{
+    return n > COUNT_MIN ? COUNT_COST + n / COUNTS_PER_STEP : n * HIT_COST;
+}
+
 /* The cheapest step up to @at to have a breakpoint at; 0: none, go there step by step. */
 static uint32_t best_anchor(const struct trace *trace, uint32_t at)
 {
@@ -412,7 +451,7 @@ static uint32_t best_anchor(const struct trace *trace, uint32_t at)
             steps += 1 + (repetitions < REPEAT_COST ? repetitions : REPEAT_COST);
             repetitions = 0;
         }
-        cost = steps + trace->step[i].arrival * HIT_COST +
+        cost = steps + cost_of_hits(trace->step[i].arrival) +
                (repetitions < REPEAT_COST ? repetitions : REPEAT_COST);
         if ((trace->step[i].arrival || i == 0) && cost < best_cost) {
             best = i;
@@ -425,7 +464,17 @@ static uint32_t best_anchor(const struct trace *trace, uint32_t at)
 
 static bool run_to_arrival(struct tracee *t, const struct step *s, uintptr_t end)
 {
+    int counter = s->arrival > COUNT_MIN ? count_in_kernel(t->pid, s->pc, s->arrival) : -1;
     bool r = true;
+
+    if (counter >= 0) {
+        set_breakpoints(t->pid, end, end);
+        r = resume(t, PTRACE_CONT, true);
+        if (t->state == TRACEE_STOPPED)
+            clear_breakpoints(t->pid);
+        (void)close(counter);
+        return r && t->pc == s->pc;
+    }
 
     set_breakpoints(t->pid, s->pc, end);
     for (uint32_t i = 0; i < s->arrival && r; i++) {
