@@ -5,10 +5,12 @@
  * A *trace* is what a process executes from its sweep_begin() to its sweep_end(), instruction by
  * instruction. It is recorded once, by single steps. To stop a later process (a fork of the same
  * image, with the same addresses) at point k of it, a breakpoint brings it to some instruction
- * before that is not reached too often, and single steps do the rest.
+ * before, and single steps do the rest. In a loop the kernel counts how often the breakpoint is
+ * reached, where it can (perf_event_open(2)), which costs far less than to stop each time.
  *
  * An instruction that repeats itself (rep movs) is a point for each repetition. Breakpoints are
- * only put where it is reached from elsewhere.
+ * only put where it is reached from elsewhere; from there it is made to do as many repetitions as
+ * if these were all, and gets the others back.
  *
  * On x86-64, breakpoints are debug registers, which children of the traced process do not inherit.
  * On AArch64 they are BRK instructions, and the library must be built with LSE atomics
