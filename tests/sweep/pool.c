@@ -19,7 +19,6 @@ enum {
     VALUE = 99, /* what a task that fails returns */
     WAIT_S = 4,
     OTHER_NS = 3 * CV_NS_PER_MS,
-    SLABS_TO = 16384,
 };
 
 /* Told. */
@@ -225,13 +224,6 @@ OPERATION(pool_worker_of_two, .prepare = open_for_two, .begin = find_victim, .lo
 
 /* The owner ************************************************************************************* */
 
-/* V: opening a pool shall not begin with slabs: a long way, which has operations of its own. */
-static void have_slabs(void)
-{
-    for (size_t size = 16; size < SLABS_TO; size += size / 4)
-        check_int(covey_own(covey_alloc(size)), ==, 0);
-}
-
 /* V: a pool whose worker is at work. */
 static void open_pool(void)
 {
@@ -270,8 +262,8 @@ static void submit_large(void)
         ==, 0);
 }
 
-OPERATION(pool_open, .warm = have_slabs, .victim = open_pool, .rescue = bury_and_use,
-    .verify = workers_end, .only_kill = true, .is_slow = true);
+OPERATION(pool_open, .victim = open_pool, .rescue = bury_and_use, .verify = workers_end,
+    .only_kill = true, .is_slow = true);
 
 OPERATION(pool_submit, .warm = open_pool, .victim = submit_large, .rescue = bury_and_use,
     .verify = workers_end, .is_slow = true);

@@ -92,7 +92,10 @@ static bool leave_breakpoint(struct tracee *t)
     return true;
 }
 
-/* Has the kernel count how often it comes to @pc, and stop it at the @n-th time: a descriptor, or -1. */
+/*
+ * Has the kernel count how often @pid comes to @pc, and stop it at the @n-th time, until the descriptor
+ * that it returns is closed. -1: it will not.
+ */
 static int count_in_kernel(pid_t pid, uintptr_t pc, uint32_t n)
 {
     struct perf_event_attr attr = {
@@ -124,7 +127,10 @@ static size_t repeated_bytes(uintptr_t pc)
     return code[n] == 0xa4 || code[n] == 0xa5 || code[n] == 0xaa || code[n] == 0xab ? n + 1 : 0;
 }
 
-/* So many repetitions, of more that it would do: it does these as if they were all, without a stop. */
+/*
+ * So many repetitions, of more that it would do, without a stop: it does these as if they were all. False:
+ * it has done nothing, or cannot go on.
+ */
 static bool repeat(struct tracee *t, uint32_t times, uintptr_t end)
 {
     uintptr_t pc = t->pc;
