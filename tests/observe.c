@@ -61,6 +61,56 @@ long test_status_of(int pid, const char *field)
     return value;
 }
 
+/* Calls @visit for each of the threads that covey has made. */
+static void each_helper(void (*visit)(int tid, long *sum), long *sum)
+{
+    DIR *dir = opendir("/proc/self/task");
+    struct dirent *entry;
+
+    while (dir && (entry = readdir(dir))) {
+        char path[300];
+        char name[32] = "";
+        FILE *file;
+
+        (void)snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
+        file = fopen(path, "re");
+        if (!file)
+            continue;
+        if (fgets(name, sizeof name, file) && strcmp(name, "covey:helper\n") == 0)
+            visit((int)strtol(entry->d_name, NULL, 10), sum);
+        (void)fclose(file);
+    }
+    if (dir)
+        (void)closedir(dir);
+}
+
+static void add_one(int tid, long *sum)
+{
+    (void)tid;
+    ++*sum;
+}
+
+unsigned test_helper_threads(void)
+{
+    long n = 0;
+
+    each_helper(add_one, &n);
+    return (unsigned)n;
+}
+
+static void add_switches(int tid, long *sum)
+{
+    *sum += test_status_of(tid, "voluntary_ctxt_switches");
+}
+
+long test_helper_switches(void)
+{
+    long n = 0;
+
+    each_helper(add_switches, &n);
+    return n;
+}
+
 /* Without the family's own: a process whose joining thread has ended keeps it until it ends. */
 unsigned test_open_descriptors(void)
 {

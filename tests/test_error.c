@@ -9,9 +9,13 @@
 
 TEST(every_code_has_words_of_its_own)
 {
-    for (int a = COVEY_ECORRUPT; a <= 0; a++) {
+    int last = 0;
+
+    while (strcmp(covey_strerror(last - 1), "unknown code") != 0)
+        last--;
+    check_int(last, <=, COVEY_EREFUSED);
+    for (int a = last; a <= 0; a++) {
         check(strlen(covey_strerror(a)) > 4);
-        check(strcmp(covey_strerror(a), "unknown code") != 0);
         for (int b = a + 1; b <= 0; b++)
             check(strcmp(covey_strerror(a), covey_strerror(b)) != 0);
     }

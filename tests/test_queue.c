@@ -47,13 +47,13 @@ TEST(items_come_out_in_the_order_they_went_in)
 
 TEST(items_of_every_size_go_around_the_ring, .deadline_s = 60)
 {
-    unsigned char in[2048];
-    unsigned char out[2048];
+    unsigned char in[4096];
+    unsigned char out[4096];
     unsigned seed = 7;
     covey_queue *q;
 
     check_int(covey_queue_open(&q, .bytes = 4096), ==, 0);
-    check_int(covey_queue_item_max(q), ==, 2048 - 16);
+    check_int(covey_queue_item_max(q), ==, 4096 - 32);
     for (int round = 0; round < 20000; round++) {
         size_t size = round % 3 ? (size_t)rand_r(&seed) % 100
                                 : (size_t)rand_r(&seed) % (covey_queue_item_max(q) + 1);
@@ -147,11 +147,15 @@ TEST(misuse_of_a_queue_is_named)
 
     check_fails(covey_queue_open(NULL), COVEY_EINVAL, "queue is NULL");
     check_fails(covey_queue_open(&q, .bytes = SIZE_MAX), COVEY_EINVAL, "bytes is");
-    check_fails(covey_queue_open(&q, .bytes = (size_t)1 << 40), COVEY_ENOMEM, "");
+    check_fails(covey_queue_open(&q, .bytes = ((size_t)1 << 40) + 1), COVEY_EINVAL, "bytes is");
+    check_fails(covey_queue_open(&q, .item_size = UINT32_MAX), COVEY_EINVAL, "item_size is");
+    check_fails(covey_queue_open(&q, .priorities = 17), COVEY_EINVAL, "priorities is 17");
+    check_fails(covey_queue_open(&q, .producers = 1024), COVEY_EINVAL, "producers is 1024");
+    check_fails(covey_queue_open(&q, .unbounded = true, .items = 1), COVEY_EINVAL, "unbounded");
     check_fails(covey_queue_put(NULL, item, 1, 0), COVEY_EINVAL, "queue is NULL");
     check_fails(covey_queue_get((covey_queue *)(void *)item, item, 1, NULL, 0), COVEY_EINVAL,
         "not a queue");
-    check_int(covey_queue_open(&q), ==, 0);
+    check_int(covey_queue_open(&q, .bytes = 1 << 16), ==, 0);
     check_fails(covey_queue_put(q, NULL, 1, 0), COVEY_EINVAL, "item is NULL");
     check_fails(covey_queue_get(q, NULL, 1, NULL, 0), COVEY_EINVAL, "item is NULL");
     check_fails(covey_queue_put(q, item, 1 << 20, 0), COVEY_ETOOBIG, "1048576");
@@ -176,6 +180,8 @@ TEST(a_closed_queue_is_drained_and_then_ends)
     check_int(covey_queue_close(q), ==, 0);
     check_int(covey_queue_is_closed(q), ==, 1);
     check_fails(covey_queue_put(q, "x", 1, COVEY_FOREVER), COVEY_ECLOSED, "closed");
+    check_fails(covey_queue_is_full(q, 4000), COVEY_ECLOSED, "closed");
+    check_int(covey_queue_is_closed(q), ==, 1);
     check_int(covey_queue_size(q), ==, 2);
     check_int(get_int(q, COVEY_FOREVER), ==, 1);
     check_int(get_int(q, COVEY_FOREVER), ==, 2);
@@ -641,5 +647,404 @@ TEST(idle_waiters_do_not_wake_up)
     check_int(test_status_of(pid, "nonvoluntary_ctxt_switches"), >=, 0);
     put_int(q, 5);
     test_reap(pid, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(an_unbounded_queue_grows_and_shrinks, .deadline_s = 60)
+{
+    struct covey_stats before = {.size = sizeof before};
+    struct covey_stats after = {.size = sizeof after};
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .unbounded = 1), ==, 0);
+    check_int(covey_stats(&before), ==, 0);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 300000; i++)
+            put_int(q, i);
+        check_int(covey_queue_size(q), ==, 300000);
+        for (int i = 0; i < 300000; i++)
+            check_int(get_int(q, 0), ==, i);
+        for (int i = 0; i < 10000; i++) {
+            put_int(q, i);
+            check_int(get_int(q, 0), ==, i);
+        }
+    }
+    check_int(covey_stats(&after), ==, 0);
+    check_int(after.blocks, ==, before.blocks);
+    for (int i = 0; i < 300000; i++)
+        put_int(q, i);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(a_queue_of_a_thousand_small_items_takes_little_memory)
+{
+    struct covey_stats before = {.size = sizeof before};
+    struct covey_stats after = {.size = sizeof after};
+    uint64_t item = 0;
+    covey_queue *q;
+
+    check_int(covey_stats(&before), ==, 0);
+    check_int(covey_queue_open(&q, .items = 1024), ==, 0);
+    for (int i = 0; i < 1024; i++)
+        check_int(covey_queue_put_value(q, item, 0), ==, 0);
+    check_int(covey_queue_put_value(q, item, 0), ==, COVEY_EFULL);
+    for (int i = 0; i < 1024; i++)
+        check_int(covey_queue_get_value(q, &item, 0), ==, 0);
+    check_int(covey_stats(&after), ==, 0);
+    check_int(after.bytes_claimed - before.bytes_claimed, <=, 64 * 1024);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(large_items_come_through_whole)
+{
+    static unsigned char in[3 << 20];
+    static unsigned char out[3 << 20];
+    covey_queue *q;
+    size_t size;
+
+    for (size_t i = 0; i < sizeof in; i++)
+        in[i] = (unsigned char)(i * 7 + i / 251);
+    check_int(covey_queue_open(&q), ==, 0);
+    for (size_t n = 1; n <= sizeof in; n = n * 3 + 1) {
+        check_int(covey_queue_put(q, in, n, 0), ==, 0);
+        check_int(covey_queue_put(q, in, 10, 0), ==, 0);
+        check_int(covey_queue_get(q, out, n - 1, &size, 0), ==, COVEY_ETOOBIG);
+        check_int(size, ==, n);
+        check_int(covey_queue_get(q, out, n, &size, 0), ==, 0);
+        check_int(size, ==, n);
+        check_int(memcmp(in, out, n), ==, 0);
+        check_int(covey_queue_get(q, out, 10, &size, 0), ==, 0);
+    }
+    check_int(covey_queue_put(q, in, sizeof in, 0), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(blocks_move_through_a_queue)
+{
+    covey_queue *q;
+    void *out;
+    size_t size;
+    char *block = covey_alloc(100);
+    char *own = covey_alloc(100);
+
+    check_int(covey_own(own), ==, 0);
+    check_int(covey_queue_open(&q), ==, 0);
+    strcpy(block, "lent");
+    strcpy(own, "given");
+    check_int(covey_queue_put_block(q, block, 5, 0), ==, 0);
+    check_int(covey_queue_put_block(q, own, 6, 0), ==, 0);
+    check_fails(covey_free(own), COVEY_EINVAL, "lies in a queue");
+    check_int(covey_queue_put(q, "small", 6, 0), ==, 0);
+    check_int(covey_queue_get_block(q, &out, &size, 0), ==, 0);
+    check(out == block && size == 5);
+    check_int(covey_queue_get_block(q, &out, &size, 0), ==, 0);
+    check(out == own && size == 6);
+    check_int(covey_owner(own), ==, getpid());
+    check_int(covey_free(own), ==, 0);
+    check_int(covey_queue_get_block(q, &out, &size, 0), ==, 0);
+    check_str(out, "small");
+    check_int(covey_free(out), ==, 0);
+    check_int(covey_free(block), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(higher_priorities_come_first)
+{
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .priorities = 4), ==, 0);
+    for (int i = 0; i < 40; i++)
+        check_int(covey_queue_put_at(q, (unsigned)i % 4, &i, sizeof i, 0), ==, 0);
+    check_int(covey_queue_size(q), ==, 40);
+    check_int(covey_queue_close(q), ==, 0);
+    for (int p = 3; p >= 0; p--) {
+        for (int i = p; i < 40; i += 4)
+            check_int(get_int(q, 0), ==, i);
+    }
+    check_int(covey_queue_get(q, &(int){0}, sizeof(int), NULL, 0), ==, COVEY_ECLOSED);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(priorities_share_the_bytes)
+{
+    static char item[100];
+    covey_queue *q;
+    long n = 0;
+
+    check_int(covey_queue_open(&q, .bytes = 32 * 1024, .priorities = 16), ==, 0);
+    for (unsigned p = 0; p < 16; p++)
+        check_int(covey_queue_put_at(q, p, item, 1, 0), ==, 0);
+    for (unsigned p = 0; p < 16; p++) {
+        while (covey_queue_put_at(q, p, item, sizeof item, 0) == 0)
+            n++;
+        check_int(covey_error_code(), ==, COVEY_EFULL);
+    }
+    check_int(n * (8 + 104), <=, 32 * 1024);
+    check_int(n * (8 + 104), >, 31 * 1024);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(many_items_go_at_once)
+{
+    static int in[5000];
+    static int out[5000];
+    covey_queue *q;
+    long n;
+
+    for (int i = 0; i < 5000; i++)
+        in[i] = i;
+    check_int(covey_queue_open(&q, .bytes = 32 * 1024), ==, 0);
+    n = covey_queue_put_many(q, in, sizeof(int), NULL, 5000, 0);
+    check(n > 1500 && n < 5000);
+    check_int(covey_queue_size(q), ==, n);
+    check_int(covey_queue_get_many(q, out, sizeof(int), NULL, 5000, 0), ==, n);
+    check_int(memcmp(in, out, (size_t)n * sizeof(int)), ==, 0);
+    check_int(covey_queue_get_many(q, out, sizeof(int), NULL, 5000, 0), ==, COVEY_EEMPTY);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(items_are_written_and_read_in_place)
+{
+    static char large[100000];
+    covey_queue *q;
+    void *in;
+    const void *out;
+    size_t size;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    for (int i = 0; i < 3000; i++) {
+        check_int(covey_queue_reserve(q, 100, &in, 0), ==, 0);
+        check_int(covey_queue_commit(q, in, 101), ==, COVEY_EINVAL);
+        memset(in, i, 100);
+        check_int(covey_queue_commit(q, in, (size_t)i % 101), ==, 0);
+        check_int(covey_queue_commit(q, in, 1), ==, COVEY_ESTATE);
+        check_int(covey_queue_peek(q, &out, &size, 0), ==, 0);
+        check_int(size, ==, i % 101);
+        for (size_t k = 0; k < size; k++)
+            check_int(((const unsigned char *)out)[k], ==, (unsigned char)i);
+        if (i % 3 == 0) {
+            check_int(covey_queue_unpeek(q, out), ==, 0);
+            check_int(covey_queue_peek(q, &out, &size, 0), ==, 0);
+        }
+        check_int(covey_queue_release(q, out), ==, 0);
+        check_int(covey_queue_size(q), ==, 0);
+    }
+    check_int(covey_queue_reserve(q, sizeof large, &in, 0), ==, 0);
+    check_int(covey_queue_cancel(q, in), ==, 0);
+    check_int(covey_queue_reserve(q, sizeof large, &in, 0), ==, 0);
+    memset(in, 7, sizeof large);
+    check_int(covey_queue_commit(q, in, sizeof large - 1), ==, 0);
+    check_int(covey_queue_peek(q, &out, &size, 0), ==, 0);
+    check(out == in && size == sizeof large - 1);
+    check_int(covey_queue_release(q, out), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(a_joinable_queue_knows_what_is_done)
+{
+    covey_queue *q;
+    const void *item;
+
+    check_int(covey_queue_open(&q, .joinable = true), ==, 0);
+    check_int(covey_queue_join(q, 0), ==, 0);
+    for (int i = 0; i < 10; i++)
+        put_int(q, i);
+    check_int(covey_queue_size(q), ==, 10);
+    check_int(get_int(q, 0), ==, 0);
+    check_int(get_int(q, 0), ==, 1);
+    check_int(covey_queue_size(q), ==, 8);
+    check_int(covey_queue_join(q, 0), ==, COVEY_ETIMEDOUT);
+    check_int(covey_queue_task_done(q), ==, 0);
+    check_int(covey_queue_task_done(q), ==, 0);
+    check_fails(covey_queue_task_done(q), COVEY_ESTATE, "has no item");
+    check_int(covey_queue_peek(q, &item, NULL, 0), ==, 0);
+    check_int(*(const int *)item, ==, 2);
+    check_int(covey_queue_unpeek(q, item), ==, 0);
+    for (int i = 2; i < 10; i++) {
+        check_int(covey_queue_join(q, 0), ==, COVEY_ETIMEDOUT);
+        check_int(get_int(q, 0), ==, i);
+        check_int(covey_queue_task_done(q), ==, 0);
+    }
+    check_int(covey_queue_join(q, 0), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(the_items_of_the_dead_are_given_out_again)
+{
+    for (int redeliver = 0; redeliver < 2; redeliver++) {
+        covey_queue *q;
+        pid_t pid;
+
+        check_int(covey_queue_open(&q, .joinable = true, .redeliver = redeliver), ==, 0);
+        for (int i = 0; i < 4; i++)
+            put_int(q, i);
+        pid = covey_fork();
+        if (pid == 0) {
+            check_int(get_int(q, 0), ==, 0);
+            check_int(get_int(q, 0), ==, 1);
+            check_int(covey_queue_task_done(q), ==, 0);
+            raise(SIGKILL);
+        }
+        check_int(waitpid(pid, NULL, 0), ==, pid);
+        check_int(get_int(q, 0), ==, redeliver ? 2 : 2);
+        check_int(get_int(q, 0), ==, 3);
+        if (redeliver)
+            check_int(get_int(q, 0), ==, 1);
+        else
+            check_int(covey_queue_get(q, &(int){0}, sizeof(int), NULL, 0), ==, COVEY_EEMPTY);
+        check_int(covey_queue_task_done(q), ==, 0);
+        check_int(covey_queue_task_done(q), ==, 0);
+        if (redeliver)
+            check_int(covey_queue_task_done(q), ==, 0);
+        else
+            check_fails(covey_queue_join(q, 0), COVEY_EOWNERDEAD, "1 items are lost");
+        check_int(covey_queue_join(q, 0), ==, 0);
+        check_int(covey_queue_free(q), ==, 0);
+    }
+}
+
+TEST(items_lost_with_the_dead_leave_their_room)
+{
+    covey_queue *q;
+    pid_t pid;
+
+    check_int(covey_queue_open(&q, .items = 1, .joinable = true), ==, 0);
+    put_int(q, 1);
+    pid = fork();
+    if (pid == 0) {
+        check_int(get_int(q, 0), ==, 1);
+        raise(SIGKILL);
+    }
+    test_reap(pid, SIGKILL);
+    check_int(covey_queue_put(q, &(int){2}, sizeof(int), 0), ==, 0);
+    check_int(get_int(q, 0), ==, 2);
+    check_int(covey_queue_task_done(q), ==, 0);
+    check_fails(covey_queue_join(q, 0), COVEY_EOWNERDEAD, "1 items are lost");
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+/* Who has an item in his hands would wait for himself. */
+TEST(a_thread_does_not_wait_for_its_own_item_in_place)
+{
+    char item[4] = "abc";
+    const void *seen;
+    covey_queue *q;
+    void *place;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    check_int(covey_queue_reserve(q, 4, &place, 0), ==, 0);
+    check_fails(covey_queue_put(q, item, 4, COVEY_FOREVER), COVEY_ESTATE, "has reserved an item");
+    check_fails(covey_queue_reserve(q, 4, &place, COVEY_FOREVER), COVEY_ESTATE, "has reserved");
+    check_fails(covey_queue_close(q), COVEY_ESTATE, "has reserved");
+    check_fails(covey_queue_free(q), COVEY_ESTATE, "has reserved");
+    check_fails(covey_queue_is_full(q, 4), COVEY_ESTATE, "has reserved");
+    check_fails(covey_queue_is_closed(q), COVEY_ESTATE, "has reserved");
+    memcpy(place, item, 4);
+    check_int(covey_queue_commit(q, place, 4), ==, 0);
+    check_int(covey_queue_put(q, item, 4, 0), ==, 0);
+    check_int(covey_queue_peek(q, &seen, NULL, 0), ==, 0);
+    check_fails(covey_queue_get(q, item, 4, NULL, COVEY_FOREVER), COVEY_ESTATE, "looks at an item");
+    check_fails(covey_queue_peek(q, &seen, NULL, COVEY_FOREVER), COVEY_ESTATE, "looks at an item");
+    check_fails(covey_queue_free(q), COVEY_ESTATE, "looks at an item");
+    check_int(covey_queue_put(q, item, 4, 0), ==, 0);
+    check_int(covey_queue_size(q), ==, 3);
+    check_int(covey_queue_release(q, seen), ==, 0);
+    check_int(covey_queue_get(q, item, 4, NULL, 0), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+/* Those who wait fell asleep before he came. */
+TEST(the_death_of_one_who_comes_later_is_noticed)
+{
+    for (int redeliver = 0; redeliver < 2; redeliver++) {
+        covey_queue *q;
+        pid_t waiter;
+        pid_t taker;
+
+        check_int(covey_queue_open(&q, .joinable = true, .redeliver = redeliver), ==, 0);
+        waiter = covey_fork();
+        if (waiter == 0) {
+            put_int(q, 1);
+            check_int(get_int(q, COVEY_FOREVER), ==, 1);
+            check_int(covey_queue_task_done(q), ==, 0);
+            if (redeliver) {
+                check_int(get_int(q, COVEY_FOREVER), ==, 2);
+                check_int(covey_queue_task_done(q), ==, 0);
+                _exit(0);
+            }
+            put_int(q, 2);
+            check_int(covey_queue_join(q, COVEY_FOREVER), ==, COVEY_EOWNERDEAD);
+            _exit(0);
+        }
+        test_sleep_ms(100);
+        taker = covey_fork();
+        if (taker == 0) {
+            if (redeliver) { /* so that it is he who gets it */
+                kill(waiter, SIGSTOP);
+                put_int(q, 2);
+            }
+            check_int(get_int(q, COVEY_FOREVER), ==, 2);
+            kill(waiter, SIGCONT);
+            test_sleep_ms(100);
+            raise(SIGKILL);
+        }
+        check_int(waitpid(taker, NULL, 0), ==, taker);
+        test_reap(waiter, 0);
+        check_int(covey_queue_free(q), ==, 0);
+    }
+}
+
+/* One stays, many come and go: the cells of these are used again. */
+TEST(a_queue_outlives_many_producers, .deadline_s = 60, .not_in_valgrind = "it takes too long")
+{
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .producers = 1), ==, 0);
+    put_int(q, 0);
+    check_int(get_int(q, 0), ==, 0);
+    for (int i = 0; i < 1100; i++) {
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            put_int(q, i);
+            _exit(0);
+        }
+        test_reap(pid, 0);
+        check_int(get_int(q, 0), ==, i);
+    }
+    check_int(covey_queue_leave(q), ==, 0);
+    check_int(covey_queue_get(q, &(int){0}, sizeof(int), NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(a_queue_ends_with_its_producers)
+{
+    covey_queue *q;
+    pid_t pid[3];
+    int value;
+    int n = 0;
+
+    check_int(covey_queue_open(&q, .producers = 3), ==, 0);
+    for (int i = 0; i < 3; i++) {
+        pid[i] = fork(); /* covey_fork() would take away those that have ended */
+        if (pid[i] == 0) {
+            for (int k = 0; k < 100; k++)
+                put_int(q, k);
+            if (i == 0)
+                check_int(covey_queue_leave(q), ==, 0);
+            if (i == 1)
+                raise(SIGKILL);
+            if (i == 0)
+                pause();
+            _exit(0);
+        }
+    }
+    while (covey_queue_get(q, &value, sizeof value, NULL, COVEY_FOREVER) == 0)
+        n++;
+    check_int(covey_error_code(), ==, COVEY_ECLOSED);
+    check_int(n, ==, 300);
+    kill(pid[0], SIGKILL);
+    for (int i = 0; i < 3; i++)
+        check_int(waitpid(pid[i], NULL, 0), ==, pid[i]);
     check_int(covey_queue_free(q), ==, 0);
 }

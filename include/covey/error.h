@@ -35,9 +35,11 @@ enum {
     COVEY_ENOTOWNER = -15,  /* only the process that made the object may do this */
     COVEY_ETASK = -16,      /* the task's function itself returned an error */
     COVEY_EDEADLINE = -17,  /* the task ran past its deadline and its worker was killed */
-    COVEY_ECORRUPT = -18,   /* the arena holds something that no covey function can have written */
+    COVEY_ECORRUPT = -18,   /* in the arena, or received, is what covey never writes */
     COVEY_EDEADLK = -19,    /* to wait would be for ever: see covey_open() */
-    COVEY_EBROKEN = -20,    /* the barrier is broken */
+    COVEY_EBROKEN = -20,    /* the barrier is broken, or the connection, by half a message */
+    COVEY_EAUTH = -21,      /* the other side has another key, or does not speak covey's protocol */
+    COVEY_EREFUSED = -22,   /* nobody listens at that address */
 };
 
 /**

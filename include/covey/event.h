@@ -60,6 +60,20 @@ COVEY_API int covey_event_is_set(covey_event *event);
 COVEY_API int covey_event_wait(covey_event *event, double timeout_s);
 
 /**
+ * covey_event_fd() - a descriptor for poll(), epoll and the like
+ * @event: the event
+ *
+ * It is readable when the event may be set: from a setting on, until this process finds it not set, or
+ * clears it. All else is as with covey_queue_fd().
+ *
+ * Returns the descriptor; COVEY_ELIMIT, COVEY_ENOMEM; COVEY_EINVAL.
+ */
+COVEY_API int covey_event_fd(covey_event *event);
+
+/** covey_event_fd_close() - close it; done by covey_event_destroy(), too; returns 0 or COVEY_EINVAL */
+COVEY_API int covey_event_fd_close(covey_event *event);
+
+/**
  * covey_event_destroy() - make it plain memory again
  * @event: the event, which nobody waits for
  *

@@ -2,22 +2,38 @@
 /**
  * covey/queue.h - a queue between processes: many producers, many consumers, first in, first out
  *
- * Items are bytes, of any size up to a limit; they are copied in and copied out. The queue lies in
- * the arena: its pointer can be handed to any member of the family and used there.
+ *     covey_queue *queue;
+ *     covey_queue_open(&queue, .items = 100);
+ *     ...
+ *     covey_queue_put_value(queue, number, COVEY_FOREVER);      // in one process
+ *     covey_queue_get_value(queue, &number, COVEY_FOREVER);     // in another
  *
- * A process that is killed while it uses the queue takes nothing with it but an item that it had
- * not finished putting; an item that it was about to get stays. Nobody else is held up.
+ * Items are bytes, any number of them. The queue lies in the arena: its pointer can be handed to any
+ * member of the family and used there. It is bounded, by a number of items or of bytes, or grows. The
+ * items of each producer come out in the order in which he has put them (those of one priority, if
+ * there are several).
+ *
+ * Items of up to 4 KiB are copied in and out. Larger ones go as blocks of the arena: they are copied in,
+ * without holding up anybody, and out; or not at all (covey_queue_put_block(), covey_queue_get_block(),
+ * covey_queue_reserve(), covey_queue_peek()).
+ *
+ * Deaths. A process that is killed while it uses the queue takes nothing with it but an item that it had
+ * not finished putting; an item that it was about to get stays, one that it has got is gone with it,
+ * unless the queue is opened with redeliver. Nobody else is held up.
  *
  * A process that is *stopped* (SIGSTOP, a debugger) in the middle of putting holds up the others who
  * put, and one in the middle of getting those who get, until it goes on or is killed. Timeouts of
  * put and get hold even then, if they are longer than 50 ms; shorter ones, and 0, become 50 ms.
  *
- * All functions may be called by any thread of any member, at the same time.
+ * All functions may be called by any thread of any member, at the same time. Those with a timeout may
+ * block for so long; the others only for others' calls that are under way.
  */
 #ifndef COVEY_QUEUE_H
 #define COVEY_QUEUE_H
 
 #include <covey/family.h>
+
+#include <stdbool.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -29,10 +45,19 @@ typedef struct covey_queue covey_queue;
 struct covey_queue_options {
     size_t size;         /* sizeof(struct covey_queue_options) */
     covey_queue **queue; /* out: the new queue */
-    size_t bytes; /* memory for items that wait, rounded up to a power of two of 128 at least and
-                     1 TiB at most; default 64 KiB. An item takes its size + 8, rounded up to 8,
-                     and can have half of it less 16: see covey_queue_item_max(). */
-    size_t items; /* how many items may wait at most; default: as many as fit */
+    size_t items;        /* how many items may wait at most; default: as many as the bytes allow */
+    size_t bytes; /* how many bytes may wait at most, up to 1 TiB. An item counts its size, rounded
+                            up to 8, and 8 more, or 32 if it is larger than 4 KiB (or than a quarter of
+                            @bytes). Default: any number, if @items or @unbounded is given; else 1 MiB
+                            of small items, and with large ones 16 MiB, or one of any size. */
+    bool unbounded;      /* the queue grows as long as there is memory: putting never waits */
+    size_t item_size;    /* all items have so many bytes; default: any number of them */
+    unsigned priorities; /* up to 16: an item may have a priority below this; default: 1 */
+    bool joinable;       /* an item is unfinished until covey_queue_task_done() */
+    bool redeliver;      /* joinable; and a dead process's unfinished items are given to others */
+    unsigned
+        producers; /* the queue closes itself when so many processes, or more, have put something,
+                            and all of these have left it or died; up to 1,023; default: it does not */
 };
 
 /**
@@ -40,6 +65,9 @@ struct covey_queue_options {
  *
  *     covey_queue *queue;
  *     covey_queue_open(&queue, .items = 100);
+ *
+ * A queue takes little memory: about 1 KiB, and what its items need, if they are few, or 32 KiB. It takes
+ * more when more than that waits, and gives it back when little waits again and some more has been put.
  *
  * Returns 0 with the queue in *queue; COVEY_EINVAL; COVEY_ENOMEM; the codes of covey_open().
  */
@@ -53,12 +81,84 @@ COVEY_API int covey_queue_open_with(const struct covey_queue_options *options);
  * @timeout_s: how long to wait at most, in seconds; 0 or less: not at all; COVEY_FOREVER
  *
  * Returns 0; COVEY_EFULL when there was no room in time; COVEY_ECLOSED; COVEY_ETOOBIG when the item
- * can never fit; COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL.
+ * can never fit; COVEY_ENOMEM or COVEY_ELIMIT when a queue cannot grow, or a large item has no room in
+ * the arena; COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL.
  */
 COVEY_API int covey_queue_put(covey_queue *queue, const void *item, size_t size, double timeout_s);
 
 /**
- * covey_queue_get() - take the oldest item, waiting for one
+ * covey_queue_put_at() - the same, with a priority
+ * @priority: from 0 to one less than the queue's priorities; items of a higher one are got first
+ *
+ * covey_queue_put(), and all else that puts, uses priority 0.
+ */
+COVEY_API int covey_queue_put_at(
+    covey_queue *queue, unsigned priority, const void *item, size_t size, double timeout_s);
+
+/**
+ * covey_queue_put_many() - append items, as many as there is room for in time
+ * @queue: the queue
+ * @items: their bytes, those of each item @size behind those of the one before
+ * @size: how many bytes each has, or may have
+ * @sizes: how many it really has, @n of them; NULL: @size
+ * @n: how many items
+ * @timeout_s: how long to wait at most for all of them
+ *
+ * Much cheaper than one by one. Consumers may get the first before the last is in, and items of other
+ * producers may come between.
+ *
+ * Returns how many were put, the first ones; if that would be 0, the codes of covey_queue_put(), and 0
+ * only for an @n of 0. For a wrong size none is put.
+ */
+COVEY_API long covey_queue_put_many(covey_queue *queue, const void *items, size_t size,
+    const size_t *sizes, size_t n, double timeout_s);
+
+/**
+ * covey_queue_put_block() - append a block of the arena, without copying it
+ * @queue: the queue
+ * @block: what covey_alloc() has returned
+ * @size: how many bytes of it are the item
+ * @timeout_s: how long to wait at most
+ *
+ * A block that is this process's own (covey_own()) is the queue's from here on, and then belongs to who
+ * gets it; a copy is got of it by covey_queue_get(), and then it is freed. One of the family's (as it comes
+ * from covey_alloc()) stays that: only its address goes through the queue, and nobody frees it. On
+ * failure nothing has changed.
+ *
+ * Returns the codes of covey_queue_put(), and COVEY_EINVAL for what is no block, or another process's.
+ */
+COVEY_API int covey_queue_put_block(covey_queue *queue, void *block, size_t size, double timeout_s);
+
+/**
+ * covey_queue_reserve() - room for an item that is written where it will lie
+ * @queue: the queue
+ * @size: how many bytes it may have
+ * @item: set to where they go, at a multiple of 8
+ * @timeout_s: how long to wait for room at most
+ *
+ * From here to covey_queue_commit() or covey_queue_cancel(), by the same thread, others who put wait, or
+ * close the queue; for this thread to put once more, to close or to free it is COVEY_ESTATE. If this process
+ * dies in between, it is as if it had not begun; if only the thread ends, the others wait on.
+ *
+ * Returns 0 or the codes of covey_queue_put().
+ */
+COVEY_API int covey_queue_reserve(covey_queue *queue, size_t size, void **item, double timeout_s);
+
+/**
+ * covey_queue_commit() - the reserved item is written
+ * @item: what covey_queue_reserve() has set
+ * @size: how many bytes it has; at most as many as were reserved
+ *
+ * Returns 0; COVEY_ESTATE when it is not reserved by this process; COVEY_EINVAL for a wrong size (it is
+ * reserved still).
+ */
+COVEY_API int covey_queue_commit(covey_queue *queue, void *item, size_t size);
+
+/** covey_queue_cancel() - there is no item after all; returns 0, COVEY_ESTATE or COVEY_EINVAL */
+COVEY_API int covey_queue_cancel(covey_queue *queue, void *item);
+
+/**
+ * covey_queue_get() - take the oldest item of the highest priority, waiting for one
  * @queue: the queue
  * @item: where its bytes go
  * @room: how many bytes fit there
@@ -67,11 +167,139 @@ COVEY_API int covey_queue_put(covey_queue *queue, const void *item, size_t size,
  *
  * Returns 0; COVEY_EEMPTY when there was none in time; COVEY_ECLOSED when there is none and never
  * will be; COVEY_ETOOBIG when @room is too small: *size says what is needed, and the item stays
- * (another consumer may take it before the next call);
- * COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL.
+ * (another consumer may take it before the next call); COVEY_EINVAL, also when it is an end of a pipe or
+ * a descriptor, which covey_pipe_get() or covey_descriptor_get() take;
+ * COVEY_EINTR (see covey_on_interrupt()).
  */
 COVEY_API int covey_queue_get(
     covey_queue *queue, void *item, size_t room, size_t *size, double timeout_s);
+
+/** covey_queue_get_exactly() - the same for an item of @size bytes; another is COVEY_ETOOBIG, too */
+COVEY_API int covey_queue_get_exactly(
+    covey_queue *queue, void *item, size_t size, double timeout_s);
+
+/**
+ * covey_queue_get_many() - take the items that are there, waiting for one
+ * @queue: the queue
+ * @items: where their bytes go, those of each item @room behind those of the one before
+ * @room: how many bytes fit there for each
+ * @sizes: set to their sizes; room for @n; NULL: not wanted
+ * @n: how many at most
+ * @timeout_s: how long to wait for the first
+ *
+ * Returns how many were taken: at least 1, and not always all that are there (a large item comes alone).
+ * Else the codes of covey_queue_get(), where COVEY_ETOOBIG comes with the size in sizes[0]; 0 only for an
+ * @n of 0. If this process is killed, the items that it was about to get are all gone or all there.
+ */
+COVEY_API long covey_queue_get_many(
+    covey_queue *queue, void *items, size_t room, size_t *sizes, size_t n, double timeout_s);
+
+/**
+ * covey_queue_get_block() - take an item as a block of the arena
+ * @queue: the queue, which is not joinable
+ * @block: set to the block; NULL for an item of no bytes
+ * @size: set to the size of the item; NULL: not wanted
+ * @timeout_s: how long to wait at most
+ *
+ * A large item, or a block that was put as such, is not copied. The block is this process's own, to be
+ * freed, shared or put again; covey_owner() tells: but for a block of the family's that was put, which
+ * stays that.
+ *
+ * Returns 0; COVEY_ESTATE for a joinable queue; COVEY_ENOMEM; or the codes of covey_queue_get().
+ */
+COVEY_API int covey_queue_get_block(
+    covey_queue *queue, void **block, size_t *size, double timeout_s);
+
+/**
+ * covey_queue_peek() - read the oldest item where it lies
+ * @queue: the queue
+ * @item: set to where it is, at a multiple of 8
+ * @size: set to its size; NULL: not wanted
+ * @timeout_s: how long to wait for one at most
+ *
+ * From here to covey_queue_release() or covey_queue_unpeek(), by the same thread, others who get wait;
+ * unless the queue is joinable: then the item is this thread's until it is done, and others get the next
+ * ones. For this thread to get once more, or to free the queue, is COVEY_ESTATE meanwhile. If this process
+ * dies in between, the item stays; in a joinable queue, only with redeliver.
+ *
+ * Returns 0 or the codes of covey_queue_get().
+ */
+COVEY_API int covey_queue_peek(
+    covey_queue *queue, const void **item, size_t *size, double timeout_s);
+
+/**
+ * covey_queue_release() - the item is taken, and its memory the queue's again
+ * @item: what covey_queue_peek() has set
+ *
+ * In a joinable queue it is done, as by covey_queue_task_done().
+ *
+ * Returns 0; COVEY_ESTATE when this process does not look at it; COVEY_EINVAL.
+ */
+COVEY_API int covey_queue_release(covey_queue *queue, const void *item);
+
+/** covey_queue_unpeek() - the item stays, for the next one who gets; returns as covey_queue_release() */
+COVEY_API int covey_queue_unpeek(covey_queue *queue, const void *item);
+
+/**
+ * covey_queue_task_done() - an item that was got from a joinable queue is done
+ * @queue: the queue
+ *
+ * Of the items that this thread has got, and that are not done, it is the one it got first; if there is
+ * none, of those that this process has. Takes the longer, the more items before it are not done.
+ *
+ * Returns 0; COVEY_ESTATE when there is none, or the queue is not joinable; COVEY_EINVAL.
+ */
+COVEY_API int covey_queue_task_done(covey_queue *queue);
+
+/**
+ * covey_queue_join() - wait until all items are done
+ * @queue: the queue
+ * @timeout_s: how long to wait at most, in seconds; 0 or less: not at all; COVEY_FOREVER
+ *
+ * Items that a process had got and not done when it died are lost, and nobody waits for them; with
+ * redeliver others get them.
+ *
+ * Returns 0; COVEY_EOWNERDEAD when all are done but some that were lost since somebody was last told;
+ * COVEY_ETIMEDOUT; COVEY_EINTR; COVEY_ESTATE when the queue is not joinable; COVEY_EINVAL.
+ */
+COVEY_API int covey_queue_join(covey_queue *queue, double timeout_s);
+
+/**
+ * covey_queue_fd() - a descriptor for poll(), epoll and the like
+ * @queue: the queue
+ *
+ *     struct pollfd p = {.fd = covey_queue_fd(queue), .events = POLLIN};
+ *     while (poll(&p, 1, -1) == 1) {
+ *         while (covey_queue_get_value(queue, &number, 0) == 0)
+ *             use(number);
+ *     }
+ *
+ * It is readable when there may be an item to get, or the queue is closed: from then on, until something
+ * that gets, in this process, returns COVEY_EEMPTY. So get with a timeout of 0, once or until that. Who
+ * is told only of changes (EPOLLET) must go on until COVEY_EEMPTY. Other processes may be faster.
+ *
+ * The first call makes a pipe of the kernel's and a thread in the background, for this queue and this
+ * process, which sleeps until there is something and nobody knows of it yet; from then on each call
+ * returns the same descriptor. It is close-on-exec, and covey's: not to be read, and to be closed by
+ * covey_queue_fd_close() only. A process that is forked has none of this, and asks for its own.
+ *
+ * Before another process frees the queue, this one must close the descriptor.
+ *
+ * Returns the descriptor; COVEY_ELIMIT, COVEY_ENOMEM; COVEY_EINVAL.
+ */
+COVEY_API int covey_queue_fd(covey_queue *queue);
+
+/** covey_queue_fd_close() - close it; done by covey_queue_free(), too; returns 0 or COVEY_EINVAL */
+COVEY_API int covey_queue_fd_close(covey_queue *queue);
+
+/**
+ * covey_queue_leave() - this process puts no more
+ * @queue: a queue that was opened with producers
+ *
+ * A process that has never put anything counts as one of them from here on. One that puts again has come
+ * back. Returns 0; COVEY_ESTATE for another queue; COVEY_ELIMIT, COVEY_ENOMEM; COVEY_EINVAL.
+ */
+COVEY_API int covey_queue_leave(covey_queue *queue);
 
 /**
  * covey_queue_close() - no more items
@@ -79,22 +307,23 @@ COVEY_API int covey_queue_get(
  *
  * From now on putting fails. Items that wait can still be taken; then getting fails, too, and those
  * who wait in it are told. Closing twice is no error. Does not wait, but for another's put that is
- * under way. Returns 0 or COVEY_EINVAL.
+ * under way. Returns 0; COVEY_ESTATE while this thread has reserved an item; COVEY_EINVAL.
  */
 COVEY_API int covey_queue_close(covey_queue *queue);
 
 /**
  * covey_queue_free() - free the queue and all items in it
- * @queue: the queue, which nobody may be using; NULL does nothing
+ * @queue: the queue, which nobody may be using, nor be waiting for; NULL does nothing
  *
- * Returns 0 or COVEY_EINVAL.
+ * Returns 0; COVEY_ESTATE while this thread has reserved an item, or looks at one; COVEY_EINVAL.
  */
 COVEY_API int covey_queue_free(covey_queue *queue);
 
 /**
  * covey_queue_size() - how many items wait
  *
- * Right at some instant during the call. Negative: COVEY_EINVAL.
+ * Right at some instant during the call; without those that were got and are not done. Negative:
+ * COVEY_EINVAL.
  */
 COVEY_API long covey_queue_size(covey_queue *queue);
 
@@ -104,7 +333,8 @@ COVEY_API int covey_queue_is_empty(covey_queue *queue);
 /**
  * covey_queue_is_full() - 1 if an item of @size bytes would have to wait, 0 if not
  *
- * COVEY_ETOOBIG for an item that never fits; COVEY_EINVAL.
+ * COVEY_ECLOSED; COVEY_ETOOBIG for an item that never fits; COVEY_ENOMEM and COVEY_ELIMIT as
+ * covey_queue_put(); COVEY_ESTATE while this thread has reserved an item; COVEY_EINVAL.
  */
 COVEY_API int covey_queue_is_full(covey_queue *queue, size_t size);
 
@@ -113,6 +343,14 @@ COVEY_API int covey_queue_is_closed(covey_queue *queue);
 
 /** covey_queue_item_max() - the largest item that the queue can hold, in bytes; 0 if not a queue */
 COVEY_API size_t covey_queue_item_max(covey_queue *queue);
+
+/* covey_queue_put_value(queue, value, timeout_s): an item that is a variable */
+#define covey_queue_put_value(queue_, value_, timeout_s_)                                          \
+    covey_queue_put((queue_), &(value_), sizeof(value_), (timeout_s_))
+
+/* covey_queue_get_value(queue, &value, timeout_s): an item of that type's size */
+#define covey_queue_get_value(queue_, pointer_, timeout_s_)                                        \
+    covey_queue_get_exactly((queue_), (pointer_), sizeof *(pointer_), (timeout_s_))
 
 #ifndef __cplusplus
 /* covey_queue_open(&queue, .OPTION = VALUE, ...) */

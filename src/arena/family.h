@@ -44,6 +44,8 @@ struct cv_family {
     uint64_t waiters_offset;
     uint32_t waiters_used; /* as slots_used */
     uint64_t wait_count;   /* numbers the waits; fetch-and-add */
+    uint32_t queues;       /* and the queues */
+    uint32_t has_pipes;    /* 1: there is one, or has been */
 
     /* Slots below this have been claimed from the kernel and may be in use. Only grows, by CAS
      * after the claim. */

@@ -2,6 +2,7 @@
 #include "arena/heap.h"
 
 #include "arena/family.h"
+#include "arena/object.h"
 #include "base/atomic.h"
 #include "base/error.h"
 #include "base/mutation.h"
@@ -720,20 +721,41 @@ static bool is_of(uint32_t owner, uint32_t dead)
                                 cv_member_short_is_gone(owner));
 }
 
-static void sweep_slab(uint32_t page, uint32_t sclass, uint32_t tag)
+static size_t existing(uint32_t page, size_t offset, size_t size)
+{
+    size_t end = (size_t)cv_load_acquire(&note_of(page)->pages_claimed) * UNIT_BYTES;
+
+    return end > offset + size ? size : end > offset ? end - offset : 0;
+}
+
+/* Its first bytes may not be there: its owner may have died just when it had taken it. */
+static enum cv_ending end_small(uint32_t page, size_t offset, uint32_t owner)
+{
+    return existing(page, offset, sizeof(uint64_t)) == sizeof(uint64_t)
+               ? cv_object_end_of_dead(start_of(page) + offset, owner)
+               : CV_END_ORDINARY;
+}
+
+static bool sweep_slab(uint32_t page, uint32_t sclass, uint32_t tag)
 {
     uint32_t n = blocks_in_slab(sclass);
     uint32_t used = 0;
+    bool done = true;
 
     for (uint32_t i = 0; i < n; i++) {
         uint32_t here = cv_load_seq(&tags_of(page)[i]);
+        enum cv_ending how = CV_END_DONE;
 
         if (is_of(here, tag) && CV_RECOVERS(heap_tags))
-            (void)cv_cas32(&tags_of(page)[i], here, 0);
+            how = end_small(page, (size_t)i * class_size(sclass), here);
         else
             used += here != 0;
+        if (how == CV_END_ORDINARY)
+            (void)cv_cas32(&tags_of(page)[i], here, 0);
+        done &= how != CV_END_NOT_NOW;
     }
     cv_store_relaxed(&note_of(page)->used, used);
+    return done;
 }
 
 /* The hints that kills have made wrong, anew; races with the living make them a little wrong. */
@@ -769,6 +791,9 @@ static bool sweep_run(uint32_t page, uint64_t word)
         return true;
     if (!cv_self.tag)
         return false;
+    if (kind_of(word) == RUN &&
+        cv_object_end_of_dead(start_of(page), owner_of(word)) == CV_END_DONE)
+        return true;
     if (cv_cas64(word_of(page), word, word_make(CLAIM, n, my_tag())))
         free_claimed(page, claimed_length(page, n));
     return true;
@@ -796,7 +821,7 @@ bool cv_heap_sweep(uint64_t tag)
             if (kind_of(word) == SHUT && owner_of(word) == dead && CV_RECOVERS(heap_shut))
                 (void)cv_cas64(word_of(page), word, word_make(SLAB, n, 0));
             if (cv_load_seq(&note_of(page)->seen) & seen_bit(dead))
-                sweep_slab(page, n, dead);
+                done &= sweep_slab(page, n, dead);
             break;
         default:
             break;
@@ -804,13 +829,6 @@ bool cv_heap_sweep(uint64_t tag)
     }
     refresh_hints();
     return done;
-}
-
-static size_t existing(uint32_t page, size_t offset, size_t size)
-{
-    size_t end = (size_t)cv_load_acquire(&note_of(page)->pages_claimed) * UNIT_BYTES;
-
-    return end > offset + size ? size : end > offset ? end - offset : 0;
 }
 
 static void visit_slab(uint32_t page, uint32_t sclass, cv_heap_visit *visit, void *context)
@@ -931,6 +949,8 @@ static uint32_t user_owner(const void *block, size_t *size)
 
     if (!owner || owner == (uint32_t)CV_OWNER_INTERNAL)
         (void)cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
+    else if (owner >= CV_OWNER_QUEUE)
+        (void)cv_fail(COVEY_EINVAL, "block %p lies in a queue", block);
     else if (owner == (uint32_t)CV_OWNER_OBJECT || owner == (uint32_t)CV_OWNER_CELLS)
         (void)cv_fail(COVEY_EINVAL, "%p is a covey object: its own function frees it", block);
     else

@@ -74,6 +74,9 @@ enum {
     CV_OWNER_CELLS = INT32_MIN + 4,    /* part of one (sync/share.h) */
 };
 
+/* A queue's blocks have an owner that is all its own: this, and below it a number (msg/queue.h). */
+#define CV_OWNER_QUEUE UINT32_C(0xc0000000)
+
 struct cv_page_note {
     uint64_t seen;         /* see above; written by those who make owners (OR) */
     uint32_t used;         /* hint: blocks in use */

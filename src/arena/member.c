@@ -131,6 +131,7 @@ static uint64_t take_slot(uint32_t i)
     for (unsigned k = 0; k < CV_MEMBER_ROOM / sizeof *m->room; k++)
         cv_store_relaxed(&m->room[k], 0); /* somebody may be looking for children */
     cv_store_relaxed(&m->kept, 0);
+    cv_store_relaxed(&m->fresh, 0);
     cv_store_release(&m->parent, 0);
     return tag_of(i, born);
 }
@@ -245,7 +246,7 @@ int cv_member_join(bool count)
     return r;
 }
 
-uint64_t cv_member_reserve(void)
+uint64_t cv_member_reserve(bool fresh)
 {
     uint64_t tag = reserve_slot();
 
@@ -253,6 +254,7 @@ uint64_t cv_member_reserve(void)
         struct cv_member *m = cv_member_of(tag);
 
         cv_store_relaxed(&m->kept, 1);
+        cv_store_relaxed(&m->fresh, fresh);
         cv_store_release(&m->parent, cv_self.tag);
     }
     return tag;
@@ -391,6 +393,17 @@ uint64_t cv_member_marked(uint64_t mark)
     uint64_t tag = tag_of(slot, cv_load_acquire(&cv_arena.members[slot].state));
 
     return cv_mark_is_of(mark, cv_tag_mark(tag, 0)) ? tag : 0;
+}
+
+uint64_t cv_member_of_short(uint32_t short_tag)
+{
+    uint32_t slot = cv_tag_slot(short_tag);
+    uint64_t tag;
+
+    if (slot >= CV_MEMBERS_MAX)
+        return 0;
+    tag = tag_of(slot, cv_load_acquire(&cv_arena.members[slot].state));
+    return cv_tag_short(tag) == short_tag ? tag : 0;
 }
 
 bool cv_member_short_is_past(uint32_t short_tag)

@@ -79,7 +79,8 @@ struct cv_member {
     uint32_t owns;      /* flags of cv_owns; OR */
     uint64_t orderly;   /* a bit for each of the last 64 generations; see below */
     uint64_t disorder;  /* the last generation before those that did not end in order; only grows */
-    uint32_t unused[2];
+    uint32_t fresh; /* 1: a new image, with nothing of its parent's memory; written while BORN */
+    uint32_t unused;
     uint64_t watcher[CV_LIVES]; /* tag of who watches life[i], 0: nobody; compare-exchange */
     struct cv_held life[CV_LIVES];
     uint64_t room[CV_MEMBER_ROOM / 8] __attribute__((aligned(64)));
@@ -160,8 +161,10 @@ struct __attribute__((aligned(CV_WIPED_ALIGNMENT))) cv_self {
     uint64_t detects; /* 1: the family looks for deadlocks */
     struct cv_member *slot;
     uint32_t joining;
-    uint32_t opens; /* calls of covey_open() not yet undone */
-    struct {        /* where this process has last allocated from, by size class */
+    uint32_t opens;    /* calls of covey_open() not yet undone */
+    uint32_t watching; /* locks: of sync/watch.c, */
+    uint32_t passing;  /* and of msg/descriptor.c */
+    struct {           /* where this process has last allocated from, by size class */
         uint32_t page;
         uint32_t next;
         uint32_t recounted; /* where it has last looked for wrong counts */
@@ -187,8 +190,8 @@ struct cv_member *cv_member_of(uint64_t tag);
 /* The tag of the process in whose slot @p lies. */
 uint64_t cv_member_tag_at(const void *p);
 
-/* Reserves a slot for a child to be: its tag, or 0 with a message. The child's @kept is set. */
-uint64_t cv_member_reserve(void);
+/* Reserves a slot for a child to be: its tag, or 0 with a message. The child's @kept is set, and @fresh. */
+uint64_t cv_member_reserve(bool fresh);
 
 /* Undoes it: there is no child. */
 void cv_member_cancel(uint64_t tag);
@@ -217,6 +220,9 @@ bool cv_member_is_past(uint64_t tag);
 
 /* Has its end begun, if it has not ended? The words are marked before the kernel calls it dead. */
 bool cv_member_is_ending(uint64_t tag);
+
+/* Whose short tag that is; 0: nobody's, or of one whose slot is another's. */
+uint64_t cv_member_of_short(uint32_t short_tag);
 
 /* cv_member_is_past() for a short tag, and the pid of the living. */
 bool cv_member_short_is_past(uint32_t short_tag);
@@ -261,6 +267,8 @@ void cv_member_forget(uint64_t tag);
 /* A floor's part of a burial, in this order: idempotent, killable anywhere; false: not yet possible,
  * and those after it wait. */
 enum cv_sweep {
+    CV_SWEEP_WATCHES, /* these two end the threads of a process that leaves */
+    CV_SWEEP_DESCRIPTORS,
     CV_SWEEP_WAITERS,
     CV_SWEEP_PROCESSES,
     CV_SWEEPS,

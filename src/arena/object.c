@@ -3,6 +3,8 @@
 
 #include "arena/family.h"
 #include "base/error.h"
+#include "base/mutation.h"
+#include "os/robust.h"
 
 static const char *const names[CV_KINDS] = {
     [0] = "object",
@@ -16,6 +18,9 @@ static const char *const names[CV_KINDS] = {
     [CV_BARRIER] = "barrier",
     [CV_ARRAY] = "array",
     [CV_QUEUE] = "queue",
+    [CV_PIPE] = "pipe",
+    [CV_TICKET] = "end of a pipe",
+    [CV_DESCRIPTOR] = "descriptor",
     [CV_PROCESS] = "process",
     [CV_FUTURE] = "task",
     [CV_POOL] = "pool",
@@ -34,6 +39,40 @@ enum cv_kind cv_object_kind(const void *p)
     return kind && kind < CV_KINDS && signature == cv_object_signature(p, (enum cv_kind)kind)
                ? (enum cv_kind)kind
                : 0;
+}
+
+static cv_object_end_fn *ends[CV_KINDS];
+
+void cv_object_set_end(enum cv_kind kind, cv_object_end_fn *end)
+{
+    ends[kind] = end;
+}
+
+void cv_object_free(void *block)
+{
+    enum cv_kind kind = cv_object_kind(block);
+
+    if (ends[kind])
+        ends[kind](block);
+    else
+        (void)cv_heap_free(block);
+}
+
+enum cv_ending cv_object_end_of_dead(void *block, uint32_t owner)
+{
+    enum cv_kind kind = cv_object_kind(block);
+    struct robust_list *pending;
+
+    if (!ends[kind] || !CV_RECOVERS(object_end))
+        return CV_END_ORDINARY;
+    if (!cv_self.tag)
+        return CV_END_NOT_NOW;
+    if (cv_heap_give(block, owner, cv_tag_short(cv_self.tag))) {
+        pending = cv_robust_save(); /* of the operation in which the burial is */
+        ends[kind](block);
+        cv_robust_restore(pending);
+    }
+    return CV_END_DONE;
 }
 
 int cv_object_check_slowly(const void *p, enum cv_kind kind)

@@ -29,7 +29,10 @@ enum cv_kind {
     CV_BARRIER,
     CV_ARRAY,
     CV_QUEUE,
-    CV_PROCESS, /* those from here on are waited for, too, but are no objects of this sort */
+    CV_PIPE,
+    CV_TICKET,     /* an end of a pipe on its way, */
+    CV_DESCRIPTOR, /* and a descriptor */
+    CV_PROCESS,    /* those from here on are waited for, too, but are no objects of this sort */
     CV_FUTURE,
     CV_POOL,
     CV_KINDS,
@@ -69,7 +72,7 @@ const char *cv_object_name(enum cv_kind kind);
 static inline bool cv_object_is(const void *p, enum cv_kind kind)
 {
     return __builtin_expect(
-        (uintptr_t)p - cv_load_own(&cv_self.base) < cv_load_own(&cv_self.span) &&
+        (uintptr_t)p - cv_load_own(&cv_self.base) < cv_load_acquire(&cv_self.span) &&
             cv_object_word(p) == cv_object_signature(p, kind),
         1);
 }
@@ -95,6 +98,25 @@ static inline void cv_object_end(void *p)
 {
     cv_store_seq((uint64_t *)p, 0);
 }
+
+/*
+ * Some objects are a process's own, for a while or always, and have others that go with them. If it dies,
+ * @end has the block as this process's own, and frees it, or gives it to somebody else.
+ */
+typedef void cv_object_end_fn(void *block);
+void cv_object_set_end(enum cv_kind kind, cv_object_end_fn *end);
+
+enum cv_ending {
+    CV_END_ORDINARY, /* it is none of these */
+    CV_END_DONE,
+    CV_END_NOT_NOW, /* this process is no member yet */
+};
+
+/* Frees a block of this process's own, with what goes with it if it is such an object. */
+void cv_object_free(void *block);
+
+/* A block of a dead process, to which its tag @owner says that it belongs. */
+enum cv_ending cv_object_end_of_dead(void *block, uint32_t owner);
 
 /* Calls @visit for every object in the arena, at about one instant. Reads all of it: takes time. */
 void cv_object_each(void (*visit)(void *object, enum cv_kind kind, void *context), void *context);

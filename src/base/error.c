@@ -6,20 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum {
-    MESSAGE_BYTES = 320
-};
-
-static _Thread_local int last_code;
-static _Thread_local char last_message[MESSAGE_BYTES];
-
-/* What last_message has to be made of. */
-static _Thread_local struct {
-    const char *kind; /* NULL: it is made */
-    const void *object;
-    const char *what;
-    double timeout_s;
-} late;
+static _Thread_local struct cv_error last;
 
 int cv_fail(int code, const char *format, ...)
 {
@@ -27,10 +14,10 @@ int cv_fail(int code, const char *format, ...)
     va_list args;
 
     va_start(args, format);
-    (void)vsnprintf(last_message, sizeof last_message, format, args);
+    (void)vsnprintf(last.message, sizeof last.message, format, args);
     va_end(args);
-    late.kind = NULL;
-    last_code = code;
+    last.late.kind = NULL;
+    last.code = code;
     errno = saved_errno;
     return code;
 }
@@ -55,18 +42,18 @@ static int code_of_errno(int error)
 int cv_fail_errno(const char *format, ...)
 {
     int error = errno;
-    char what[MESSAGE_BYTES / 2];
+    char what[CV_ERROR_BYTES / 2];
     va_list args;
 
     va_start(args, format);
     (void)vsnprintf(what, sizeof what, format, args);
     va_end(args);
     errno = error;
-    (void)snprintf(last_message, sizeof last_message, "%s: %s", what, strerror(error));
-    late.kind = NULL;
-    last_code = code_of_errno(error);
+    (void)snprintf(last.message, sizeof last.message, "%s: %s", what, strerror(error));
+    last.late.kind = NULL;
+    last.code = code_of_errno(error);
     errno = error;
-    return last_code;
+    return last.code;
 }
 
 const char *cv_article(const char *noun)
@@ -84,11 +71,11 @@ int cv_fail_object(const void *p, const char *kind)
 
 int cv_fail_late(int code, const char *kind, const void *object, const char *what, double timeout_s)
 {
-    late.kind = kind;
-    late.object = object;
-    late.what = what;
-    late.timeout_s = timeout_s;
-    last_code = code;
+    last.late.kind = kind;
+    last.late.object = object;
+    last.late.what = what;
+    last.late.timeout_s = timeout_s;
+    last.code = code;
     return code;
 }
 
@@ -96,17 +83,27 @@ const char *covey_error(void)
 {
     int saved_errno = errno;
 
-    if (late.kind)
-        (void)snprintf(last_message, sizeof last_message, "%s %p %s within %g s", late.kind,
-            late.object, late.what, late.timeout_s);
-    late.kind = NULL;
+    if (last.late.kind)
+        (void)snprintf(last.message, sizeof last.message, "%s %p %s within %g s", last.late.kind,
+            last.late.object, last.late.what, last.late.timeout_s);
+    last.late.kind = NULL;
     errno = saved_errno;
-    return last_message;
+    return last.message;
 }
 
 int covey_error_code(void)
 {
-    return last_code;
+    return last.code;
+}
+
+void cv_error_save(struct cv_error *error)
+{
+    *error = last;
+}
+
+void cv_error_restore(const struct cv_error *error)
+{
+    last = *error;
 }
 
 const char *covey_strerror(int code)
@@ -149,11 +146,15 @@ const char *covey_strerror(int code)
     case COVEY_EDEADLINE:
         return "COVEY_EDEADLINE: the task ran past its deadline";
     case COVEY_ECORRUPT:
-        return "COVEY_ECORRUPT: the arena is corrupt";
+        return "COVEY_ECORRUPT: the arena, or what came, is corrupt";
     case COVEY_EDEADLK:
         return "COVEY_EDEADLK: to wait would be for ever";
     case COVEY_EBROKEN:
-        return "COVEY_EBROKEN: the barrier is broken";
+        return "COVEY_EBROKEN: the barrier or connection is broken";
+    case COVEY_EAUTH:
+        return "COVEY_EAUTH: the other side has another key";
+    case COVEY_EREFUSED:
+        return "COVEY_EREFUSED: nobody listens there";
     default:
         return "unknown code";
     }

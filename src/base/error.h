@@ -5,6 +5,10 @@
 
 #include <covey/error.h>
 
+enum {
+    CV_ERROR_BYTES = 320
+};
+
 /* Both return @code (or the code that fits errno), so that a failure reads `return cv_fail(...)`.
  */
 int cv_fail(int code, const char *format, ...) __attribute__((cold, format(printf, 2, 3)));
@@ -15,6 +19,22 @@ int cv_fail_object(const void *p, const char *kind) __attribute__((cold));
  * before somebody asks for it. @kind and @what: literals. */
 int cv_fail_late(int code, const char *kind, const void *object, const char *what, double timeout_s)
     __attribute__((cold));
+
+/* The last failure of a thread. */
+struct cv_error {
+    int code;
+    char message[CV_ERROR_BYTES];
+    struct {              /* what the message has to be made of */
+        const char *kind; /* NULL: it is made */
+        const void *object;
+        const char *what;
+        double timeout_s;
+    } late;
+};
+
+/* Around what may fail on the way to a success, which has to leave the last failure as it was. */
+void cv_error_save(struct cv_error *error);
+void cv_error_restore(const struct cv_error *error);
 
 /* "a" or "an" */
 const char *cv_article(const char *noun);

@@ -64,6 +64,14 @@
     X(barrier_act, "those who wait learn whose action it is, to watch him")                        \
     X(queue_mend, "the tail moves over what a dead producer has committed")                        \
     X(queue_count, "queue_size() counts what a dead producer has committed")                       \
+    X(queue_outgoing, "what a dead consumer was taking out is back, or is freed")                  \
+    X(object_end, "an object that a dead process had is freed with all that is in it")             \
+    X(queue_incoming, "what a dead producer was putting in is freed")                              \
+    X(queue_intended, "with what goes with it")                                                    \
+    X(descriptor_gone, "who has put a descriptor is told when its ticket is gone")                 \
+    X(queue_claims, "the items of dead consumers are given out again, or done")                    \
+    X(users_dead, "a queue ends with its producers, also if they die")                             \
+    X(users_bury, "what a dead user of a pipe had on its way is given up")                         \
     X(process_daemons, "a burial ends the daemons of the dead")                                    \
     X(process_end_with_parent, "a daemon ends with its parent by itself")                          \
     X(process_lost, "a process whose status nobody can know any more has ended")                   \

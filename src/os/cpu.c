@@ -187,3 +187,8 @@ unsigned cv_cpu_usable(void)
 
     return cpus > 0 ? cpus : 1;
 }
+
+void cv_cpu_yield(void)
+{
+    (void)sched_yield();
+}

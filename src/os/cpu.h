@@ -10,4 +10,7 @@ unsigned cv_cpu_usable(void);
 /* The affinity mask alone; what decides whether spinning can ever help. */
 unsigned cv_cpu_affinity(void);
 
+/* Lets others run that can. */
+void cv_cpu_yield(void);
+
 #endif

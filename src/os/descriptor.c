@@ -2,12 +2,15 @@
 #include "os/descriptor.h"
 
 #include "base/error.h"
+#include "os/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Since Linux 5.1; the headers of the build machine may be older. */
@@ -35,20 +38,46 @@ int cv_descriptor_take(struct cv_descriptor *d, int fd)
     return 0;
 }
 
-/* A pipe with a byte in it and nobody to write more: an eventfd has no inode of its own. */
+/* Takes both, or closes both. */
+static int take_pair(struct cv_descriptor pair[2], const int fds[2])
+{
+    int r = cv_descriptor_take(&pair[0], fds[0]);
+
+    pair[1] = CV_NO_DESCRIPTOR;
+    if (r == 0)
+        r = cv_descriptor_take(&pair[1], fds[1]);
+    else
+        (void)close(fds[1]);
+    if (r != 0)
+        cv_descriptor_close(&pair[0]);
+    return r;
+}
+
+/* An eventfd would do, but has no inode of its own. */
+int cv_descriptor_pipe(struct cv_descriptor pair[2])
+{
+    int fds[2];
+
+    pair[0] = pair[1] = CV_NO_DESCRIPTOR;
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) != 0)
+        return cv_fail_errno("no descriptor");
+    return take_pair(pair, fds);
+}
+
+/* A pipe with a byte in it and nobody to write more. */
 int cv_descriptor_readable(struct cv_descriptor *d)
 {
-    int ends[2];
-    int r;
+    struct cv_descriptor pair[2];
+    int r = cv_descriptor_pipe(pair);
 
     *d = CV_NO_DESCRIPTOR;
-    if (pipe2(ends, O_CLOEXEC) != 0)
-        return cv_fail_errno("no descriptor");
-    r = write(ends[1], "", 1) == 1 ? 0 : cv_fail_errno("no byte for a pipe");
-    (void)close(ends[1]);
     if (r == 0)
-        return cv_descriptor_take(d, ends[0]);
-    (void)close(ends[0]);
+        r = write(pair[1].fd, "", 1) == 1 ? 0 : cv_fail_errno("no byte for a pipe");
+    cv_descriptor_close(&pair[1]);
+    if (r == 0)
+        *d = pair[0];
+    else
+        cv_descriptor_close(&pair[0]);
     return r;
 }
 
@@ -60,19 +89,11 @@ static bool is_pidfd(int fd)
 int cv_descriptor_pair(struct cv_descriptor pair[2], const char *whom)
 {
     int fds[2];
-    int r;
 
     pair[0] = pair[1] = CV_NO_DESCRIPTOR;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0)
         return cv_fail_errno("no socket for %s", whom);
-    r = cv_descriptor_take(&pair[0], fds[0]);
-    if (r == 0)
-        r = cv_descriptor_take(&pair[1], fds[1]);
-    else
-        (void)close(fds[1]);
-    if (r != 0)
-        cv_descriptor_close(&pair[0]);
-    return r;
+    return take_pair(pair, fds);
 }
 
 int cv_descriptor_check_room(const struct cv_descriptor *any)
@@ -92,6 +113,21 @@ bool cv_descriptor_is_ours(const struct cv_descriptor *d)
 
     return d->fd >= 0 && fstat(d->fd, &status) == 0 && (uint64_t)status.st_dev == d->device &&
            (uint64_t)status.st_ino == d->inode && (!d->is_pidfd || is_pidfd(d->fd));
+}
+
+int cv_descriptor_wait(int fd, bool for_writing, uint64_t deadline_ns)
+{
+    struct pollfd p = {.fd = fd, .events = for_writing ? POLLOUT : POLLIN};
+    uint64_t now = deadline_ns == CV_FOREVER || deadline_ns == 0 ? 0 : cv_clock_now();
+    uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+    struct timespec t = {(time_t)(left / CV_NS_PER_S), (long)(left % CV_NS_PER_S)};
+    int r = ppoll(&p, 1, deadline_ns == CV_FOREVER ? NULL : &t, NULL);
+
+    if (r > 0)
+        return 0;
+    if (r == 0)
+        return COVEY_ETIMEDOUT;
+    return errno == EINTR ? COVEY_EINTR : cv_fail_errno("cannot wait for descriptor %d", fd);
 }
 
 void cv_descriptor_close(struct cv_descriptor *d)
@@ -116,4 +152,16 @@ bool cv_descriptor_write(int fd, const void *bytes, size_t size)
         }
     }
     return true;
+}
+
+int cv_descriptor_poll(struct pollfd *fds, size_t n, uint64_t deadline_ns)
+{
+    uint64_t now = deadline_ns == CV_FOREVER || deadline_ns == 0 ? 0 : cv_clock_now();
+    uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+    struct timespec t = {(time_t)(left / CV_NS_PER_S), (long)(left % CV_NS_PER_S)};
+    int r = ppoll(fds, n, deadline_ns == CV_FOREVER ? NULL : &t, NULL);
+
+    if (r < 0)
+        return errno == EINTR ? COVEY_EINTR : cv_fail_errno("cannot wait for descriptors");
+    return r > 0 ? r : COVEY_ETIMEDOUT;
 }

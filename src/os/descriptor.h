@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct pollfd;
+
 struct cv_descriptor {
     int32_t fd;        /* -1: none */
     uint32_t is_pidfd; /* 1: it names a process */
@@ -31,6 +33,9 @@ int cv_descriptor_take(struct cv_descriptor *descriptor, int fd);
 /* One that is always readable, for what has happened already. */
 int cv_descriptor_readable(struct cv_descriptor *descriptor);
 
+/* The ends of a pipe, to read and to write, neither of which ever blocks. */
+int cv_descriptor_pipe(struct cv_descriptor pair[2]);
+
 /* The two ends of a socket that keeps messages apart, for @whom. */
 int cv_descriptor_pair(struct cv_descriptor pair[2], const char *whom);
 
@@ -43,7 +48,14 @@ bool cv_descriptor_is_ours(const struct cv_descriptor *descriptor);
 /* Writes all of it to any descriptor; false with errno. */
 bool cv_descriptor_write(int fd, const void *bytes, size_t size);
 
+/* Waits until it can be read, or written to, or has an error: 0, COVEY_ETIMEDOUT without a message, or
+ * COVEY_EINTR, without one, after a signal handler. */
+int cv_descriptor_wait(int fd, bool for_writing, uint64_t deadline_ns);
+
 /* Closes it, if it is ours, and makes it none. */
 void cv_descriptor_close(struct cv_descriptor *descriptor);
+
+/* ppoll(): how many are ready; COVEY_ETIMEDOUT or COVEY_EINTR, without a message; or a code. */
+int cv_descriptor_poll(struct pollfd *fds, size_t n, uint64_t deadline_ns);
 
 #endif

@@ -16,6 +16,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -24,12 +25,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -60,6 +65,9 @@
 #define socketpair(...) CV_MAY_FAIL(socketpair(__VA_ARGS__), -1, EMFILE, ENFILE, ENOBUFS)
 #define send(...)       CV_MAY_FAIL(send(__VA_ARGS__), -1, EINTR, ENOBUFS)
 #define recv(...)       CV_MAY_FAIL(recv(__VA_ARGS__), -1, EINTR, ENOMEM)
+#define sendmsg(...)    CV_MAY_FAIL(sendmsg(__VA_ARGS__), -1, EINTR, ENOBUFS, ETOOMANYREFS)
+#define recvmsg(...)    CV_MAY_FAIL(recvmsg(__VA_ARGS__), -1, EINTR, ENOMEM)
+#define getrandom(...)  CV_MAY_FAIL(getrandom(__VA_ARGS__), -1, ENOSYS)
 #define poll(...)       CV_MAY_FAIL(poll(__VA_ARGS__), -1, EINTR, ENOMEM)
 #define ppoll(...)      CV_MAY_FAIL(ppoll(__VA_ARGS__), -1, EINTR, ENOMEM)
 #define pipe2(...)      CV_MAY_FAIL(pipe2(__VA_ARGS__), -1, EMFILE, ENFILE)
@@ -68,6 +76,27 @@
 /* To write to a stream that can only be read sets its error flag. */
 #define fgets(s, size, file)                                                                       \
     CV_MAY_FAIL(fgets(s, size, file), (fputc('!', file), errno = ENOMEM, NULL), ENOMEM)
+
+/* Sockets, and what watches them. */
+#define socket(...)         CV_MAY_FAIL(socket(__VA_ARGS__), -1, EMFILE, ENFILE, ENOBUFS)
+#define bind(...)           CV_MAY_FAIL(bind(__VA_ARGS__), -1, ENOMEM, EACCES)
+#define listen(...)         CV_MAY_FAIL(listen(__VA_ARGS__), -1, ENOMEM)
+#define accept4(...)        CV_MAY_FAIL(accept4(__VA_ARGS__), -1, EMFILE, ENFILE, ENOBUFS, EINTR)
+#define connect(...)        CV_MAY_FAIL(connect(__VA_ARGS__), -1, ENOBUFS, EADDRNOTAVAIL)
+#define getsockname(...)    CV_MAY_FAIL(getsockname(__VA_ARGS__), -1, ENOBUFS)
+#define getpeername(...)    CV_MAY_FAIL(getpeername(__VA_ARGS__), -1, ENOBUFS)
+#define chmod(...)          CV_MAY_FAIL(chmod(__VA_ARGS__), -1, EPERM, ENOMEM)
+#define unlink(...)         CV_MAY_FAIL(unlink(__VA_ARGS__), -1, EROFS)
+#define flock(...)          CV_MAY_FAIL(flock(__VA_ARGS__), -1, EINTR, ENOLCK)
+#define epoll_create1(...)  CV_MAY_FAIL(epoll_create1(__VA_ARGS__), -1, EMFILE, ENFILE, ENOMEM)
+#define epoll_wait(...)     CV_MAY_FAIL(epoll_wait(__VA_ARGS__), -1, EINTR)
+#define timerfd_create(...) CV_MAY_FAIL(timerfd_create(__VA_ARGS__), -1, EMFILE, ENFILE, ENOMEM)
+/* Only what adds one needs memory. */
+#define epoll_ctl(epoll, operation, ...)                                                           \
+    CV_MAY_FAIL(epoll_ctl(epoll, operation, __VA_ARGS__), -1,                                      \
+        (operation) == EPOLL_CTL_ADD ? ENOMEM : 0, ENOSPC)
+#define getaddrinfo(...)                                                                           \
+    CV_MAY_FAIL(getaddrinfo(__VA_ARGS__), errno == ENOMEM ? EAI_MEMORY : EAI_SYSTEM, ENOMEM, EMFILE)
 
 /* Processes and threads. posix_spawn and pthread_* return the errno. */
 #define fork()     CV_MAY_FAIL(fork(), -1, EAGAIN, ENOMEM)
@@ -84,6 +113,7 @@
     CV_MAY_FAIL(posix_spawn_file_actions_init(__VA_ARGS__), errno, ENOMEM)
 #define posix_spawn_file_actions_adddup2(...)                                                      \
     CV_MAY_FAIL(posix_spawn_file_actions_adddup2(__VA_ARGS__), errno, ENOMEM)
+#define pthread_create(...)      CV_MAY_FAIL(pthread_create(__VA_ARGS__), EAGAIN, EAGAIN)
 #define pthread_atfork(...)      CV_MAY_FAIL(pthread_atfork(__VA_ARGS__), errno, ENOMEM)
 #define pthread_key_create(...)  CV_MAY_FAIL(pthread_key_create(__VA_ARGS__), errno, EAGAIN, ENOMEM)
 #define pthread_setspecific(...) CV_MAY_FAIL(pthread_setspecific(__VA_ARGS__), errno, ENOMEM)

@@ -85,16 +85,9 @@ int cv_pid_signal_child(pid_t pid, int signal)
 int cv_pid_wait(int pidfd, uint64_t deadline_ns)
 {
     struct pollfd p = {.fd = pidfd, .events = POLLIN};
-    uint64_t now = deadline_ns == CV_FOREVER || deadline_ns == 0 ? 0 : cv_clock_now();
-    uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
-    struct timespec t = {(time_t)(left / CV_NS_PER_S), (long)(left % CV_NS_PER_S)};
-    int r = ppoll(&p, 1, deadline_ns == CV_FOREVER ? NULL : &t, NULL);
+    int r = cv_descriptor_poll(&p, 1, deadline_ns);
 
-    if (r > 0)
-        return 0;
-    if (r == 0)
-        return COVEY_ETIMEDOUT;
-    return errno == EINTR ? COVEY_EINTR : cv_fail_errno("cannot wait for a process");
+    return r > 0 ? 0 : r;
 }
 
 /* One file of /proc/PID, as far as @size goes; the number of bytes read, negative if there is none.

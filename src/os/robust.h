@@ -85,6 +85,19 @@ static inline void cv_robust_done(void)
     cv_robust_done_on(cv_robust_list());
 }
 
+/* For what may come in between. */
+static inline struct robust_list *cv_robust_save(void)
+{
+    return cv_load_relaxed(&cv_robust_list()->list_op_pending);
+}
+
+static inline void cv_robust_restore(struct robust_list *pending)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    cv_store_relaxed(&cv_robust_list()->list_op_pending, pending);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
 static inline bool cv_robust_is_pending(void)
 {
     return cv_load_relaxed(&cv_robust_list()->list_op_pending) != NULL;

@@ -21,6 +21,7 @@
 
 enum {
     STACK_BYTES = 16 * 1024,
+    ORDINARY_STACK_BYTES = 256 * 1024,
     LIKE_A_THREAD =
         CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM,
     FALLBACK_SLICE_NS = 200 * CV_NS_PER_MS,
@@ -59,9 +60,37 @@ pid_t cv_thread_id(void)
     return (pid_t)syscall(SYS_gettid);
 }
 
-NOT_INSTRUMENTED static void name_myself(void)
+NOT_INSTRUMENTED void cv_thread_name(void)
 {
     (void)syscall(SYS_prctl, PR_SET_NAME, CV_THREAD_NAME, 0, 0, 0);
+}
+
+static int create(pthread_t *thread, size_t stack, void *(*run)(void *), void *argument)
+{
+    pthread_attr_t attributes;
+    int error;
+
+    (void)pthread_attr_init(&attributes);
+    if (stack)
+        (void)pthread_attr_setstacksize(&attributes, stack);
+    error = pthread_create(thread, &attributes, run, argument);
+    (void)pthread_attr_destroy(&attributes);
+    return error;
+}
+
+/* Where libraries have much thread-local memory, which is on the stack, that may be too small. */
+int cv_thread_start(pthread_t *thread, void *(*run)(void *), void *argument)
+{
+    sigset_t all;
+    sigset_t before;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    errno = create(thread, ORDINARY_STACK_BYTES, run, argument);
+    if (errno == EINVAL)
+        errno = create(thread, 0, run, argument);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return errno == 0 ? 0 : cv_fail_errno("no thread");
 }
 
 /* The keeper ********************************************************************************* */
@@ -80,7 +109,7 @@ NOT_INSTRUMENTED static int keep(void *argument)
 {
     struct keeper *k = argument;
 
-    name_myself();
+    cv_thread_name();
     cv_robust_hold_raw(k->held, k->n);
     __atomic_store_n(&k->ready, 1, __ATOMIC_SEQ_CST);
     for (;;)
@@ -172,7 +201,7 @@ NOT_INSTRUMENTED static int wait_and_end(void *argument)
     struct timespec slice = {0, FALLBACK_SLICE_NS};
 
     (void)argument;
-    name_myself();
+    cv_thread_name();
     while (p.fd >= 0 && !p.revents)
         (void)syscall(SYS_ppoll, &p, 1, NULL, NULL, 0);
     if (p.fd < 0 || !is_still_awaited(p.revents)) {

@@ -7,7 +7,7 @@
  * Both threads sleep in the kernel, with all signals blocked, for their whole life. They are made
  * by clone() itself, so that they do not count when the C library asks whether the last thread of
  * the program has ended; they use no thread-local memory of their own, hence nothing but system
- * calls that cannot fail.
+ * calls that cannot fail. (Others, which do ordinary work, are ordinary threads: cv_thread_start().)
  */
 #ifndef CV_THREAD_H
 #define CV_THREAD_H
@@ -15,9 +15,19 @@
 #include "os/descriptor.h"
 #include "os/robust.h"
 
+#include <pthread.h>
 #include <sys/types.h>
 
 #define CV_THREAD_NAME "covey:helper" /* of these threads, to the kernel */
+
+/*
+ * A thread of the C library's for work in the background, which uses what others use: with all signals
+ * blocked, and a small stack. It ends by returning, when it is told to. 0 or a code.
+ */
+int cv_thread_start(pthread_t *thread, void *(*run)(void *), void *argument);
+
+/* Names the calling thread CV_THREAD_NAME. */
+void cv_thread_name(void);
 
 /* The calling thread's number, which no other thread of the system has. */
 pid_t cv_thread_id(void);

@@ -14,8 +14,30 @@
 #define MADV_WIPEONFORK 18 /* since Linux 4.14 */
 #endif
 
+enum {
+    FORKS_MAX = 2
+};
+
 static void *variable;
 static size_t used_bytes;
+static unsigned n_forks;
+static struct {
+    void (*before)(void);
+    void (*after)(void);
+    void (*forget)(void);
+} forks[FORKS_MAX];
+
+static void before_fork(void)
+{
+    for (unsigned i = 0; i < n_forks; i++)
+        forks[i].before();
+}
+
+static void after_fork(void)
+{
+    for (unsigned i = 0; i < n_forks; i++)
+        forks[i].after();
+}
 
 /* Emulators take the advice and do nothing. A fork leaves only the calling thread. */
 static void wipe_in_child(void)
@@ -23,6 +45,15 @@ static void wipe_in_child(void)
     if (variable)
         memset(variable, 0, used_bytes);
     cv_robust_head = NULL; /* musl's children must register anew */
+    for (unsigned i = 0; i < n_forks; i++)
+        forks[i].forget();
+}
+
+void cv_wiped_set_forks(void (*before)(void), void (*after)(void), void (*forget)(void))
+{
+    forks[n_forks].before = before;
+    forks[n_forks].after = after;
+    forks[n_forks++].forget = forget;
 }
 
 int cv_wipe_on_fork(void *p, size_t size, size_t used)
@@ -31,7 +62,7 @@ int cv_wipe_on_fork(void *p, size_t size, size_t used)
         return 0;
     if (madvise(p, size, MADV_WIPEONFORK) != 0)
         return cv_fail_errno("the kernel does not wipe memory on fork");
-    errno = pthread_atfork(NULL, NULL, wipe_in_child); /* twice does no harm */
+    errno = pthread_atfork(before_fork, after_fork, wipe_in_child); /* twice does no harm */
     if (errno != 0)
         return cv_fail_errno("a fork cannot be followed");
     used_bytes = used;

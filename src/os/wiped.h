@@ -25,4 +25,11 @@
  */
 int cv_wipe_on_fork(void *p, size_t size, size_t used);
 
+/*
+ * For other private state, around every fork() of the C library's: what is called before it, so that nobody
+ * is just changing it; after it in the parent; and in the child, to give back what only the parent needs.
+ * By constructors.
+ */
+void cv_wiped_set_forks(void (*before)(void), void (*after)(void), void (*forget)(void));
+
 #endif

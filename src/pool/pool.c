@@ -179,7 +179,7 @@ struct covey_future *cv_pool_new_entry(covey_pool *pool)
 static void tell_workers(covey_pool *pool, int sleepers)
 {
     (void)cv_fetch_add(&pool->give.published, 1);
-    cv_bell_ring(pool->take.work, sleepers);
+    cv_bell_ring(pool->give.work, sleepers);
 }
 
 void cv_pool_publish(covey_pool *pool, struct covey_future *entry)
@@ -673,6 +673,7 @@ int covey_pool_open_with(const struct covey_pool_options *options)
         return covey_error_code();
     }
     memset(pool, 0, bytes);
+    cv_alarm_init(pool->give.alarm, 1);
     pool->workers = o.workers;
     pool->owner = cv_self.tag;
     pool->private = own;

@@ -146,8 +146,7 @@ struct covey_pool {
     struct cv_directory *directory; /* replaced by the owner, by a larger one */
 
     struct {
-        uint64_t head;    /* version (24 bits) and number (40 bits) of an entry; see above */
-        uint32_t work[2]; /* bell of idle workers */
+        uint64_t head; /* version (24 bits) and number (40 bits) of an entry; see above */
     } take __attribute__((aligned(CV_LINE)));
 
     struct {
@@ -155,6 +154,7 @@ struct covey_pool {
         uint32_t published; /* counts what idle workers should look at; written by the owner */
         uint32_t phase;     /* enum cv_pool_phase; written by the owner */
         uint32_t alarm[2];
+        uint32_t work[2]; /* bell of idle workers */
     } give __attribute__((aligned(CV_LINE)));
 
     struct cv_worker worker[] __attribute__((aligned(CV_LINE)));

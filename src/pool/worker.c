@@ -112,13 +112,12 @@ static void run(covey_pool *pool, struct cv_worker *w, struct covey_future *entr
 /* Sleeps until there may be a task; *published was read before looking. */
 static void wait_for_task(covey_pool *pool, struct cv_wait *wait, uint32_t published)
 {
-    struct cv_futex_watch words[] = {
-        cv_bell_armed(pool->take.work), {&pool->give.published, published}};
+    struct cv_futex_watch word = {&pool->give.published, published};
 
-    if (cv_wait_spin(wait, words[1].word, published))
+    if (cv_wait_spin(wait, word.word, published))
         return;
-    cv_bell_arm(pool->take.work);
-    (void)cv_wait_sleep(wait, pool->give.alarm, cv_bell_gong(pool->take.work), words, 2, NULL, 0);
+    (void)cv_wait_sleep_armed(
+        wait, pool->give.alarm, cv_bell_arm(pool->give.work), &word, 1, NULL, 0);
 }
 
 int cv_worker_main(void *argument)

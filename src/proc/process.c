@@ -8,7 +8,7 @@
 #include "os/clock.h"
 #include "os/pid.h"
 #include "proc/start.h"
-#include "sync/wait.h"
+#include "sync/any.h"
 
 #include <limits.h>
 #include <sched.h>
@@ -106,7 +106,7 @@ static bool is_my_child(const covey_process *p)
 
 int cv_process_prepare(const struct covey_process_options *options, covey_process **process)
 {
-    uint64_t tag = cv_member_reserve();
+    uint64_t tag = cv_member_reserve(options->method != COVEY_FORK);
     covey_process *p;
 
     if (!tag)
@@ -120,7 +120,7 @@ int cv_process_prepare(const struct covey_process_options *options, covey_proces
         &p->detached, cv_process_handle(tag, options->process ? CV_ATTACHED : CV_STARTING));
     cv_store_relaxed(&p->ended, cv_process_running(tag));
     p->pidfd = CV_NO_DESCRIPTOR;
-    p->bell[0] = CV_BELL_QUIET;
+    cv_alarm_init(p->alarm, 1);
     p->method = (uint8_t)options->method;
     if (options->name)
         memcpy(p->name, options->name, strlen(options->name) + 1);
@@ -146,8 +146,6 @@ void cv_process_set_started(covey_process *p, pid_t pid)
     cv_process_name(p, pid);
     cv_store_release(&p->reaper, cv_self.tag);
     cv_store_release(&p->started, 1);
-    if (cv_process_is_detached(p))
-        cv_process_detach(p);
 }
 
 void cv_process_detach(covey_process *p)
@@ -265,7 +263,7 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
     struct cv_wait wait = {.deadline_ns = deadline_ns, .object = cv_waiter_object(p, CV_PROCESS)};
     uint64_t reaper = is_mine(p) ? cv_load_acquire(&p->reaper) : 0;
     uint32_t running = cv_process_running(p->tag);
-    struct cv_futex_watch words[] = {cv_bell_armed(p->bell), {&p->ended, running}};
+    struct cv_futex_watch ended = {&p->ended, running};
     bool patient = false;
     bool dead = false;
     int r = 0;
@@ -291,8 +289,7 @@ static int wait_for_other(covey_process *p, uint64_t deadline_ns)
         patient = dead;
         if (reaper)
             lives[n++] = reaper;
-        cv_bell_arm(p->bell);
-        r = cv_wait_sleep(&wait, p->alarm, cv_bell_gong(p->bell), words, 2, lives, n);
+        r = cv_wait_sleep_armed(&wait, p->alarm, cv_bell_arm(p->bell), &ended, 1, lives, n);
     }
     cv_wait_end(&wait);
     return r < 0 && !cv_process_has_ended(p) && (!dead || reaper) ? r : 0;
@@ -567,6 +564,54 @@ int covey_process_fd(covey_process *process)
         r = cv_descriptor_readable(&process->pidfd);
     }
     return r == 0 ? process->pidfd.fd : r;
+}
+
+/* For others that wait *********************************************************************** */
+
+static int check_for_any(void *object)
+{
+    const covey_process *p = object;
+    int r = check(p);
+
+    return r == 0 && p->tag == cv_self.tag
+               ? cv_fail(COVEY_EINVAL, "a process cannot wait for its own end")
+               : r;
+}
+
+static int look_for_any(
+    void *object, bool arm, struct cv_target *target, struct cv_watched_lives *lives)
+{
+    int alive = covey_process_is_alive(object);
+
+    (void)arm;
+    (void)target;
+    (void)lives;
+    return alive < 0 ? alive : !alive;
+}
+
+/* Of one that others have started: if it still runs then, the descriptor is its own. */
+static int descriptor(void *object, struct cv_descriptor *own)
+{
+    covey_process *p = object;
+    int r;
+
+    if (is_mine(p))
+        return covey_process_fd(p);
+    r = cv_pid_open((pid_t)p->pid, own);
+    if (r != 0 && r != COVEY_EDIED)
+        return r;
+    if (r == COVEY_EDIED || covey_process_is_alive(p) != 1) {
+        cv_descriptor_close(own);
+        r = cv_descriptor_readable(own);
+    }
+    return r == 0 ? own->fd : r;
+}
+
+__attribute__((constructor)) static void register_kind(void)
+{
+    static const struct cv_any_kind kind = {check_for_any, look_for_any, descriptor, true};
+
+    cv_any_set(COVEY_WAIT_PROCESS, &kind);
 }
 
 int covey_process_close(covey_process *process)

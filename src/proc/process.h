@@ -80,7 +80,7 @@ struct covey_process {
     uint32_t started;           /* sleepers' word: 1 when pid or failure is there */
     uint32_t ended;             /* sleepers' word */
     uint32_t alarm[2];
-    uint32_t bell[2];  /* of those who wait for started or ended */
+    uint32_t bell[2];  /* behind the alarm: of those who wait for started or ended */
     uint32_t own_exit; /* CV_RETURNED | code */
     uint32_t detached;
     uint8_t daemon;
@@ -143,10 +143,7 @@ bool cv_process_set_ended(covey_process *process, uint64_t tag, uint32_t kind, i
 /* The same when its status has been taken away by somebody else: what is left to know? */
 void cv_process_set_lost(covey_process *process, uint64_t tag);
 
-/*
- * A child has been made: process @pid, which the kernel counts as this process's. If it is detached,
- * another thread may take it away from now on.
- */
+/* A child has been made: process @pid, which the kernel counts as this process's. */
 void cv_process_set_started(covey_process *process, pid_t pid);
 
 /* Nobody has a handle of it, or is still starting it: any thread may take it away when it has ended.

@@ -77,10 +77,12 @@ static int start_server(struct cv_own *own)
         return r;
     r = cv_process_prepare(&options, &p);
     if (r == 0) {
-        tag = p->tag; /* once it is started, another thread may find it dead and take it away */
+        tag = p->tag; /* once it is detached, another thread may find it dead and take it away */
         r = cv_start_image(p, socket[1].fd);
         if (r != 0)
             cv_process_cancel(p);
+        else
+            cv_process_detach(p);
     }
     cv_descriptor_close(&socket[1]);
     if (r != 0) {
@@ -128,15 +130,14 @@ static int request(covey_process *p, uint64_t *server)
 /* True when the server has answered; false when it has died before. */
 static bool wait_for_answer(covey_process *p, uint64_t server)
 {
-    struct cv_futex_watch words[] = {cv_bell_armed(p->bell), {&p->started, 0}};
+    struct cv_futex_watch started = {&p->started, 0};
 
     while (!cv_load_acquire(&p->started)) {
         struct cv_wait wait = {.deadline_ns = cv_clock_now() + LOOK_NS};
 
         if (CV_RECOVERS(server_death) && !is_running(server))
             return cv_load_acquire(&p->started);
-        cv_bell_arm(p->bell);
-        (void)cv_wait_sleep(&wait, p->alarm, cv_bell_gong(p->bell), words, 2, &server, 1);
+        (void)cv_wait_sleep_armed(&wait, p->alarm, cv_bell_arm(p->bell), &started, 1, &server, 1);
         cv_wait_end(&wait);
     }
     return true;
@@ -186,10 +187,8 @@ int cv_server_start(covey_process *p)
         return cv_fail(p->failure, "%s", p->message);
     cv_process_name(p, (pid_t)p->pid); /* perhaps the child has not come so far */
     cv_store_release(&p->started, 1);
-    if (cv_process_is_detached(p)) {
-        cv_process_detach(p);
+    if (cv_process_is_detached(p))
         return 0;
-    }
     (void)cv_pid_open((pid_t)p->pid, &p->pidfd);
     if (cv_process_has_ended(p) || cv_member_is_dead(p->tag, 0))
         cv_descriptor_close(&p->pidfd); /* perhaps another process has that pid now */

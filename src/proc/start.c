@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/mutation.h"
 #include "base/options.h"
+#include "msg/pipe.h"
 #include "os/module.h"
 #include "os/pid.h"
 #include "os/spawn.h"
@@ -423,11 +424,17 @@ static int start_once(const struct covey_process_options *options)
         r = start_by_fork(p, options);
         break;
     }
-    if (r != 0)
+    if (r != 0) {
         cv_process_cancel(p);
-    else if (options->process)
+        return r;
+    }
+    cv_pipe_hand_over(cv_tag_mark(p->tag, (pid_t)cv_load_relaxed(&p->pid)), options->argument,
+        options->argument_size);
+    if (options->process)
         *options->process = p;
-    return r;
+    else
+        cv_process_detach(p);
+    return 0;
 }
 
 int covey_process_start_with(const struct covey_process_options *options)
@@ -470,5 +477,7 @@ pid_t covey_fork(void)
         (void)come_to_life(tag, WATCH_THREAD);
     else if (pid < 0)
         cv_process_cancel(p);
+    else
+        cv_process_detach(p);
     return pid;
 }

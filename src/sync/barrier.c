@@ -515,7 +515,7 @@ int covey_barrier_init(covey_barrier *barrier, unsigned parties)
         return r;
     if (parties == 0 || parties > PARTIES_MAX)
         return cv_fail(COVEY_EINVAL, "parties is %u: 1 to %d are possible", parties, PARTIES_MAX);
-    cv_alarm_init(barrier->alarm_);
+    cv_alarm_init(barrier->alarm_, 0);
     barrier->parties_ = parties;
     cv_store_relaxed(&barrier->why_, 0);
     cv_store_relaxed(&barrier->reset_, 0);

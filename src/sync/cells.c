@@ -109,26 +109,31 @@ void cv_cells_init(struct cv_cells *cells)
     *cells = (struct cv_cells){0};
 }
 
-/* This process's; 0: it has none. */
-static uint32_t find_own(struct cv_cells *cells)
+/* 0: it has none. */
+static uint32_t find(struct cv_cells *cells, uint64_t mark)
 {
     struct cv_cell *cell;
 
     for (uint32_t i = 1; (cell = cv_cells_at(cells, i)); i++) {
-        if (cv_load_relaxed(&cell->mark) == cv_self.mark)
+        if (cv_load_relaxed(&cell->mark) == mark)
             return i;
     }
     return 0;
 }
 
-uint32_t cv_cells_claim(struct cv_cells *cells)
+uint32_t cv_cells_claim_for(struct cv_cells *cells, uint64_t mark)
 {
-    uint32_t mine = find_own(cells);
+    uint32_t found = find(cells, mark);
     struct cv_cell *cell;
 
-    for (uint32_t i = 1; !mine && (cell = cv_cells_at(cells, i)); i++) {
-        if (cv_load_relaxed(&cell->mark) == 0 && cv_cas64(&cell->mark, 0, cv_self.mark))
-            mine = i;
+    for (uint32_t i = 1; !found && (cell = cv_cells_at(cells, i)); i++) {
+        if (cv_load_relaxed(&cell->mark) == 0 && cv_cas64(&cell->mark, 0, mark))
+            found = i;
     }
-    return mine;
+    return found;
+}
+
+uint32_t cv_cells_claim(struct cv_cells *cells)
+{
+    return cv_cells_claim_for(cells, cv_self.mark);
 }

@@ -49,6 +49,9 @@ struct cv_cell *cv_cells_at(struct cv_cells *cells, uint32_t i);
 /* The number of this process's cell, claimed if need be from those that are free; 0: none is. */
 uint32_t cv_cells_claim(struct cv_cells *cells);
 
+/* The same for process @mark. */
+uint32_t cv_cells_claim_for(struct cv_cells *cells, uint64_t mark);
+
 /* Makes more of them. 0; COVEY_ELIMIT or COVEY_ENOMEM with a message. */
 int cv_cells_extend(struct cv_cells *cells);
 

@@ -64,8 +64,8 @@ static int sleep_as_reader(covey_rwlock *l, struct cv_wait *wait, uint64_t seen,
 {
     struct cv_share *share = cv_rwlock_share(l);
     struct cv_futex_watch words[] = {
-        cv_bell_armed(l->bell_), cv_word_low(&l->gate_, gate), cv_word_high(&share->word, seen)};
-    const struct cv_futex_watch *word = &words[gate ? 1 : 2];
+        cv_word_low(&l->gate_, gate), cv_word_high(&share->word, seen)};
+    const struct cv_futex_watch *word = &words[gate ? 0 : 1];
     bool waits_for_holders = cv_share_free(seen) < READS;
     uint64_t tags[CV_WAIT_TAGS_MAX + 1];
     unsigned n;
@@ -75,9 +75,8 @@ static int sleep_as_reader(covey_rwlock *l, struct cv_wait *wait, uint64_t seen,
     n = waits_for_holders ? cv_share_holders(share, tags, CV_WAIT_TAGS_MAX) : 0;
     if (gate) /* as it was seen; if that one has died since, this is no sleep */
         tags[n++] = gate_owner(gate);
-    cv_bell_arm(l->bell_);
-    return cv_wait_sleep(
-        wait, l->alarm_, cv_bell_gong(l->bell_), words, waits_for_holders ? 3 : 2, tags, n);
+    return cv_wait_sleep_armed(
+        wait, l->alarm_, cv_bell_arm(l->bell_), words, waits_for_holders ? 2 : 1, tags, n);
 }
 
 static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
@@ -112,15 +111,14 @@ static int acquire_read(covey_rwlock *l, struct cv_wait *wait)
 static int sleep_as_writer(covey_rwlock *l, struct cv_wait *wait, uint64_t seen)
 {
     struct cv_share *share = cv_rwlock_share(l);
-    struct cv_futex_watch words[] = {cv_bell_armed(l->bell_), cv_word_high(&share->word, seen)};
+    struct cv_futex_watch word = cv_word_high(&share->word, seen);
     uint64_t tags[CV_WAIT_TAGS_MAX];
     unsigned n;
 
-    if (cv_wait_spin(wait, words[1].word, words[1].seen))
+    if (cv_wait_spin(wait, word.word, word.seen))
         return CV_WAIT_AGAIN;
     n = cv_share_holders(share, tags, CV_WAIT_TAGS_MAX);
-    cv_bell_arm(l->bell_);
-    return cv_wait_sleep(wait, l->alarm_, cv_bell_gong(l->bell_), words, 2, tags, n);
+    return cv_wait_sleep_armed(wait, l->alarm_, cv_bell_arm(l->bell_), &word, 1, tags, n);
 }
 
 /* This process has the gate. */
@@ -281,7 +279,7 @@ int covey_rwlock_release(covey_rwlock *lock)
     wrote = cv_share_try_give(share, ALL);
     if (!wrote && !cv_share_try_give(share, 1))
         return release_slowly(lock);
-    if (cv_load_seq(lock->bell_) == CV_BELL_ARMED && is_awaited(lock, wrote))
+    if ((cv_load_seq(lock->bell_) & CV_BELL_ARMED) && is_awaited(lock, wrote))
         ring_all(lock);
     cv_robust_done_on(head);
     return 0;
@@ -293,7 +291,7 @@ int covey_rwlock_init(covey_rwlock *lock)
 
     if (r != 0)
         return r;
-    cv_wait_init(lock->alarm_, lock->bell_);
+    cv_alarm_init(lock->alarm_, 1);
     cv_store_relaxed(&lock->gate_, 0);
     cv_store_relaxed(&lock->died_, 0);
     cv_share_init(cv_rwlock_share(lock), ALL);

@@ -252,7 +252,7 @@ int covey_semaphore_init(covey_semaphore *semaphore, long value, enum covey_sema
         return cv_fail(COVEY_EINVAL, "kind is %d: no enum covey_semaphore_kind", (int)kind);
     if (value < 0 || value > most)
         return cv_fail(COVEY_EINVAL, "value is %ld: 0 to %ld are possible", value, most);
-    cv_alarm_init(semaphore->alarm_);
+    cv_alarm_init(semaphore->alarm_, 0);
     semaphore->kind_ = kind;
     semaphore->signals_ = 0;
     cv_share_init(cv_semaphore_share(semaphore), (uint32_t)(kind == COVEY_EVENTS ? 0 : value));

@@ -16,14 +16,13 @@ enum {
     PAUSE_NS = 30,
     SPIN_CLOSE = 32,      /* looks in quick succession; after that, who holds the word's cache */
     SPIN_PAUSES_MAX = 64, /* line is left alone for longer and longer, up to about 2 us */
+    YIELDS = 2,           /* on the only CPU, */
+    YIELD_TRUST = 4,      /* until so many waits in a row were in vain */
     TRIAL_MIN = 64,       /* after so many waits, one spins as long as possible; */
     TRIAL_MAX = 1024,     /* if that was in vain, after twice as many, up to this */
-    POLL_NS = 20 * CV_NS_PER_MS, /* between looks at lives that the kernel does not tell of */
-};
-
-enum {
-    ALARM,
-    RALLY,
+    TARGET_WORDS = 3,     /* of each of several targets */
+    POLL_NS = 20 * CV_NS_PER_MS,  /* between looks at lives that the kernel does not tell of */
+    LOOK_NS = 100 * CV_NS_PER_MS, /* between looks for deaths that another alarm tells of */
 };
 
 /* How long this process spins, and how often it has. Any thread; hints. */
@@ -81,6 +80,29 @@ static void plan_trial(uint32_t n, uint32_t gap)
     cv_store_relaxed(&trial_at, n + gap);
 }
 
+/* On the only CPU, whoever is waited for has to run first; if that is all it takes, it is cheap. */
+static bool give_way(const uint32_t *word, uint32_t seen)
+{
+    static uint32_t trust = YIELD_TRUST; /* any thread; a hint */
+    uint32_t now = cv_load_relaxed(&trust);
+    uint32_t n = cv_load_relaxed(&spins) + 1;
+
+    cv_store_relaxed(&spins, n);
+    if (now == 0 && n % TRIAL_MIN != 0)
+        return false;
+    for (int i = 0; i < YIELDS; i++) {
+        cv_cpu_yield();
+        if (cv_load_acquire(word) != seen) {
+            if (now != YIELD_TRUST)
+                cv_store_relaxed(&trust, YIELD_TRUST);
+            return true;
+        }
+    }
+    if (now != 0)
+        cv_store_relaxed(&trust, now - 1);
+    return false;
+}
+
 bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen)
 {
     uint32_t n;
@@ -88,8 +110,10 @@ bool cv_wait_spin(struct cv_wait *wait, const uint32_t *word, uint32_t seen)
     uint64_t end;
     unsigned close;
 
-    if (wait->deadline_ns == 0 || wait->since_ns || one_cpu()) /* no time, or has spun already */
+    if (wait->deadline_ns == 0 || wait->since_ns) /* no time, or has spun already */
         return cv_load_acquire(word) != seen;
+    if (one_cpu())
+        return cv_load_acquire(word) != seen || give_way(word, seen);
     n = cv_load_relaxed(&spins) + 1;
     cv_store_relaxed(&spins, n);
     wait->since_ns = cv_clock_now();
@@ -135,7 +159,7 @@ static bool watch_lives(struct watched *w, const uint64_t *tags, unsigned n_tags
 
         if (!CV_RECOVERS(wait_lives))
             continue;
-        if (i < CV_WAIT_LIVES_MAX)
+        if (i < CV_WAIT_LIVES_MAX && tags[i] != CV_WAIT_POLL)
             state = cv_member_watch(tags[i], &w->lives[w->n_lives], &w->watch[w->n]);
         if (state == CV_LIFE_OVER)
             return false;
@@ -152,10 +176,28 @@ static bool watch_lives(struct watched *w, const uint64_t *tags, unsigned n_tags
 static bool any_is_dead(const uint64_t *tags, unsigned n_tags)
 {
     for (unsigned i = 0; i < n_tags; i++) {
-        if (cv_member_is_dead(tags[i], 0))
+        if (tags[i] != CV_WAIT_POLL && cv_member_is_dead(tags[i], 0))
             return true;
     }
     return false;
+}
+
+static int strike(uint32_t *bell, int sleepers)
+{
+    uint32_t *gong = &bell[1];
+
+    (void)cv_fetch_add(gong, 1);
+    return cv_futex_wake(gong, sleepers);
+}
+
+/* All who sleep on the object have to look for themselves. */
+static void rally(uint32_t *alarm)
+{
+    struct cv_futex_watch others = cv_alarm_gong(alarm);
+
+    for (uint32_t i = 0; i < others.seen; i++)
+        (void)strike(&alarm[2 + 2 * i], INT_MAX);
+    (void)cv_futex_wake(others.word, INT_MAX);
 }
 
 int cv_wait_interrupted(uint32_t *alarm)
@@ -165,7 +207,7 @@ int cv_wait_interrupted(uint32_t *alarm)
     if (interrupt_hook.call) {
         /* In the hook another alarm may be pending: who must know of a death in it watches this life. */
         if (alarm && CV_RECOVERS(wait_hook))
-            (void)cv_futex_wake(&alarm[RALLY], INT_MAX);
+            rally(alarm);
         if (alarm)
             cv_alarm_clear();
         give_up = interrupt_hook.call(interrupt_hook.context) != 0;
@@ -194,16 +236,21 @@ void cv_wait_hide(struct cv_wait *wait)
         cv_waiter_hide(wait->waiter);
 }
 
+static bool is_rallied_by(const uint32_t *gong, uint32_t *alarm)
+{
+    return gong > alarm && gong < alarm + 2 + 2 * (size_t)cv_alarm_gong(alarm).seen;
+}
+
 /* False if there is a death to be looked at first. */
 static bool gather(struct watched *w, uint32_t *alarm, struct cv_futex_watch gong,
     const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags)
 {
     w->watch[w->n++] = gong;
-    if (gong.word != &alarm[RALLY])
-        w->watch[w->n++] = (struct cv_futex_watch){&alarm[RALLY], 0};
+    if (!is_rallied_by(gong.word, alarm))
+        w->watch[w->n++] = cv_alarm_gong(alarm);
     if (!watch_lives(w, tags, n_tags))
         return false;
-    w->watch[w->n++] = (struct cv_futex_watch){&alarm[ALARM], 0};
+    w->watch[w->n++] = (struct cv_futex_watch){alarm, 0};
     for (unsigned i = 0; i < n_words; i++)
         w->watch[w->n++] = words[i];
     return true;
@@ -234,16 +281,15 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
     if (cv_wait_show(wait) != 0)
         return COVEY_EDEADLK;
     if (CV_RECOVERS(wait_alarm_asleep))
-        cv_alarm_set(&alarm[ALARM]);
+        cv_alarm_set(alarm);
     wait->alarm = alarm;
     if (gather(&w, alarm, gong, words, n_words, tags, n_tags)) {
         if (w.poll && cv_clock_now() + POLL_NS < until)
             until = cv_clock_now() + POLL_NS;
         result = cv_futex_wait(w.watch, w.n, until, &woken);
         /* Somebody died owing a wake; who knows to whom. */
-        if (CV_RECOVERS(wait_alarm_all) && result == CV_FUTEX_WOKEN &&
-            w.watch[woken].word == &alarm[ALARM])
-            (void)cv_futex_wake(&alarm[RALLY], INT_MAX);
+        if (CV_RECOVERS(wait_alarm_all) && result == CV_FUTEX_WOKEN && w.watch[woken].word == alarm)
+            rally(alarm);
     }
     for (unsigned i = 0; i < w.n_lives; i++)
         cv_member_unwatch(&w.lives[i]);
@@ -256,11 +302,74 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
                                                                      : CV_WAIT_AGAIN;
 }
 
-void cv_wait_init(uint32_t *alarm, uint32_t *bell)
+int cv_wait_sleep_armed(struct cv_wait *wait, uint32_t *alarm, struct cv_arming armed,
+    const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags)
 {
-    cv_alarm_init(alarm);
-    cv_store_relaxed(&bell[0], 0);
-    cv_store_relaxed(&bell[1], 0);
+    int r = cv_wait_sleep(wait, alarm, armed.gong, words, n_words, tags, n_tags);
+
+    cv_bell_disarm(&armed);
+    return r;
+}
+
+static uint64_t sooner(uint64_t until, uint64_t ns)
+{
+    return cv_clock_now() + ns < until ? cv_clock_now() + ns : until;
+}
+
+/* In the order that wait.h demands. */
+static bool gather_any(struct watched *w, struct cv_futex_watch stop,
+    const struct cv_target *targets, unsigned n, const uint64_t *tags, unsigned n_tags)
+{
+    for (unsigned i = 0; i < n; i++) {
+        w->watch[w->n++] = targets[i].armed.gong;
+    }
+    if (stop.word)
+        w->watch[w->n++] = stop;
+    if (!watch_lives(w, tags, n_tags))
+        return false;
+    if (n == 1)
+        w->watch[w->n++] = (struct cv_futex_watch){targets[0].alarm, 0};
+    for (unsigned i = 0; i < n; i++) {
+        for (unsigned k = 0; k < targets[i].n_words && (n == 1 || k < TARGET_WORDS); k++)
+            w->watch[w->n++] = targets[i].words[k];
+    }
+    return true;
+}
+
+int cv_wait_sleep_any(struct cv_wait *wait, const struct cv_target *targets, unsigned n,
+    const uint64_t *tags, unsigned n_tags)
+{
+    struct watched w = {.n = 0};
+    enum cv_futex_result result = CV_FUTEX_RETRY;
+    uint64_t until = wait->deadline_ns;
+    unsigned slept_on = n < CV_TARGETS_MAX ? n : CV_TARGETS_MAX;
+    unsigned woken = 0;
+
+    if (wait->deadline_ns == 0)
+        return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
+    wait->alarm = n == 1 ? targets[0].alarm : NULL;
+    if (wait->alarm)
+        cv_alarm_set(wait->alarm);
+    else
+        until = sooner(until, n > slept_on || n_tags > CV_TARGETS_LIVES ? POLL_NS : LOOK_NS);
+    if (gather_any(&w, wait->stop, targets, slept_on, tags,
+            n_tags < CV_TARGETS_LIVES ? n_tags : (unsigned)CV_TARGETS_LIVES)) {
+        if (w.poll)
+            until = sooner(until, POLL_NS);
+        result = cv_futex_wait(w.watch, w.n, until, &woken);
+        if (result == CV_FUTEX_WOKEN && wait->alarm && w.watch[woken].word == wait->alarm)
+            rally(wait->alarm);
+    }
+    for (unsigned i = 0; i < w.n_lives; i++)
+        cv_member_unwatch(&w.lives[i]);
+    for (unsigned i = 0; i < slept_on; i++)
+        cv_bell_disarm(&targets[i].armed);
+    if (result == CV_FUTEX_EINTR && cv_wait_interrupted(wait->alarm) != 0)
+        return COVEY_EINTR;
+    if (any_is_dead(tags, n_tags))
+        return CV_WAIT_DEATH;
+    return result == CV_FUTEX_TIMEDOUT && until == wait->deadline_ns ? COVEY_ETIMEDOUT
+                                                                     : CV_WAIT_AGAIN;
 }
 
 void cv_wait_end(struct cv_wait *wait)
@@ -271,12 +380,8 @@ void cv_wait_end(struct cv_wait *wait)
         cv_alarm_clear();
 }
 
-void cv_bell_ring_armed(uint32_t *bell, int sleepers)
+void cv_bell_ring_armed(uint32_t *bell, uint32_t state, int sleepers)
 {
-    uint32_t *gong = cv_bell_gong(bell).word;
-
-    if (cv_futex_wake(gong, sleepers) > 0)
-        return;
-    cv_store_seq(bell, CV_BELL_QUIET);
-    (void)cv_futex_wake(gong, INT_MAX);
+    if (strike(bell, sleepers) == 0)
+        (void)cv_cas(bell, &state, state & ~(uint32_t)CV_BELL_ARMED);
 }

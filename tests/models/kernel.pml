@@ -78,8 +78,9 @@ inline wake_all(word)
 }
 
 /*
- * Who is woken by the alarm wakes all others, by a second word that all of them sleep on. Were it the
- * alarm itself (RALLY_ON_ALARM), they would do the same, and two could wake each other for ever.
+ * rally(): who is woken by the alarm wakes all others, by other words that they sleep on: their gongs, or
+ * the one beside the alarm. (wait.pml and bell.pml have it with gongs.) Were it the alarm itself
+ * (RALLY_ON_ALARM), they would do the same, and two could wake each other for ever.
  */
 inline rally()
 {

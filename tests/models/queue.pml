@@ -8,7 +8,7 @@
  *   closer     covey_queue_close()
  *
  * The ring has PLACES places; an item takes as many as it is large, 1 or 2, and room is needed for
- * the 0 behind it. Positions only grow.
+ * the EMPTY behind it. Positions only grow.
  *
  * Who was woken, and cannot or will not use that, wakes the next: also who gives up at a lock.
  *
@@ -17,9 +17,13 @@
  * when they sleep, or with LOCK_TIMEOUT at a lock that is held, as it is by a member that is stopped.
  * With TOO_BIG, the first consumer has no room for large items.
  *
- * Ringing a bell is one step, and so are arming it and falling asleep: wait.pml has them in full.
- * Left out: WRAP (an item may go around the ring's end here), head_seen, the limit of items and with
+ * Ringing a bell is one step, and so are arming it and falling asleep: wait.pml has them in full. With
+ * BY_WORD, a consumer falls asleep word by word. (Then EMPTY_ALIKE fails, without numbers of the items to
+ * come, with two of each who put and get one item in 2 PLACES and 2 KILLS: in two minutes.)
+ * Left out: WRAP (an item may go around the ring's end here), the limit of items and with
  * it taken(), covey_queue_size(), and that numbers overflow.
+ *
+ * Without a mutant, since nothing here needs it: that the mender rings, for who sleeps compares the cell.
  *
  * Shown: items are taken in the order of their commits, each once, whole, and with the number that
  * belongs to it; every run ends, and when it has ended no consumer who lives sleeps while there is
@@ -38,19 +42,25 @@
 #endif
 #define N     (PRODUCERS + CONSUMERS + CLOSERS)
 #define WORDS 3
-#define ITEMS 1 /* the bells */
-#define ROOM  2
+#define GONG  1
+#define BELLS 2
+#define ITEMS 0 /* the bells */
+#define ROOM  1
 
 #include "kernel.pml"
+#include "bell.pml"
 
-#define ARMED 0
-#define QUIET 1
-
-/* Cell heads: 0, END, or the item's number and size. */
-#define END           255
+/* Cell heads: the number of the item, or of the one to come, and the size of the item, EMPTY, or END. */
+#define EMPTY         0
+#define END           3
 #define HEAD(k, size) (((k) << 2) | (size))
 #define SIZE(head)    ((head) & 3)
 #define NUMBER(head)  ((head) >> 2)
+#ifdef EMPTY_ALIKE
+#define EMPTY_HEAD(k) 0
+#else
+#define EMPTY_HEAD(k) HEAD(k, EMPTY)
+#endif
 
 #define AT(position) ((position) % PLACES)
 
@@ -58,7 +68,6 @@ byte head[PLACES];  /* the cell's head, where a cell begins */
 byte bytes[PLACES]; /* and its bytes: who put it, and which of his it is */
 byte put_lock, get_lock; /* holder + 1 */
 byte put_tail, put_count, get_head;
-byte bell[WORDS]; /* ARMED is 0 */
 
 /* For the properties only. */
 byte committed[PRODUCERS * PUTS]; /* bytes of all items in the order of their commits */
@@ -91,25 +100,12 @@ inline enter(lock, died)
     od
 }
 
-/* cv_bell_ring() in one step, for one sleeper or for all */
-inline ring(word, all)
-{
-    atomic {
-        if
-        :: bell[word] == ARMED && queued[word] == 0 -> bell[word] = QUIET
-        :: bell[word] == ARMED && queued[word] != 0 && all -> wake_all(word)
-        :: bell[word] == ARMED && queued[word] != 0 && !all -> wake_one(word, n); n = 0
-        :: else
-        fi
-    }
-}
-
 /* What cv_wait_sleep() does when it has slept, in one step. Who was woken by the alarm wakes all. */
 inline awake()
 {
     atomic {
         if
-        :: alarmed & BIT(me) -> unqueue(me); rally()
+        :: alarmed & BIT(me) -> unqueue(me); rally_all()
         :: else -> unqueue(me)
         fi
     }
@@ -120,8 +116,14 @@ inline awake()
 /* For the next holder after a death; the two counters go one by one. */
 inline mend_put()
 {
+#ifndef NO_RING_MEND
+    if
+    :: died -> ring(ITEMS, true)
+    :: !died
+    fi;
+#endif
     do
-    :: atomic { died && head[AT(put_tail)] && head[AT(put_tail)] != END ->
+    :: atomic { died && SIZE(head[AT(put_tail)]) != EMPTY && SIZE(head[AT(put_tail)]) != END ->
         if
         :: NUMBER(head[AT(put_tail)]) == put_count -> put_count++
         :: else
@@ -157,12 +159,17 @@ again:
 #ifndef NO_MEND
         mend_put();
 #endif
-        atomic { died = 0; seen = get_head; tail = put_tail; closed = (head[AT(tail)] == END) };
+        atomic {
+            died = 0;
+            seen = get_head;
+            tail = put_tail;
+            closed = (SIZE(head[AT(tail)]) == END)
+        };
         if
         :: atomic { !closed && room_for(large(me)) ->
             bytes[AT(tail)] = me * PUTS + left;
-#ifndef NO_ZERO_BEHIND
-            head[AT(tail + large(me))] = 0
+#ifndef NO_EMPTY_BEHIND
+            head[AT(tail + large(me))] = EMPTY_HEAD(put_count + 1)
 #endif
             };
 #ifdef COUNT_BEFORE_COMMIT
@@ -203,16 +210,20 @@ again:
             seen_before = seen
         };
         /* wait_for_room() */
+        atomic { arm(ROOM) };
         atomic {
-            bell[ROOM] = ARMED;
             if
-            :: get_head != seen -> goto again
+            :: !is_as_armed(ROOM) -> goto after
+#ifndef NO_COMPARE_HEAD
+            :: get_head != seen -> goto after
+#endif
 #ifndef NO_COMPARE_TAIL
-            :: head[AT(tail)] != 0 -> goto again
+            :: SIZE(head[AT(tail)]) != EMPTY -> goto after
 #endif
             :: else
             fi;
-            queue_on(ROOM, me);
+            heard[ROOM] = heard[ROOM] & ~BIT(me);
+            queue_on(GONG + ROOM, me);
             queue_on(ALARM, me);
             sleeping = sleeping | BIT(me);
             slept = 1
@@ -222,7 +233,9 @@ end_asleep:
         :: atomic { woken & BIT(me) -> awake() }
         :: atomic { may_time_out_asleep && !(woken & BIT(me)) -> timed_out = 1; unqueue(me) }
         fi;
-        goto again;
+after:
+        apart;
+        atomic { disarm(ROOM); goto again };
 
 lock_timeout:
         apart;
@@ -250,7 +263,7 @@ end_gone:
 proctype consumer(byte me)
 {
     byte i, n;
-    byte place, count, cell, copy;
+    byte place, cell, copy;
     byte left = GETS;
     bit died, slept, timed_out;
 
@@ -266,38 +279,49 @@ begin:
         };
 again:
         /* see_empty() */
-        count = put_count;
-        place = get_head;
-        if
-        :: head[AT(place)] != 0 -> goto take
-        :: atomic { head[AT(place)] == 0 ->
+        atomic {
             if
-            :: timed_out && get_head == place -> goto leave
+            :: SIZE(head[AT(get_head)]) != EMPTY -> goto take
+            :: SIZE(head[AT(get_head)]) == EMPTY && timed_out -> goto leave
             :: else
             fi
-            }
-        fi;
-        if
-        :: get_head != place -> goto again
-        :: else
-        fi;
+        };
         /* wait_for_item() */
+        atomic { arm(ITEMS); place = get_head };
+        if
+        :: atomic { SIZE(head[AT(place)]) != EMPTY -> place = 0; goto after }
+        :: atomic { SIZE(head[AT(place)]) == EMPTY -> cell = head[AT(place)] }
+        fi;
         atomic {
-            bell[ITEMS] = ARMED;
             if
-#ifndef NO_COMPARE_CELL
-            :: head[AT(place)] != 0 -> goto again
-#endif
-#ifndef NO_COMPARE_COUNT
-            :: put_count != count -> goto again
+            :: get_head != place -> place = 0; cell = 0; goto after
+            :: else
+            fi
+        };
+        atomic {
+            if
+            :: !is_as_armed(ITEMS) -> place = 0; cell = 0; goto after
+#if !defined(NO_COMPARE_CELL) && !defined(BY_WORD)
+            :: head[AT(place)] != cell -> place = 0; cell = 0; goto after
 #endif
             :: else
             fi;
-            queue_on(ITEMS, me);
+            heard[ITEMS] = heard[ITEMS] & ~BIT(me);
+            queue_on(GONG + ITEMS, me);
+#ifdef BY_WORD
+        };
+        queue_on(ALARM, me);
+        atomic {
+            if
+            :: head[AT(place)] != cell -> woken = woken | BIT(me)
+            :: else
+            fi;
+#else
             queue_on(ALARM, me);
+#endif
             sleeping = sleeping | BIT(me);
             place = 0;
-            count = 0;
+            cell = 0;
             slept = 1
         };
 end_asleep:
@@ -305,23 +329,25 @@ end_asleep:
         :: atomic { woken & BIT(me) -> awake() }
         :: atomic { may_time_out_asleep && !(woken & BIT(me)) -> timed_out = 1; unqueue(me) }
         fi;
-        goto again;
+after:
+        apart;
+        atomic { disarm(ITEMS); goto again };
 
 take:
         enter(get_lock, died);
-        atomic { died = 0; count = 0; place = get_head; cell = head[AT(place)]; copy = bytes[AT(place)] };
+        atomic { died = 0; place = get_head; cell = head[AT(place)]; copy = bytes[AT(place)] };
         if
-        :: cell == 0 -> atomic { get_lock = 0; goto again }
-        :: cell == END -> atomic { get_lock = 0; goto leave }
+        :: SIZE(cell) == EMPTY -> atomic { get_lock = 0; place = 0; cell = 0; copy = 0; goto again }
+        :: SIZE(cell) == END -> atomic { get_lock = 0; goto leave }
 #ifdef TOO_BIG
-        :: SIZE(cell) == 2 && cell != END && me == PRODUCERS -> get_lock = 0;
+        :: SIZE(cell) == 2 && me == PRODUCERS -> get_lock = 0;
 #ifndef NO_PASS_ON_ITEM
             ring(ITEMS, false);
 #endif
             goto leave
-        :: cell != 0 && cell != END && !(SIZE(cell) == 2 && me == PRODUCERS)
+        :: SIZE(cell) == 1 || (SIZE(cell) == 2 && me != PRODUCERS)
 #else
-        :: cell != 0 && cell != END
+        :: SIZE(cell) == 1 || SIZE(cell) == 2
 #endif
         fi;
         atomic {
@@ -350,7 +376,7 @@ leave:
         apart;
         atomic {
             alarm_clear(me);
-            place = 0; count = 0; slept = 0; copy = 0;
+            place = 0; slept = 0; copy = 0;
             if
             :: left > 0 && cell == 0 && !timed_out -> goto begin
             :: else -> cell = 0; gone = gone | BIT(me); goto end_gone
@@ -370,7 +396,7 @@ proctype closer(byte me)
         alarm_set(me);
         enter(put_lock, died);
         mend_put();
-        head[AT(put_tail)] = END;
+        head[AT(put_tail)] = HEAD(put_count, END);
         put_lock = 0;
         ring(ITEMS, true);
 #ifndef NO_CLOSE_ROOM
@@ -404,16 +430,16 @@ init
     d_step {
         /* What a death has left may still have to be mended. */
         do
-        :: head[AT(put_tail)] != 0 && head[AT(put_tail)] != END ->
+        :: SIZE(head[AT(put_tail)]) != EMPTY && SIZE(head[AT(put_tail)]) != END ->
             put_tail = put_tail + SIZE(head[AT(put_tail)])
         :: else -> break
         od;
         do
         :: p < PRODUCERS ->
-            assert(!asleep(p) || !(room_for(large(p)) || head[AT(put_tail)] == END));
+            assert(!asleep(p) || !(room_for(large(p)) || SIZE(head[AT(put_tail)]) == END));
             p++
         :: p >= PRODUCERS && p < PRODUCERS + CONSUMERS ->
-            assert(!asleep(p) || head[AT(get_head)] == 0);
+            assert(!asleep(p) || SIZE(head[AT(get_head)]) == EMPTY);
             p++
         :: else -> break
         od;

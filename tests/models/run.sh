@@ -18,7 +18,8 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
 
 lines() {
-    local wait="IMPATIENT=1 WAITERS=2 WAKERS=2 COMMITS=1 KILLS=2"
+    local wait="IMPATIENT=1 WAITERS=2 WAKERS=2 COMMITS=1 KILLS=1"
+    local leave="IMPATIENT=1 WAITERS=2 WAKERS=0 COMMITS=1 KILLS=1 LEAVER"
     local lock="IMPATIENT=1 N=3"
     local rwlock="N=3 TWICE=9 IMPATIENT=0 PERMITS=7 STAYS=0 KILLS=1"
     local semaphore="N=3 PERMITS=1 TWICE=9 SEVERAL=9 HELD=0 TRIES=0 IMPATIENT=0 STAYS=0 KILLS=1"
@@ -26,26 +27,40 @@ lines() {
     local barrier="N=3 PARTIES=3 ROUNDS=1 OUTSIDERS=0 ACTS=0 IMPATIENT=0 STAYS=0 KILLS=1"
     local pair="N=2 PARTIES=2 ROUNDS=1 OUTSIDERS=0 ACTS=0 IMPATIENT=0 STAYS=0 KILLS=1"
     local condition="WAITERS=2 NOTIFIERS=1 NOTES=1 BURIERS=0 TWICE=9 TIMES=2 IMPATIENT=0 KILLS=1"
+    local chain="PUTS=4 BLOCKS=2 KILLS=1"
+    local claims="ITEMS=2 TAKERS=2 JOINERS=1 UNCLAIMS=0 LEAVES=9 END=1 PUTS=0 KILLS=1"
     local queue="PLACES=3 SMALL=1 IMPATIENT=0 CLOSERS=0"
 
     cat <<END
-holds wait - $wait
-holds wait - IMPATIENT=0 WAITERS=3 WAKERS=2 COMMITS=1 KILLS=1 ONE_STEP
-ends wait - IMPATIENT=1 WAITERS=2 WAKERS=1 COMMITS=2 KILLS=1
-loops wait RALLY_ON_ALARM IMPATIENT=1 WAITERS=2 WAKERS=1 COMMITS=2 KILLS=1
+holds wait - $wait IMPATIENT=0
+holds wait - $wait WAKERS=1 KILLS=2
+holds wait - $wait WAKERS=1 COMMITS=2 IMPATIENT=0
+holds wait - $wait WAITERS=3 WAKERS=1 IMPATIENT=0 ONE_STEP KILLS=0
+holds wait - $leave KILLS=2
+holds wait - $leave WAKERS=1 KILLS=0
+ends wait - $wait WAKERS=1
+loops wait RALLY_ON_ALARM $wait WAKERS=1 COMMITS=2
 fails wait NO_ALARM_WAKER $wait
 fails wait NO_ALARM_WAITER $wait
 fails wait ALARM_AFTER_COMMIT $wait
 fails wait ALARM_CLEAR_EARLY $wait
 fails wait ALARM_QUEUED_LAST $wait
-fails wait NO_WAKE_OTHERS $wait
-fails wait NO_SECOND_WAKE $wait
+fails wait NO_RALLY $wait WAKERS=1 COMMITS=2 KILLS=2
 fails wait QUIET_FIRST $wait
-fails wait NO_COMPARE_BELL $wait
+fails wait NO_COUNT $leave
+fails wait QUIET_BY_STORE $wait
+fails wait NO_ARM_COUNT $wait
+fails wait DISARM_LATER $wait
+fails wait DISARM_OTHERS $wait
+fails wait GONG_AFTER_ARM $leave
+fails wait NO_COMPARE_GONG $leave
 fails wait NO_COMPARE_WORD $wait
 fails wait TIMEOUT_BEFORE_WAKE $wait
+fails wait LOOK_FIRST $leave
+fails wait NO_LIFE $leave
+fails wait NO_RING_LEAVE $leave
 holds wait - IN_WORD $wait
-ends wait - IN_WORD IMPATIENT=1 WAITERS=2 WAKERS=1 COMMITS=2 KILLS=1
+ends wait - IN_WORD $wait WAKERS=1
 fails wait IGNORE_BELL IN_WORD $wait
 fails wait NO_COMPARE_BIT IN_WORD $wait
 fails wait NO_SECOND_WAKE IN_WORD $wait
@@ -86,7 +101,7 @@ loops rwlock NO_REAP $rwlock WRITERS=1
 fails rwlock NO_LIVES_READER $rwlock WRITERS=1 STAYS=1
 fails rwlock NO_LIVES_WRITER $rwlock WRITERS=2 STAYS=1
 fails rwlock NO_LIFE_GATE $rwlock WRITERS=1 STAYS=1
-fails rwlock NO_COMPARE_BELL $rwlock WRITERS=1 STAYS=1
+fails rwlock NO_COMPARE_GONG $rwlock WRITERS=1 STAYS=1
 fails rwlock NO_COMPARE_WORD $rwlock WRITERS=1 STAYS=1
 fails rwlock NO_COMPARE_GATE $rwlock WRITERS=1 STAYS=1
 fails rwlock NO_TOLD $rwlock WRITERS=1 STAYS=1
@@ -186,14 +201,54 @@ fails queue NO_ALARM_PUT $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
 fails queue NO_ALARM_GET $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
 fails queue NO_MEND $queue PRODUCERS=2 CONSUMERS=1 PUTS=2 GETS=2 KILLS=1
 fails queue COUNT_BEFORE_COMMIT $queue PRODUCERS=2 CONSUMERS=1 PUTS=2 GETS=2 KILLS=1
-fails queue NO_ZERO_BEHIND $queue PRODUCERS=1 CONSUMERS=1 PUTS=4 GETS=5 KILLS=0 SMALL=9
+fails queue NO_EMPTY_BEHIND $queue PRODUCERS=1 CONSUMERS=1 PUTS=4 GETS=5 KILLS=0 SMALL=9
 fails queue NO_COMPARE_CELL $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
-fails queue NO_COMPARE_COUNT $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=0 SMALL=9 PLACES=2
+fails queue NO_COMPARE_GONG $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
+fails queue NO_COMPARE_HEAD $queue PRODUCERS=1 CONSUMERS=1 PUTS=3 GETS=3 KILLS=0 SMALL=9 PLACES=2
+holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=1 SMALL=9 PLACES=2 BY_WORD
 fails queue NO_COMPARE_TAIL $queue PRODUCERS=1 CONSUMERS=1 PUTS=3 GETS=1 KILLS=0 CLOSERS=1 SMALL=9 PLACES=2
 fails queue NO_CLOSE_ROOM $queue PRODUCERS=1 CONSUMERS=1 PUTS=3 GETS=1 KILLS=0 CLOSERS=1 SMALL=9 PLACES=2
 fails queue NO_PASS_ON_ROOM $queue PRODUCERS=3 CONSUMERS=1 PUTS=1 GETS=1 KILLS=0 SMALL=2
 fails queue NO_PASS_ON_ITEM $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=0 TOO_BIG
 fails queue NO_PASS_ON_AT_LOCK $queue PRODUCERS=1 CONSUMERS=3 PUTS=2 GETS=1 KILLS=0 SMALL=9 IMPATIENT=1 LOCK_TIMEOUT
+holds chain - $chain
+holds chain - $chain PUTS=3 KILLS=2
+holds chain - $chain BLOCKS=1 PUTS=3
+fails chain NO_MEND_TAIL $chain
+fails chain NO_GONE $chain
+fails chain NO_MEND_IN $chain
+fails chain FREE_ANYWAY $chain
+fails chain NO_INTENT_IN $chain
+fails chain EMPTY_LATE $chain
+fails chain HOME_EARLY $chain
+fails chain NO_MEND_OUT $chain
+fails chain NO_INTENT_OUT $chain
+fails chain NO_LOOK_OUT $chain
+fails chain BACK_ANYWAY $chain
+fails chain OWN_EARLY $chain
+fails chain NO_OUTGOING $chain
+fails chain SLOT_EARLY $chain
+holds claims - $claims
+holds claims - $claims REDELIVERS
+holds claims - $claims REDELIVERS TAKERS=3 JOINERS=0 ITEMS=1
+holds claims - $claims REDELIVERS JOINERS=0 UNCLAIMS=1
+holds claims - $claims REDELIVERS JOINERS=0 END=0
+fails claims WATCH_LATE $claims REDELIVERS JOINERS=0
+fails claims NO_LIVES $claims REDELIVERS JOINERS=0
+loops claims NO_REAP $claims REDELIVERS JOINERS=0
+fails claims NEXT_AFTER $claims REDELIVERS JOINERS=0 UNCLAIMS=1
+fails claims NEXT_BEHIND $claims REDELIVERS JOINERS=0 UNCLAIMS=1
+fails claims NO_RING_FREED $claims REDELIVERS JOINERS=0 UNCLAIMS=1 LEAVES=0 KILLS=0
+fails claims NO_RING_JOIN $claims
+fails claims NO_RING_TAKE $claims REDELIVERS JOINERS=0
+fails claims NO_COMPARE_NEXT $claims REDELIVERS JOINERS=0 UNCLAIMS=1
+fails claims NO_COMPARE_GONG $claims REDELIVERS
+holds pipe - N=3 STAYS=0 KILLS=3
+holds pipe - N=3 STAYS=1 KILLS=2
+ends pipe - N=3 STAYS=0 KILLS=2
+fails pipe NO_LOCK N=3 STAYS=0 KILLS=0
+fails pipe NO_BURIAL N=3 STAYS=0 KILLS=1
+fails pipe BURIED_LAST N=3 STAYS=0 KILLS=1
 END
 }
 

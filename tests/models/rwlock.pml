@@ -40,17 +40,15 @@
 #define LIFE(p) (3 + (p)) /* the sleepers that watch its life */
 #define LIVES
 
+#define BELLS   1
 #include "kernel.pml"
-
-#define ARMED 0
-#define QUIET 1
+#include "bell.pml"
 
 #define FLAG      8
 #define HOLDER(w) ((w) & 7) /* its number + 1 */
 #define BIT_OF(w) (BIT(HOLDER(w)) >> 1)
 #define READS     2 /* permits of which a reader takes one */
 
-byte bell = ARMED;
 byte gate;    /* as the word in lock.pml */
 byte readers; /* the set of those that hold one permit */
 byte writer;  /* who holds all, + 1 */
@@ -83,16 +81,7 @@ inline life_ends(p)
 
 /* Steps, or parts of them ******************************************************************** */
 
-inline ring_all()
-{
-    d_step {
-        if
-        :: bell == ARMED && queued[GONG] -> wake_all(GONG)
-        :: bell == ARMED && !queued[GONG] -> bell = QUIET
-        :: else
-        fi
-    }
-}
+#define ring_all() ring(0, true)
 
 /* cv_share_reap(), one of the dead */
 inline reap_one()
@@ -140,9 +129,7 @@ inline sleep_on_bell(compares_gate, compares_word)
         fi;
         if
         :: false
-#ifndef NO_COMPARE_BELL
-        :: bell != ARMED -> goto after
-#endif
+        :: !is_as_armed(0) -> goto after
 #ifndef NO_COMPARE_WORD
         :: compares_word && !(fresh & BIT(me)) -> goto after
 #endif
@@ -154,6 +141,7 @@ inline sleep_on_bell(compares_gate, compares_word)
         few = 0;
         now = 0;
         fresh = fresh & ~BIT(me);
+        heard[0] = heard[0] & ~BIT(me);
         queue_on(GONG, me);
         queue_on(ALARM, me);
         watch_lives();
@@ -254,7 +242,7 @@ take_one:
 #ifdef LATE_GATE
         watch = watch | (gate && !is_past(gate) -> BIT_OF(gate) : 0);
 #endif
-        bell = ARMED;
+        atomic { arm(0) };
         sleep_on_bell(1, few);
         goto asleep;
 
@@ -355,7 +343,7 @@ take_all:
 #ifndef NO_LIVES_WRITER
         watch = holders;
 #endif
-        bell = ARMED;
+        atomic { arm(0) };
         sleep_on_bell(0, 1);
         goto asleep;
 
@@ -393,10 +381,11 @@ end_asleep:
             :: else -> unqueue(me); goto after
             fi
         };
-        rally();
+        atomic { rally_all() };
 after:
         apart;
         atomic {
+            disarm(0);
             now = 0;
             few = 0;
             fresh = fresh & ~BIT(me);
@@ -432,10 +421,10 @@ inside:
             fresh = 0
         };
         if
-        :: atomic { bell == QUIET -> n = 0; goto released }
+        :: atomic { bell[0] == QUIET -> n = 0; goto released }
         :: atomic { true ->
             if
-            :: n -> n = 0; goto ring
+            :: n -> n = 0; goto wake
             :: else
             fi
             }
@@ -445,7 +434,7 @@ inside:
 #ifdef NO_RING_NO_GATE
             goto released
 #else
-            goto ring
+            goto wake
 #endif
             }
         :: gate
@@ -453,14 +442,14 @@ inside:
         if
         :: false
 #ifndef NO_RING_LAST
-        :: atomic { n_free == PERMITS -> goto ring }
+        :: atomic { n_free == PERMITS -> goto wake }
 #endif
 #ifndef NO_RING_LATE
-        :: atomic { n_free == 0 -> goto ring }
+        :: atomic { n_free == 0 -> goto wake }
 #endif
         :: atomic { else -> goto released }
         fi;
-ring:
+wake:
         ring_all();
 released:
         apart;

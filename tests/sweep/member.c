@@ -104,7 +104,7 @@ OPERATION(member_leave_awaited, .setup = set_up_free_lock, .warm = take, .victim
 static void reserve(void)
 {
     join();
-    sweep_tell(RESERVED, cv_member_reserve());
+    sweep_tell(RESERVED, cv_member_reserve(false));
     own_much();
 }
 

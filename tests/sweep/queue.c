@@ -1,263 +1,90 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The queue. Each item has a number, and bytes that go with it, so that a torn one would show; who
- * gets an item tells so. In the end every number must have been got once, but for one that went with
- * each process that was killed while it was getting.
- */
-#include "sweep.h"
+/* The queue (see also items.h): putting and getting, blocks, growth, batches, priorities, its end. */
+#include "items.h"
+
+#include "msg/queue.h"
 
 #include <string.h>
 
 enum {
-    SMALL = 24,
-    LARGE = 3000, /* the C library copies it by rep movsb, where that is fast */
-    BUFFER = 4096,
-
-    /* Numbers; of the first items: 1, 2, ... */
-    OF_VICTIM = 10,
-    OF_RESCUER = 11,
-    OF_WORLD = 16,
-    NUMBERS = 24,
-
-    /* Also told: what V is doing, and which rescuers have put their item. */
-    VICTIM_PUTS = 24,
-    VICTIM_GETS,
-    VICTIM_GOT, /* so many bytes */
-    PUT_BY_RESCUERS,
+    FIFTH = 200, /* of the first segment of a queue for eight items */
 };
 
-static covey_queue *q;
-static unsigned first_items;
-static size_t item_size;
-static unsigned char *buffer; /* what V puts, or has got; in the arena */
-static unsigned put_by_world;
-
-static void fill(unsigned char *item, unsigned number, size_t size)
+static void open_queue(size_t bytes, size_t most, size_t size, unsigned n)
 {
-    sweep_fill(item, size, number);
-    item[0] = (unsigned char)number;
-}
-
-/* The number, if all bytes go with it. */
-static int read(const unsigned char *item, size_t size)
-{
-    check_int(item[0], >, 0);
-    check_int(item[0], <, NUMBERS);
-    check(sweep_is_filled(item + 1, size - 1, (uint64_t)item[0] + 1));
-    return item[0];
-}
-
-static int put(unsigned number, size_t size, double timeout_s)
-{
-    unsigned char item[BUFFER];
-
-    fill(item, number, size);
-    return covey_queue_put(q, item, size, timeout_s);
-}
-
-static void tell(int number)
-{
-    sweep_tell((unsigned)number, sweep_told((unsigned)number) + 1);
-}
-
-/* The number, or a code. Items come in order: those of the beginning first. */
-static int get(double timeout_s)
-{
-    static int before;
-    unsigned char item[BUFFER];
-    size_t size = 0;
-    int r = covey_queue_get(q, item, sizeof item, &size, timeout_s);
-
-    if (r != 0)
-        return r;
-    r = read(item, size);
-    check(r > before || before > (int)first_items);
-    before = r;
-    tell(r);
-    return r;
-}
-
-static void open_queue(size_t bytes, size_t items, size_t size, unsigned n)
-{
-    check_int(covey_queue_open(&q, .bytes = bytes, .items = items), ==, 0);
-    buffer = covey_alloc(BUFFER);
-    fill(buffer, OF_VICTIM, size);
-    first_items = n;
-    item_size = size;
-    for (unsigned i = 1; i <= n; i++)
-        check_int(put(i, size, 0), ==, 0);
-}
-
-static void put_one(void)
-{
-    sweep_tell(VICTIM_PUTS, 1);
-    check_int(covey_queue_put(q, buffer, item_size, COVEY_FOREVER), ==, 0);
-}
-
-static void get_one(void)
-{
-    size_t size = 0;
-
-    sweep_tell(VICTIM_GETS, 1);
-    check_int(covey_queue_get(q, buffer, BUFFER, &size, COVEY_FOREVER), ==, 0);
-    sweep_tell(VICTIM_GOT, size);
-}
-
-/* What rescuers do ****************************************************************************** */
-
-static void rescuer_puts(void)
-{
-    int r = put(OF_RESCUER + sweep_rescuer(), item_size, sweep_patience());
-
-    check(sweep_is_fine(r));
-    if (r == 0)
-        sweep_tell(PUT_BY_RESCUERS + sweep_rescuer(), 1);
-}
-
-static void rescuer_gets(void)
-{
-    int r = get(sweep_patience());
-
-    check(r > 0 || sweep_is_fine(r));
-}
-
-/* All that is in it, as many as it says; then one in and out again. */
-static void empty_and_use(void)
-{
-    bool calm = !sweep_was_stalled();
-    long size = covey_queue_size(q);
-    long n = 0;
-    int r;
-
-    while ((r = get(0)) > 0)
-        n++;
-    check_int(r, ==, COVEY_EEMPTY);
-    if (calm)
-        check_int(n, ==, size);
-    rescuer_puts();
-    if (!calm)
-        return;
-    check_int(covey_queue_size(q), ==, 1);
-    check_int(get(0), ==, OF_RESCUER);
-    check_int(covey_queue_is_empty(q), ==, 1);
-    check_int(covey_queue_is_full(q, item_size), ==, 0);
-}
-
-/* What the world does *************************************************************************** */
-
-static int world_puts(void)
-{
-    int r = put(OF_WORLD + put_by_world, item_size, sweep_patience());
-
-    if (r == 0)
-        put_by_world++;
-    return r;
-}
-
-static unsigned missing(void)
-{
-    unsigned n = 0;
-
-    for (unsigned i = 1; i < NUMBERS; i++) {
-        bool in =
-            i <= first_items ||
-            (i == OF_VICTIM && sweep_told(VICTIM_PUTS) && sweep_victim_finished()) ||
-            (i >= OF_RESCUER && i < OF_WORLD && sweep_told(PUT_BY_RESCUERS + i - OF_RESCUER)) ||
-            (i >= OF_WORLD && i < OF_WORLD + put_by_world);
-
-        check_int(sweep_told(i), <=, 1);
-        n += in && !sweep_told(i);
-    }
-    return n;
-}
-
-static void done(void)
-{
-    unsigned lost =
-        (sweep_told(VICTIM_GETS) && !sweep_victim_finished()) + !sweep_rescuer_finished();
-    long size = covey_queue_size(q);
-    long n = 0;
-    int r;
-
-    if (sweep_told(VICTIM_GOT))
-        tell(read(buffer, sweep_told(VICTIM_GOT)));
-    while ((r = get(0)) > 0)
-        n++;
-    check(r == COVEY_EEMPTY || r == COVEY_ECLOSED);
-    check_int(n, ==, size);
-    check_int(missing(), <=, lost);
-    if (r == COVEY_EEMPTY) {
-        check_int(world_puts(), ==, 0);
-        check_int(get(0), ==, OF_WORLD + put_by_world - 1);
-        check_int(covey_queue_close(q), ==, 0);
-        check_int(get(0), ==, COVEY_ECLOSED);
-    }
-    check_int(covey_queue_free(q), ==, 0);
-    check_int(covey_free(buffer), ==, 0);
+    check_int(covey_queue_open(&items.queue, .bytes = bytes, .items = most), ==, 0);
+    items_begin(size, n);
 }
 
 /* Putting *************************************************************************************** */
 
 static void set_up_put(void)
 {
-    open_queue(1024, 0, SMALL, 2);
+    open_queue(1024, 0, ITEM_SMALL, 2);
 }
 
-OPERATION(queue_put, .setup = set_up_put, .victim = put_one, .rescue = empty_and_use,
-    .verify = done, .proves = "queue_mend queue_count");
+OPERATION(queue_put, .setup = set_up_put, .victim = items_victim_puts,
+    .rescue = items_rescuer_empties, .verify = items_done, .proves = "queue_mend queue_count");
+
+/* One item in, and out again. */
+static void turn(size_t size)
+{
+    check_int(items_put(OF_WORLD, size, 0), ==, 0);
+    check_int(items_get(0), ==, OF_WORLD);
+    sweep_tell(OF_WORLD, 0);
+}
 
 /* The ring has 256 bytes, of which 16 are left behind the item that waits. */
 static void set_up_wrap(void)
 {
     open_queue(256, 0, 40, 0);
-    for (unsigned i = 1; i <= 4; i++) {
-        check_int(put(OF_WORLD, 40, 0), ==, 0);
-        check_int(get(0), ==, OF_WORLD);
-        sweep_tell(OF_WORLD, 0);
-    }
-    check_int(put(1, 40, 0), ==, 0);
-    first_items = 1;
-    item_size = 64;
-    fill(buffer, OF_VICTIM, item_size);
+    for (unsigned i = 1; i <= 4; i++)
+        turn(40);
+    check_int(items_put(1, 40, 0), ==, 0);
+    items.first = 1;
+    items.size = 64;
+    items.victims_size = 64;
+    items_fill(items.buffer, OF_VICTIM, items.victims_size);
 }
 
-OPERATION(queue_put_wrap, .setup = set_up_wrap, .victim = put_one, .rescue = empty_and_use,
-    .verify = done, .proves = "queue_mend");
+OPERATION(queue_put_wrap, .setup = set_up_wrap, .victim = items_victim_puts,
+    .rescue = items_rescuer_empties, .verify = items_done, .proves = "queue_mend");
 
 static void set_up_large(void)
 {
-    open_queue(16 * 1024, 0, LARGE, 2);
+    open_queue(16 * 1024, 0, ITEM_LARGE, 2);
 }
 
-OPERATION(queue_put_large, .setup = set_up_large, .victim = put_one, .rescue = empty_and_use,
-    .verify = done);
+OPERATION(queue_put_large, .setup = set_up_large, .victim = items_victim_puts,
+    .rescue = items_rescuer_empties, .verify = items_done);
 
 static void set_up_empty(void)
 {
-    open_queue(1024, 0, SMALL, 0);
+    open_queue(1024, 0, ITEM_SMALL, 0);
 }
 
 /* Two consumers sleep; they shall have two items, but what V has put must be found without a wake
  * from here. */
 static bool give_what_is_missing(void)
 {
-    for (long i = covey_queue_size(q); i < 2; i++)
-        check(sweep_is_fine(world_puts()));
+    for (long i = covey_queue_size(items.queue); i < 2; i++)
+        check(sweep_is_fine(items_world_puts()));
     return true;
 }
 
-OPERATION(queue_put_awaited, .setup = set_up_empty, .victim = put_one, .when = RESCUE_SLEEPS_FIRST,
-    .rescuers = 2, .rescue = rescuer_gets, .unblock = give_what_is_missing, .no_stall = true,
-    .verify = done, .proves = "wait_alarm");
+OPERATION(queue_put_awaited, .setup = set_up_empty, .victim = items_victim_puts,
+    .when = RESCUE_SLEEPS_FIRST, .rescuers = 2, .rescue = items_rescuer_gets,
+    .unblock = give_what_is_missing, .no_stall = true, .verify = items_done,
+    .proves = "wait_alarm");
 
 static void set_up_full(void)
 {
-    open_queue(1024, 2, SMALL, 2);
+    open_queue(1024, 2, ITEM_SMALL, 2);
 }
 
 static bool make_room(void)
 {
-    int r = get(sweep_patience());
+    int r = items_get(sweep_patience());
 
     check(r > 0 || sweep_is_fine(r));
     return r > 0;
@@ -266,38 +93,38 @@ static bool make_room(void)
 /* If the room was taken, there is more; else the rescuer must have been told of what there is. */
 static void make_more_room(void)
 {
-    if (covey_queue_size(q) == 2)
-        check_int(get(0), >, 0);
+    if (covey_queue_size(items.queue) == 2)
+        check_int(items_get(0), >, 0);
 }
 
-OPERATION(queue_put_asleep, .setup = set_up_full, .victim = put_one, .when = RESCUE_SLEEPS_LATE,
-    .rescue = rescuer_puts, .unblock = make_room, .after = make_more_room, .verify = done,
-    .proves = "wait_alarm_asleep");
+OPERATION(queue_put_asleep, .setup = set_up_full, .victim = items_victim_puts,
+    .when = RESCUE_SLEEPS_LATE, .rescue = items_rescuer_puts, .unblock = make_room,
+    .after = make_more_room, .verify = items_done, .proves = "wait_alarm_asleep");
 
 static void put_or_give_up(void)
 {
-    int r = covey_queue_put(q, buffer, item_size, 0.15);
+    int r = covey_queue_put(items.queue, items.buffer, items.size, 0.15);
 
     check(r == 0 || r == COVEY_EFULL);
     sweep_tell(VICTIM_PUTS, r == 0);
 }
 
 OPERATION(queue_put_give_up, .setup = set_up_full, .victim = put_or_give_up,
-    .when = RESCUE_SLEEPS_LATE, .rescue = rescuer_puts, .after = make_more_room, .verify = done,
-    .is_slow = true);
+    .when = RESCUE_SLEEPS_LATE, .rescue = items_rescuer_puts, .after = make_more_room,
+    .verify = items_done, .is_slow = true);
 
 /* Getting *************************************************************************************** */
 
 static void set_up_get(void)
 {
-    open_queue(1024, 0, SMALL, 3);
+    open_queue(1024, 0, ITEM_SMALL, 3);
 }
 
-OPERATION(queue_get, .setup = set_up_get, .victim = get_one, .rescue = empty_and_use,
-    .verify = done, .proves = "lock_takeover");
+OPERATION(queue_get, .setup = set_up_get, .victim = items_victim_gets,
+    .rescue = items_rescuer_empties, .verify = items_done, .proves = "lock_takeover");
 
-OPERATION(queue_get_large, .setup = set_up_large, .victim = get_one, .rescue = empty_and_use,
-    .verify = done);
+OPERATION(queue_get_large, .setup = set_up_large, .victim = items_victim_gets,
+    .rescue = items_rescuer_empties, .verify = items_done);
 
 static bool make_room_if_there_is_none(void)
 {
@@ -305,13 +132,14 @@ static bool make_room_if_there_is_none(void)
     return true;
 }
 
-OPERATION(queue_get_awaited, .setup = set_up_full, .victim = get_one, .when = RESCUE_SLEEPS_FIRST,
-    .rescue = rescuer_puts, .unblock = make_room_if_there_is_none, .no_stall = true, .verify = done,
+OPERATION(queue_get_awaited, .setup = set_up_full, .victim = items_victim_gets,
+    .when = RESCUE_SLEEPS_FIRST, .rescue = items_rescuer_puts,
+    .unblock = make_room_if_there_is_none, .no_stall = true, .verify = items_done,
     .proves = "wait_alarm");
 
 static bool give_one(void)
 {
-    int r = world_puts();
+    int r = items_world_puts();
 
     check(sweep_is_fine(r));
     return r == 0;
@@ -319,13 +147,13 @@ static bool give_one(void)
 
 static void give_more(void)
 {
-    if (covey_queue_size(q) == 0)
-        check_int(world_puts(), ==, 0);
+    if (covey_queue_size(items.queue) == 0)
+        check_int(items_world_puts(), ==, 0);
 }
 
-OPERATION(queue_get_asleep, .setup = set_up_empty, .victim = get_one, .when = RESCUE_SLEEPS_LATE,
-    .rescue = rescuer_gets, .unblock = give_one, .after = give_more, .verify = done,
-    .proves = "wait_alarm_asleep");
+OPERATION(queue_get_asleep, .setup = set_up_empty, .victim = items_victim_gets,
+    .when = RESCUE_SLEEPS_LATE, .rescue = items_rescuer_gets, .unblock = give_one,
+    .after = give_more, .verify = items_done, .proves = "wait_alarm_asleep");
 
 static void get_or_give_up(void)
 {
@@ -333,68 +161,325 @@ static void get_or_give_up(void)
     int r;
 
     sweep_tell(VICTIM_GETS, 1);
-    r = covey_queue_get(q, buffer, BUFFER, &size, 0.15);
+    r = covey_queue_get(items.queue, items.buffer, ITEM_MAX, &size, 0.15);
     check(r == 0 || r == COVEY_EEMPTY);
     sweep_tell(VICTIM_GOT, size);
 }
 
 OPERATION(queue_get_give_up, .setup = set_up_empty, .victim = get_or_give_up,
-    .when = RESCUE_SLEEPS_LATE, .rescue = rescuer_gets, .after = give_more, .verify = done,
-    .is_slow = true);
+    .when = RESCUE_SLEEPS_LATE, .rescue = items_rescuer_gets, .after = give_more,
+    .verify = items_done, .is_slow = true);
+
+/* Blocks **************************************************************************************** */
+
+/* Those who come later put small ones: what counts for the block must not keep them out. */
+static void set_up_block(void)
+{
+    open_queue(32 * 1024, 0, ITEM_BLOCK, 2);
+    items.size = ITEM_SMALL;
+}
+
+OPERATION(queue_put_block, .setup = set_up_block, .victim = items_victim_puts,
+    .rescue = items_rescuer_empties, .verify = items_done, .proves = "queue_incoming");
+
+OPERATION(queue_get_block, .setup = set_up_block, .victim = items_victim_gets,
+    .rescue = items_rescuer_empties, .verify = items_done, .proves = "queue_outgoing");
+
+static void warm_given(void)
+{
+    sweep_tell(VICTIM_PUTS, 1);
+    check_int(covey_own(items.buffer), ==, 0);
+}
+
+static void give_block(void)
+{
+    check_int(
+        covey_queue_put_block(items.queue, items.buffer, items.victims_size, COVEY_FOREVER), ==, 0);
+    items.buffer = covey_alloc(ITEM_MAX);
+}
+
+static void done_given(void)
+{
+    items.buffer = NULL;
+    items_done();
+}
+
+OPERATION(queue_give_block, .setup = set_up_put, .warm = warm_given, .victim = give_block,
+    .rescue = items_rescuer_empties, .verify = done_given, .proves = "queue_incoming");
+
+/* V has the block itself then, and it goes with V. */
+static void take_block(void)
+{
+    void *block;
+    size_t size = 0;
+
+    sweep_tell(VICTIM_GETS, 1);
+    check_int(covey_queue_get_block(items.queue, &block, &size, COVEY_FOREVER), ==, 0);
+    memcpy(items.buffer, block, size);
+    sweep_tell(VICTIM_GOT, size);
+}
+
+OPERATION(queue_take_block, .setup = set_up_block, .victim = take_block,
+    .rescue = items_rescuer_empties, .verify = items_done, .proves = "queue_outgoing");
+
+OPERATION(queue_take_copy, .setup = set_up_put, .victim = take_block,
+    .rescue = items_rescuer_empties, .verify = items_done);
+
+/* The next item goes to a new segment. */
+static void set_up_grow(void)
+{
+    open_queue(0, 8, FIFTH, 4);
+}
+
+OPERATION(queue_put_grow, .setup = set_up_grow, .victim = items_victim_puts,
+    .rescue = items_rescuer_empties, .verify = items_done, .proves = "queue_incoming");
+
+static void pass(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        check_int(items_put(OF_WORLD, FIFTH, 0), ==, 0);
+    for (unsigned i = 0; i < n; i++) {
+        check_int(items_get(0), ==, OF_WORLD);
+        sweep_tell(OF_WORLD, 0);
+    }
+}
+
+/* The item is in the first segment again, and the head at the end of the second one. */
+static void set_up_leave(void)
+{
+    open_queue(0, 8, FIFTH, 0);
+    pass(5);
+    do {
+        turn(FIFTH);
+        check_int(items_put(1, FIFTH, 0), ==, 0);
+        if (cv_place_slot(items.queue->put.tail.place) == 0)
+            break;
+        check_int(items_get(0), ==, 1);
+        sweep_tell(1, 0);
+    } while (true);
+    check_int(cv_place_slot(items.queue->get.head.place), ==, 1);
+    items.first = 1;
+}
+
+OPERATION(queue_get_leave, .setup = set_up_leave, .victim = items_victim_gets,
+    .rescue = items_rescuer_empties, .verify = items_done, .proves = "queue_outgoing");
+
+/* Batches *************************************************************************************** */
+
+/* The ring has 256 bytes, of which 104 are left behind the item that waits. */
+static void set_up_batch(void)
+{
+    open_queue(256, 0, 40, 0);
+    for (unsigned i = 1; i <= 3; i++)
+        turn(40);
+    check_int(items_put(1, 40, 0), ==, 0);
+    items.first = 1;
+    for (unsigned i = 0; i < OF_VICTIM_MAX; i++)
+        items_fill(items.buffer + (size_t)i * 40, OF_VICTIM + i, 40);
+}
+
+static void put_many(void)
+{
+    sweep_tell(VICTIM_PUTS, OF_VICTIM_MAX);
+    check_int(
+        covey_queue_put_many(items.queue, items.buffer, 40, NULL, OF_VICTIM_MAX, COVEY_FOREVER), ==,
+        OF_VICTIM_MAX);
+}
+
+OPERATION(queue_put_many, .setup = set_up_batch, .victim = put_many,
+    .rescue = items_rescuer_empties, .verify = items_done, .proves = "queue_mend queue_count");
+
+/* The second goes as a block. */
+enum {
+    MIXED = 140,
+};
+
+static void put_mixed(void)
+{
+    static const size_t sizes[] = {40, MIXED, 40};
+
+    sweep_tell(VICTIM_PUTS, OF_VICTIM_MAX);
+    check_int(
+        covey_queue_put_many(items.queue, items.buffer, MIXED, sizes, OF_VICTIM_MAX, COVEY_FOREVER),
+        ==, OF_VICTIM_MAX);
+}
+
+static void set_up_mixed(void)
+{
+    open_queue(512, 0, 40, 1);
+    items_fill(items.buffer, OF_VICTIM, 40);
+    items_fill(items.buffer + MIXED, OF_VICTIM + 1, MIXED);
+    items_fill(items.buffer + 2 * (size_t)MIXED, OF_VICTIM + 2, 40);
+}
+
+OPERATION(queue_put_mixed, .setup = set_up_mixed, .victim = put_mixed,
+    .rescue = items_rescuer_empties, .verify = items_done, .proves = "queue_incoming");
+
+static void set_up_get_many(void)
+{
+    set_up_batch();
+    check_int(items_put(2, 40, 0), ==, 0);
+    check_int(items_put(3, 40, 0), ==, 0);
+    items.first = 3;
+}
+
+enum {
+    GOT_MANY = 30, /* told: so many */
+};
+
+static void get_many(void)
+{
+    long n;
+
+    sweep_tell(VICTIM_GETS, 3);
+    n = covey_queue_get_many(items.queue, items.buffer, 100, NULL, 8, COVEY_FOREVER);
+    check_int(n, >, 0);
+    sweep_tell(GOT_MANY, (uint64_t)n);
+}
+
+/* All are gone, or none. */
+static void check_all_or_none(void)
+{
+    unsigned first = 0;
+
+    for (uint64_t i = 0; i < sweep_told(GOT_MANY); i++)
+        items_tell(items_read(items.buffer + i * 100, 40));
+    items_done();
+    for (unsigned i = 1; i <= 3; i++)
+        first += sweep_told(i) != 0;
+    if (sweep_rescuer_finished() && !sweep_was_stalled())
+        check(first == 0 || first == 3);
+}
+
+OPERATION(queue_get_many, .setup = set_up_get_many, .victim = get_many,
+    .rescue = items_rescuer_empties, .verify = check_all_or_none);
+
+/* Priorities ************************************************************************************ */
+
+static void set_up_lanes(void)
+{
+    check_int(covey_queue_open(&items.queue, .items = 8, .priorities = 3), ==, 0);
+    items_begin(ITEM_SMALL, 2);
+}
+
+static void put_high(void)
+{
+    sweep_tell(VICTIM_PUTS, 1);
+    check_int(
+        covey_queue_put_at(items.queue, 2, items.buffer, items.victims_size, COVEY_FOREVER), ==, 0);
+}
+
+/* V's comes first. */
+static void get_in_order(void)
+{
+    int r = items_get(sweep_patience());
+
+    check(r == OF_VICTIM || r == 1 || sweep_is_fine(r));
+    if (r == OF_VICTIM)
+        items.any_order = true;
+    items_rescuer_empties();
+}
+
+static void set_up_lanes_put(void)
+{
+    set_up_lanes();
+    items.any_order = true;
+}
+
+OPERATION(queue_put_at, .setup = set_up_lanes_put, .victim = put_high, .rescue = get_in_order,
+    .verify = items_done, .proves = "queue_mend");
+
+/* Two of three priorities have an item, the others' is the lowest. */
+static void set_up_lanes_get(void)
+{
+    unsigned char item[ITEM_SMALL];
+
+    set_up_lanes();
+    items.any_order = true;
+    items_fill(item, 3, ITEM_SMALL);
+    check_int(covey_queue_put_at(items.queue, 1, item, ITEM_SMALL, 0), ==, 0);
+    items.first = 3;
+}
+
+static void check_highest_is_gone(void)
+{
+    if (sweep_victim_finished() && !sweep_was_stalled())
+        check_int(items.buffer[0], ==, 3);
+    items_done();
+}
+
+OPERATION(queue_get_highest, .setup = set_up_lanes_get, .victim = items_victim_gets,
+    .rescue = items_rescuer_empties, .verify = check_highest_is_gone);
+
+/* A consumer of several priorities sleeps. */
+static void set_up_lanes_empty(void)
+{
+    check_int(covey_queue_open(&items.queue, .items = 8, .priorities = 3), ==, 0);
+    items_begin(ITEM_SMALL, 0);
+}
+
+OPERATION(queue_put_at_awaited, .setup = set_up_lanes_empty, .victim = put_high,
+    .when = RESCUE_SLEEPS_FIRST, .rescuers = 2, .rescue = items_rescuer_gets,
+    .unblock = give_what_is_missing, .no_stall = true, .verify = items_done,
+    .proves = "wait_alarm");
+
+OPERATION(queue_get_any_asleep, .setup = set_up_lanes_empty, .victim = items_victim_gets,
+    .when = RESCUE_SLEEPS_LATE, .rescue = items_rescuer_gets, .unblock = give_one,
+    .after = give_more, .verify = items_done, .proves = "wait_alarm_asleep");
 
 /* The rest ************************************************************************************** */
 
 static void close_queue(void)
 {
-    check_int(covey_queue_close(q), ==, 0);
+    check_int(covey_queue_close(items.queue), ==, 0);
 }
 
 static void find_closed(void)
 {
-    check_int(get(COVEY_FOREVER), ==, COVEY_ECLOSED);
+    check_int(items_get(COVEY_FOREVER), ==, COVEY_ECLOSED);
 }
 
 static bool close_if_open(void)
 {
-    if (covey_queue_is_closed(q) == 0)
+    if (covey_queue_is_closed(items.queue) == 0)
         close_queue();
     return true;
 }
 
 OPERATION(queue_close, .setup = set_up_empty, .victim = close_queue, .when = RESCUE_SLEEPS_FIRST,
     .rescuers = 3, .rescue = find_closed, .unblock = close_if_open, .no_stall = true,
-    .verify = done, .proves = "wait_alarm_all wait_alarm");
+    .verify = items_done, .proves = "wait_alarm_all wait_alarm");
 
 static void ask_size(void)
 {
-    check_int(covey_queue_size(q), ==, 2);
+    check_int(covey_queue_size(items.queue), ==, 2);
 }
 
-OPERATION(queue_size, .setup = set_up_put, .victim = ask_size, .rescue = empty_and_use,
-    .verify = done, .no_stall = true);
+OPERATION(queue_size, .setup = set_up_put, .victim = ask_size, .rescue = items_rescuer_empties,
+    .verify = items_done, .no_stall = true);
 
 static void ask_full(void)
 {
-    check_int(covey_queue_is_full(q, SMALL), ==, 1);
+    check_int(covey_queue_is_full(items.queue, ITEM_SMALL), ==, 1);
 }
 
-OPERATION(queue_is_full, .setup = set_up_full, .victim = ask_full, .rescue = empty_and_use,
-    .verify = done, .no_stall = true);
+OPERATION(queue_is_full, .setup = set_up_full, .victim = ask_full, .rescue = items_rescuer_empties,
+    .verify = items_done, .no_stall = true);
 
 static void open_one(void)
 {
-    check_int(covey_queue_open(&q, .bytes = 100 * 1024), ==, 0);
-    check_int(covey_queue_put(q, "item", 4, 0), ==, 0);
-    sweep_tell(0, (uintptr_t)q);
+    check_int(covey_queue_open(&items.queue, .bytes = 100 * 1024), ==, 0);
+    check_int(covey_queue_put(items.queue, "item", 4, 0), ==, 0);
+    sweep_tell(0, (uintptr_t)items.queue);
 }
 
 static void use_another(void)
 {
-    item_size = SMALL;
-    check_int(covey_queue_open(&q, .bytes = 100 * 1024), ==, 0);
-    check_int(put(1, SMALL, 0), ==, 0);
-    check_int(get(0), ==, 1);
-    check_int(covey_queue_free(q), ==, 0);
+    items.size = ITEM_SMALL;
+    check_int(covey_queue_open(&items.queue, .bytes = 100 * 1024), ==, 0);
+    check_int(items_put(1, ITEM_SMALL, 0), ==, 0);
+    check_int(items_get(0), ==, 1);
+    check_int(covey_queue_free(items.queue), ==, 0);
 }
 
 static void free_opened(void)
@@ -403,10 +488,10 @@ static void free_opened(void)
 
     if (!sweep_victim_finished())
         return;
-    q = (covey_queue *)(uintptr_t)sweep_told(0); /* NOLINT(performance-no-int-to-ptr) */
-    check_int(covey_queue_get(q, item, sizeof item, NULL, 0), ==, 0);
+    items.queue = (covey_queue *)(uintptr_t)sweep_told(0); /* NOLINT(performance-no-int-to-ptr) */
+    check_int(covey_queue_get(items.queue, item, sizeof item, NULL, 0), ==, 0);
     check_int(memcmp(item, "item", 4), ==, 0);
-    check_int(covey_queue_free(q), ==, 0);
+    check_int(covey_queue_free(items.queue), ==, 0);
 }
 
 OPERATION(
@@ -414,19 +499,45 @@ OPERATION(
 
 static void free_queue(void)
 {
-    check_int(covey_queue_free(q), ==, 0);
+    check_int(covey_queue_free(items.queue), ==, 0);
 }
 
 /* It is a queue no more, or still one; its block is there until the last. */
 static void free_what_is_left(void)
 {
-    int r = covey_queue_free(q);
+    int r = covey_queue_free(items.queue);
 
     check(r == 0 || r == COVEY_EINVAL);
     if (sweep_victim_finished())
         check_int(r, ==, COVEY_EINVAL);
-    check_int(covey_free(buffer), ==, 0);
+    check_int(covey_free(items.buffer), ==, 0);
 }
 
 OPERATION(queue_free, .setup = set_up_put, .victim = free_queue, .rescue = sweep_use_heap,
     .verify = free_what_is_left);
+
+OPERATION(queue_free_blocks, .setup = set_up_block, .victim = free_queue, .rescue = sweep_use_heap,
+    .verify = free_what_is_left, .proves = "object_end");
+
+/* Some items are in the first segment, the others in a second one. */
+static void set_up_grown(void)
+{
+    open_queue(0, 8, FIFTH, 6);
+    check_int(cv_place_slot(items.queue->put.tail.place), ==, 1);
+}
+
+OPERATION(queue_free_grown, .setup = set_up_grown, .victim = free_queue, .rescue = sweep_use_heap,
+    .verify = free_what_is_left, .proves = "object_end");
+
+/* Some of several priorities, some of them blocks. */
+static void set_up_free_lanes(void)
+{
+    static const char large[ITEM_BLOCK];
+
+    set_up_lanes();
+    for (unsigned lane = 0; lane < 3; lane++)
+        check_int(covey_queue_put_at(items.queue, lane, large, sizeof large, 0), ==, 0);
+}
+
+OPERATION(queue_free_lanes, .setup = set_up_free_lanes, .victim = free_queue,
+    .rescue = sweep_use_heap, .verify = free_what_is_left, .proves = "object_end");

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/**
+ * covey/wait.h - wait for the first of several things
+ *
+ *     struct covey_waited things[] = {COVEY_WAITED(queue), COVEY_WAITED(child), COVEY_WAITED(socket)};
+ *     if (covey_wait(things, 3, 1.0) > 0 && things[0].ready)
+ *         covey_queue_get(queue, ...);
+ *
+ * Nothing is taken by waiting: when it is over, another process may have been faster.
+ */
+#ifndef COVEY_WAIT_H
+#define COVEY_WAIT_H
+
+#include <covey/event.h>
+#include <covey/pipe.h>
+#include <covey/process.h>
+#include <covey/queue.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** enum covey_waitable - what can be waited for, and until when */
+enum covey_waitable {
+    COVEY_WAIT_DESCRIPTOR, /* until poll() says so */
+    COVEY_WAIT_QUEUE,      /* until there is an item to get, or the queue is closed */
+    COVEY_WAIT_PIPE,       /* until there is a message to receive, or nobody holds the other end */
+    COVEY_WAIT_EVENT,      /* until it is set */
+    COVEY_WAIT_PROCESS,    /* until it has ended */
+};
+
+/** struct covey_waited - one of them */
+struct covey_waited {
+    enum covey_waitable kind;
+    int descriptor; /* of COVEY_WAIT_DESCRIPTOR */
+    void *object;   /* of the others */
+    short events;   /* for a descriptor: as in struct pollfd; 0: POLLIN */
+    short ready;    /* out: what came of it: 0 nothing; else as revents in struct pollfd, or 1 */
+};
+
+/**
+ * covey_wait() - wait until at least one is ready
+ * @waited: @n of them; their @ready is set
+ * @n: how many, up to 1,024
+ * @timeout_s: how long to wait at most, in seconds; 0 or less: only look; COVEY_FOREVER
+ *
+ * The same thing may be there more than once. To wait for a pipe is to hold that end (covey/pipe.h). An
+ * event that is set, and cleared at once, may be missed.
+ *
+ * If there are descriptors or processes among them, or more than 14 things, then each queue, pipe and
+ * event is waited for by its descriptor (covey_queue_fd() tells what that takes), which stays for the next
+ * time. If there are not, no descriptor and no thread is needed; where there are more than one, a death
+ * in the middle of a put may then be noticed up to 0.1 s late.
+ *
+ * Should another process free an object meanwhile, that ends the wait with COVEY_EINVAL.
+ *
+ * Returns how many are ready; COVEY_ETIMEDOUT; COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL for
+ * what is no such object, which the message tells; COVEY_ELIMIT; COVEY_ENOMEM.
+ */
+COVEY_API int covey_wait(struct covey_waited *waited, size_t n, double timeout_s);
+
+#ifndef __cplusplus
+/* An initializer for struct covey_waited. */
+#define COVEY_WAITED(what_)                                                                        \
+    {                                                                                              \
+        .kind = _Generic((what_), covey_queue *                                                    \
+                         : COVEY_WAIT_QUEUE, covey_pipe *                                          \
+                         : COVEY_WAIT_PIPE, covey_event *                                          \
+                         : COVEY_WAIT_EVENT, covey_process *                                       \
+                         : COVEY_WAIT_PROCESS, int                                                 \
+                         : COVEY_WAIT_DESCRIPTOR),                                                 \
+        .descriptor = _Generic((what_), int                                                        \
+                               : (what_), default                                                  \
+                               : -1),                                                              \
+        .object = _Generic((what_), int                                                            \
+                           : NULL, default                                                         \
+                           : (what_))                                                              \
+    }
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

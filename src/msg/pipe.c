@@ -1,0 +1,497 @@
+/* SPDX-License-Identifier: MIT */
+#include "msg/pipe.h"
+
+#include "arena/family.h"
+#include "base/error.h"
+#include "base/mutation.h"
+#include "base/options.h"
+#include "sync/any.h"
+#include "sync/watch.h"
+
+#include <string.h>
+
+enum {
+    HOME_BYTES = 16 * 1024, /* of each way, at most */
+};
+
+static int check(const covey_pipe *end)
+{
+    return cv_object_check(end, CV_PIPE);
+}
+
+static covey_pipe *other_end(const covey_pipe *end)
+{
+    return (covey_pipe *)(uintptr_t)end->other;
+}
+
+static covey_queue *queue_at(uint64_t address)
+{
+    return (covey_queue *)(uintptr_t)address;
+}
+
+static struct cv_pipe *pipe_of(covey_pipe *end)
+{
+    covey_pipe *other = other_end(end);
+
+    return (struct cv_pipe *)(end < other ? end : other);
+}
+
+/* Opening ************************************************************************************ */
+
+static void make(struct cv_pipe *p, const covey_queue *q, size_t home, bool one_way)
+{
+    char *memory = (char *)p + (sizeof *p + CV_QUEUE_LINE - 1) / CV_QUEUE_LINE * CV_QUEUE_LINE;
+
+    memset(p, 0, sizeof *p);
+    cv_alarm_init(p->alarm, 0);
+    for (int i = 0; i < 2; i++) { /* into the second end and out of the first, and the other way */
+        covey_pipe *writer = &p->end[1 - i];
+        covey_pipe *reader = &p->end[i];
+        covey_queue *queue = (covey_queue *)(void *)memory;
+
+        reader->other = (uintptr_t)writer;
+        if (one_way && i == 1)
+            continue;
+        cv_queue_make(queue, q, home);
+        cv_queue_more(queue)->writers = (uintptr_t)&writer->users;
+        cv_queue_more(queue)->readers = (uintptr_t)&reader->users;
+        writer->outgoing = (uintptr_t)queue;
+        reader->incoming = (uintptr_t)queue;
+        p->queue[i] = (uintptr_t)queue;
+        memory += cv_queue_bytes(q, home);
+    }
+    p->end[0].users.other = (uintptr_t)&p->end[1].users;
+    p->end[1].users.other = (uintptr_t)&p->end[0].users;
+    (void)cv_users_be(&p->end[0].users, CV_USER_EXPECTED);
+    (void)cv_users_be(&p->end[1].users, CV_USER_EXPECTED);
+    cv_object_begin(&p->end[1], CV_PIPE);
+    cv_object_begin(&p->end[0], CV_PIPE);
+}
+
+int covey_pipe_open_with(const struct covey_pipe_options *options)
+{
+    struct covey_pipe_options o;
+    struct covey_queue_options qo = {0};
+    covey_queue q = {.has_writers = true, .has_readers = true};
+    struct cv_pipe *p;
+    size_t home;
+    int r = cv_options_read(&o, sizeof o, options, "covey_pipe_options");
+
+    if (r == 0 && (!o.first || !o.second))
+        return cv_fail(COVEY_EINVAL, "%s is NULL: there is no place for that end",
+            o.first ? "second" : "first");
+    qo.bytes = o.bytes;
+    if (r == 0)
+        r = cv_queue_read_options(&q, &qo, HOME_BYTES, &home);
+    if (r == 0)
+        r = cv_enter();
+    if (r != 0)
+        return r;
+    p = cv_heap_alloc((sizeof *p + CV_QUEUE_LINE - 1) / CV_QUEUE_LINE * CV_QUEUE_LINE +
+                          (o.one_way ? 1 : 2) * cv_queue_bytes(&q, home),
+        CV_QUEUE_LINE, cv_my_short_tag());
+    if (!p)
+        return covey_error_code();
+    make(p, &q, home, o.one_way);
+    cv_store_relaxed(&cv_arena.family->has_pipes, 1);
+    *o.first = &p->end[0];
+    *o.second = &p->end[1];
+    return 0;
+}
+
+/* Ending ************************************************************************************* */
+
+static void enter(struct cv_pipe *p)
+{
+    cv_alarm_set(p->alarm);
+    (void)cv_lock_enter(&p->lock, p->alarm, CV_FOREVER);
+}
+
+/* The users of an end have changed. */
+static void tell(const covey_pipe *end)
+{
+    if (end->incoming)
+        cv_queue_wake_all(queue_at(end->incoming));
+    if (end->outgoing)
+        cv_queue_wake_all(queue_at(end->outgoing));
+}
+
+/* The block is this process's own, and nobody holds an end. */
+static void end_pipe(struct cv_pipe *p)
+{
+    for (int i = 0; i < 2; i++) {
+        if (p->queue[i] && cv_object_is(queue_at(p->queue[i]), CV_QUEUE))
+            cv_queue_drain(queue_at(p->queue[i]));
+    }
+    cv_cells_end(&p->end[0].users.cells);
+    cv_cells_end(&p->end[1].users.cells);
+    cv_object_end(&p->end[1]);
+    cv_object_end(&p->end[0]);
+    (void)cv_heap_free(p);
+}
+
+/* Who holds an end: the process with the tag @first, another one, or a ticket. */
+static uint64_t find_holder(struct cv_pipe *p, uint32_t first)
+{
+    uint64_t mark = cv_users_holder(&p->end[0].users, first);
+    uint64_t other = cv_users_holder(&p->end[1].users, first);
+
+    return !mark || cv_users_is_ticket(mark) || (other && (uint32_t)other == first)
+               ? (other ? other : mark)
+               : mark;
+}
+
+/* Leaves the lock; or ends the pipe, if nobody holds an end. */
+static void leave(struct cv_pipe *p)
+{
+    for (;;) {
+        uint32_t owner = cv_heap_owner(p, NULL);
+        uint64_t mark = find_holder(p, owner);
+        uint32_t next = !mark                      ? cv_my_short_tag()
+                        : cv_users_is_ticket(mark) ? (uint32_t)CV_OWNER_OBJECT
+                                                   : (uint32_t)mark;
+
+        if (owner != next && !cv_heap_give(p, owner, next))
+            continue;
+        if (mark)
+            cv_lock_exit(&p->lock);
+        else
+            end_pipe(p);
+        cv_alarm_clear();
+        return;
+    }
+}
+
+/* Somebody who had the block has died. */
+static void inherit(void *block)
+{
+    enter(block);
+    leave(block);
+}
+
+__attribute__((constructor)) static void register_end(void)
+{
+    cv_object_set_end(CV_PIPE, inherit);
+}
+
+int covey_pipe_close(covey_pipe *pipe)
+{
+    int r;
+
+    if (!pipe)
+        return 0;
+    r = check(pipe);
+    if (r == 0)
+        r = cv_users_reserve(&pipe->users); /* nothing is allocated in the lock */
+    if (r != 0)
+        return r;
+    if (pipe->incoming)
+        (void)cv_watch_close(queue_at(pipe->incoming));
+    enter(pipe_of(pipe));
+    r = cv_users_be(&pipe->users, CV_USER_LEFT);
+    if (r >= 0)
+        tell(pipe);
+    leave(pipe_of(pipe));
+    return r < 0 ? r : 0;
+}
+
+/* Using ************************************************************************************** */
+
+/* This process holds the end from here on: 0, or a code with its message. */
+static int be_here(covey_pipe *end)
+{
+    int r = cv_users_be(&end->users, CV_USER_HERE);
+
+    if (r > 0)
+        tell(end);
+    return r < 0 ? r : 0;
+}
+
+static int come(covey_pipe *end)
+{
+    switch (cv_users_own(&end->users)) {
+    case CV_USER_HERE:
+        return 0;
+    case CV_USER_LEFT:
+        return cv_fail(COVEY_ESTATE, "this process has closed end %p of a pipe", (void *)end);
+    default:
+        return be_here(end);
+    }
+}
+
+int covey_pipe_hold(covey_pipe *pipe)
+{
+    int r = check(pipe);
+
+    return r != 0 ? r : come(pipe);
+}
+
+static int check_way(const covey_pipe *end, uint64_t queue, const char *does)
+{
+    return queue
+               ? 0
+               : cv_fail(COVEY_ESTATE, "end %p of a one-way pipe only %s", (const void *)end, does);
+}
+
+static int name_end(const covey_pipe *end, int r)
+{
+    return r == COVEY_ECLOSED
+               ? cv_fail(r, "nobody holds the other end of pipe %p", (const void *)end)
+               : r;
+}
+
+int covey_pipe_send(covey_pipe *pipe, const void *message, size_t size, double timeout_s)
+{
+    int r = check(pipe);
+
+    if (r == 0)
+        r = check_way(pipe, pipe->outgoing, "receives");
+    if (r != 0)
+        return r;
+    if (timeout_s == timeout_s && cv_queue_send_quickly(queue_at(pipe->outgoing), message, size))
+        return 0;
+    r = come(pipe);
+    return r != 0 ? r
+                  : name_end(
+                        pipe, covey_queue_put(queue_at(pipe->outgoing), message, size, timeout_s));
+}
+
+static int begin_to_receive(covey_pipe *pipe)
+{
+    int r = check(pipe);
+
+    if (r == 0)
+        r = check_way(pipe, pipe->incoming, "sends");
+    return r != 0 ? r : come(pipe);
+}
+
+int covey_pipe_receive(covey_pipe *pipe, void *message, size_t room, size_t *size, double timeout_s)
+{
+    int r = begin_to_receive(pipe);
+
+    return r != 0 ? r
+                  : name_end(pipe,
+                        covey_queue_get(queue_at(pipe->incoming), message, room, size, timeout_s));
+}
+
+int covey_pipe_poll(covey_pipe *pipe, double timeout_s)
+{
+    int r = begin_to_receive(pipe);
+
+    return r != 0 ? r : cv_queue_poll(queue_at(pipe->incoming), timeout_s);
+}
+
+covey_queue *covey_pipe_outgoing(covey_pipe *pipe)
+{
+    return check(pipe) == 0 && check_way(pipe, pipe->outgoing, "receives") == 0
+               ? queue_at(pipe->outgoing)
+               : NULL;
+}
+
+covey_queue *covey_pipe_incoming(covey_pipe *pipe)
+{
+    return check(pipe) == 0 && check_way(pipe, pipe->incoming, "sends") == 0
+               ? queue_at(pipe->incoming)
+               : NULL;
+}
+
+/* For others that wait *********************************************************************** */
+
+static int check_for_any(void *object)
+{
+    return begin_to_receive(object);
+}
+
+static int look_for_any(
+    void *object, bool arm, struct cv_target *target, struct cv_watched_lives *lives)
+{
+    covey_pipe *pipe = object;
+    int r = check(pipe);
+
+    return r != 0 ? r : cv_queue_look_for_any(queue_at(pipe->incoming), arm, target, lives);
+}
+
+static int descriptor(void *object, struct cv_descriptor *own)
+{
+    const covey_pipe *pipe = object;
+
+    (void)own;
+    return cv_queue_watch(queue_at(pipe->incoming));
+}
+
+__attribute__((constructor)) static void register_kind(void)
+{
+    static const struct cv_any_kind kind = {check_for_any, look_for_any, descriptor, false};
+
+    cv_any_set(COVEY_WAIT_PIPE, &kind);
+}
+
+int covey_pipe_fd(covey_pipe *pipe)
+{
+    int r = begin_to_receive(pipe);
+
+    return r != 0 ? r : cv_queue_watch(queue_at(pipe->incoming));
+}
+
+int covey_pipe_fd_close(covey_pipe *pipe)
+{
+    int r = check(pipe);
+
+    if (r == 0)
+        (void)cv_watch_close(queue_at(pipe->incoming));
+    return r;
+}
+
+/* Passing on ********************************************************************************* */
+
+struct ticket {
+    uint64_t signature;
+    uint64_t end;        /* addresses */
+    uint64_t queue;      /* through which it goes */
+    struct ticket *next; /* of those that this thread has to end */
+};
+
+static covey_pipe *end_of(const struct ticket *t)
+{
+    return (covey_pipe *)(uintptr_t)t->end;
+}
+
+/* May be done once more, from the beginning. */
+static void end_one(struct ticket *t)
+{
+    covey_pipe *end = end_of(t);
+
+    if (cv_object_is(end, CV_PIPE)) {
+        enter(pipe_of(end));
+        (void)cv_users_drop(&end->users, cv_users_ticket(t));
+        tell(end);
+        leave(pipe_of(end));
+    }
+    cv_object_end(t);
+    (void)cv_heap_free(t);
+}
+
+/* With a ticket a pipe may end, and with that the tickets in it: one after the other, not one in the other. A
+ * kill leaves them to who buries this process, whose own they are. */
+static void end_ticket(void *block)
+{
+    static _Thread_local struct ticket *waiting;
+    static _Thread_local bool ending;
+    struct robust_list *pending = cv_robust_save(); /* of the operation that this is part of */
+    struct ticket *t = block;
+
+    t->next = waiting;
+    waiting = t;
+    if (ending)
+        return;
+    ending = true;
+    while ((t = waiting)) {
+        waiting = t->next;
+        end_one(t);
+    }
+    ending = false;
+    cv_robust_restore(pending);
+}
+
+__attribute__((constructor)) static void register_end_of_ticket(void)
+{
+    cv_object_set_end(CV_TICKET, end_ticket);
+}
+
+static int check_queue(const covey_queue *q)
+{
+    int r = cv_object_check(q, CV_QUEUE);
+
+    if (r == 0 && q->has_claims)
+        r = cv_fail(COVEY_ESTATE, "queue %p is joinable: its items stay its own", (const void *)q);
+    return r;
+}
+
+int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s)
+{
+    struct ticket *t;
+    int r = check(pipe);
+
+    if (r == 0)
+        r = check_queue(queue);
+    if (r == 0)
+        r = come(pipe);
+    if (r != 0)
+        return r;
+    t = cv_heap_alloc(sizeof *t, CV_GRAIN_BYTES, cv_my_short_tag());
+    if (!t)
+        return covey_error_code();
+    t->end = (uintptr_t)pipe;
+    t->queue = (uintptr_t)queue;
+    cv_object_begin(t, CV_TICKET);
+    r = cv_users_give(&pipe->users, cv_users_ticket(t));
+    if (r == 0)
+        r = covey_queue_put_block(queue, t, sizeof *t, timeout_s);
+    if (r != 0)
+        end_ticket(t);
+    return r;
+}
+
+static uint64_t owner_of(const void *block)
+{
+    return cv_member_of_short(cv_heap_owner(block, NULL));
+}
+
+void cv_pipe_settle(void *ticket)
+{
+    struct ticket *t = ticket;
+    covey_queue *q = queue_at(cv_load_relaxed(&t->queue));
+
+    if (cv_object_is(t, CV_TICKET) && cv_object_is(q, CV_QUEUE))
+        cv_queue_mend(q);
+}
+
+uint64_t cv_pipe_ticket_holder(void *ticket)
+{
+    struct ticket *t = ticket;
+    uint64_t tag = owner_of(t);
+
+    return tag ? tag : owner_of(queue_at(cv_load_relaxed(&t->queue)));
+}
+
+/* The ticket is in the queue still: should this process die here, nothing has changed. */
+static int hold_end(void *ticket)
+{
+    return be_here(end_of(ticket));
+}
+
+int covey_pipe_get(covey_queue *queue, covey_pipe **pipe, double timeout_s)
+{
+    struct cv_getting g = {.n = 1, .takes_block = true, .kind = CV_TICKET, .accept = hold_end};
+    int r = check_queue(queue);
+
+    if (r == 0 && !pipe)
+        return cv_fail(COVEY_EINVAL, "pipe is NULL: there is no place for the end");
+    if (r == 0)
+        r = cv_queue_get(queue, &g, timeout_s);
+    if (r != 0)
+        return r;
+    *pipe = end_of(g.block);
+    end_ticket(g.block);
+    return 0;
+}
+
+void cv_pipe_hand_over(uint64_t mark, const void *argument, size_t size)
+{
+    const char *p = argument;
+
+    /* An argument has gaps that were never written: where there are no pipes, nothing depends on them. */
+    if (!cv_load_relaxed(&cv_arena.family->has_pipes))
+        return;
+    for (size_t i = 0; i + sizeof(uint64_t) <= size; i += sizeof(uint64_t)) {
+        uint64_t address;
+        covey_pipe *end;
+
+        memcpy(&address, p + i, sizeof address);
+        end = (covey_pipe *)(uintptr_t)address;
+        if (!cv_object_is(end, CV_PIPE))
+            continue;
+        (void)cv_users_give(&end->users, mark);
+        tell(end); /* whom to watch, too */
+    }
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pipe: two ends, and for each way a queue between them, all in one block.
+ *
+ * An end knows its users (msg/users.h): the processes that hold it. A queue knows those of the end that
+ * puts into it, as its writers, and of the other, as its readers.
+ *
+ * The block is the own one of some process that holds an end, or nobody's while an end is only on its way.
+ * Who stops holding one does so under the pipe's lock, in which he then looks: if nobody holds an end, he
+ * takes the block, and ends the pipe; if its owner does not, it is given to one who does. For a process that
+ * dies, who buries it does that. So whoever holds an end can be sure of the block, until he has left the lock.
+ * A kill in the lock leaves nothing half done. (For this, who has opened the pipe holds both ends until he
+ * has closed them: he may do so at any time.)
+ *
+ * An end on its way through a queue is a *ticket*: a block of the sender's, then the queue's, then the
+ * receiver's, with the addresses of the end and the queue in it. As long as the ticket is there, it counts as a
+ * holder. Who puts it and who takes it is a user, so that others watch his life, and mend the queue if he dies
+ * in it. When it is taken, it is dropped, all are woken, and it is freed.
+ *
+ * A user who comes or goes tells the sleepers of both queues, without their alarms: should he die in that,
+ * they watch his life, or need not know of him.
+ */
+#ifndef CV_PIPE_H
+#define CV_PIPE_H
+
+#include "msg/queue.h"
+#include "msg/users.h"
+
+#include <covey/pipe.h>
+
+struct covey_pipe {
+    uint64_t signature; /* arena/object.h */
+    /* Written once. */
+    uint64_t other;    /* address of the other end */
+    uint64_t incoming; /* addresses of the queues; 0: there is none */
+    uint64_t outgoing;
+    struct cv_users users;
+};
+
+/* What the block begins with; then the queues. */
+struct cv_pipe {
+    struct covey_pipe end[2];
+    uint64_t queue[2]; /* addresses; 0: there is none */
+    uint64_t lock;     /* see above */
+    uint32_t alarm[2]; /* of those who wait for it */
+};
+
+/* A process was started with that argument: the ends whose addresses are in it are its own, too. */
+void cv_pipe_hand_over(uint64_t mark, const void *argument, size_t size);
+
+/* A user of the end has died, who may have been putting that ticket into a queue, or taking it out. */
+void cv_pipe_settle(void *ticket);
+
+/* The tag of the process that has the ticket, or frees the queue where it lies; 0: it lies in a queue. */
+uint64_t cv_pipe_ticket_holder(void *ticket);
+
+#endif

@@ -1,0 +1,703 @@
+/* SPDX-License-Identifier: MIT */
+/* The producers' end of a queue. */
+#include "msg/queue.h"
+
+#include "base/error.h"
+#include "base/mutation.h"
+
+#include <string.h>
+
+enum {
+    HOME_ENOUGH =
+        32 * 1024, /* after so many bytes in another segment there is a look at the first one */
+    SEGMENT_MAX_LOG = 30, /* segments are twice as large as those before, up to this */
+};
+
+/* Entering *********************************************************************************** */
+
+/* What was on its way in, and is not there. */
+static void mend_incoming(covey_queue *q, uint64_t intent)
+{
+    unsigned lane = cv_intended_lane(intent);
+
+    if (cv_queue_tail(q, lane)->place == q->grow.at) {
+        if (intent & CV_INTENT_SEGMENT)
+            cv_store_release(&cv_queue_segments(q, lane)[cv_place_slot(intent)], 0);
+        cv_free_intended(intent, cv_queue_owner(q));
+    }
+    cv_store_release(&q->put.intent, 0);
+}
+
+/* Where the chain went on, if it did: in a new segment, or else in the first one. */
+static unsigned slot_of_next(const covey_queue *q, unsigned lane)
+{
+    uint64_t intent = q->put.intent;
+
+    return (intent & CV_INTENT_SEGMENT) && cv_intended_lane(intent) == lane ? cv_place_slot(intent)
+                                                                            : 0;
+}
+
+CV_SLOW static void mend(covey_queue *q)
+{
+    if (CV_RECOVERS(queue_mend)) {
+        for (unsigned lane = 0; lane < q->lanes; lane++)
+            cv_chain_mend(cv_queue_tail(q, lane), cv_queue_segments(q, lane), slot_of_next(q, lane),
+                cv_queue_prefix(q));
+    }
+    cv_bell_ring(q->bell.room, 1); /* whose wake this may be, should other alarms be set now */
+    if (q->put.intent && CV_RECOVERS(queue_incoming))
+        mend_incoming(q, q->put.intent);
+    cv_store_relaxed(&q->grow.reserver, 0);
+    cv_store_relaxed(&q->grow.reserved, 0);
+    cv_queue_ring_items(
+        q, INT_MAX); /* what was put, and not rung for, may not be the last thing put */
+}
+
+void cv_queue_mend_put(covey_queue *q)
+{
+    if (!cv_queue_take_over(&q->put.lock))
+        return;
+    mend(q);
+    cv_lock_exit(&q->put.lock);
+}
+
+int cv_queue_enter_put(covey_queue *q, uint64_t deadline_ns)
+{
+    int r;
+
+    cv_alarm_set(q->bell.alarm);
+    r = cv_lock_enter(&q->put.lock, q->bell.alarm, deadline_ns);
+    if (r != COVEY_EOWNERDEAD)
+        return r;
+    mend(q);
+    return 0;
+}
+
+/* Room *************************************************************************************** */
+
+static uint64_t count_all(covey_queue *q)
+{
+    uint64_t count = 0;
+
+    for (unsigned lane = 0; lane < q->lanes; lane++)
+        count += cv_queue_tail(q, lane)->count;
+    return count;
+}
+
+/* For @n more items, as far as is known. */
+static inline bool has_room_for(covey_queue *q, uint64_t n)
+{
+    return (q->lanes == 1 ? q->put.tail.count : count_all(q)) + n <= q->put.items_limit;
+}
+
+static bool look_for_room(covey_queue *q)
+{
+    uint64_t waiting = 0;
+
+    for (unsigned lane = 0; lane < q->lanes; lane++)
+        waiting += cv_queue_waiting(q, lane);
+    cv_store_relaxed(
+        &q->put.items_limit, count_all(q) + (waiting < q->items_max ? q->items_max - waiting : 0));
+    return waiting < q->items_max;
+}
+
+/* Bytes that wait, in cells and in blocks, or more if some are being taken now. */
+struct waiting {
+    uint64_t cells;
+    uint64_t blocks;
+};
+
+static struct waiting bytes_waiting(covey_queue *q)
+{
+    struct waiting w = {0};
+
+    for (unsigned lane = 0; lane < q->lanes; lane++) {
+        const struct cv_tail *tail = cv_queue_tail(q, lane);
+        const struct cv_lane_head *head = cv_queue_head(q, lane);
+
+        w.blocks += tail->bytes - cv_load_acquire(&head->bytes);
+        w.cells +=
+            cv_place_position(tail->place) - cv_place_position(cv_load_acquire(&head->place));
+    }
+    return w;
+}
+
+/* How many bytes of cells more may wait, if there are so many of blocks. */
+static uint64_t cells_left(const covey_queue *q, struct waiting w)
+{
+    uint64_t cells_max = UINT64_C(1) << q->cells_log;
+    uint64_t of_all = q->bytes_max > w.cells + w.blocks ? q->bytes_max - w.cells - w.blocks : 0;
+    uint64_t of_cells = cells_max > w.cells ? cells_max - w.cells : 0;
+
+    return of_all < of_cells ? of_all : of_cells;
+}
+
+static uint64_t head_position(covey_queue *q, unsigned lane)
+{
+    return cv_place_position(cv_load_acquire(&cv_queue_head(q, lane)->place));
+}
+
+static uint64_t *home_left(covey_queue *q, unsigned lane)
+{
+    return lane ? &q->lane[lane - 1].home_left : &q->grow.home_left;
+}
+
+static void continue_in(covey_queue *q, unsigned lane, unsigned slot)
+{
+    struct cv_tail *tail = cv_queue_tail(q, lane);
+
+    if (cv_place_slot(tail->place) == 0)
+        cv_store_relaxed(home_left(q, lane), cv_place_position(tail->place) + CV_CELL_HEAD);
+    cv_chain_continue(tail, cv_queue_segments(q, lane), slot);
+}
+
+/* The first segment is out of use, and would be enough for all that waits. */
+static bool can_go_home(covey_queue *q, unsigned lane, uint64_t bytes)
+{
+    const struct cv_tail *tail = cv_queue_tail(q, lane);
+    uint64_t head = head_position(q, lane);
+    uint64_t room = cv_segment_bytes(cv_queue_segments(q, lane)[0]);
+
+    return cv_place_slot(tail->place) != 0 && head >= *home_left(q, lane) &&
+           cv_place_position(tail->place) - head <= room / 2 && bytes <= room / 4;
+}
+
+static int add_segment(covey_queue *q, unsigned lane, unsigned log)
+{
+    uint64_t *segments = cv_queue_segments(q, lane);
+    uint64_t segment;
+    unsigned slot = 1;
+    void *block;
+
+    while (slot < CV_SLOTS && cv_load_acquire(&segments[slot]) != 0)
+        slot++;
+    if (slot == CV_SLOTS)
+        return cv_fail(COVEY_ELIMIT, "queue %p has grown to %d segments", (void *)q, CV_SLOTS);
+    block = cv_heap_alloc((size_t)1 << log, CV_SEGMENT_ALIGNMENT, cv_my_short_tag());
+    if (!block)
+        return covey_error_code();
+    segment = cv_segment_make(block, log);
+    cv_store_relaxed(&q->grow.at, cv_queue_tail(q, lane)->place);
+    cv_store_release(&q->put.intent, cv_intend_segment(segment, lane, slot));
+    cv_store_release(&segments[slot], segment);
+    (void)cv_heap_give(block, cv_my_short_tag(), cv_queue_owner(q));
+    continue_in(q, lane, slot);
+    cv_store_release(&q->put.intent, 0);
+    return 0;
+}
+
+/* A segment where a cell of @bytes fits; a smaller one, if there is no memory for a large one. */
+static int grow(covey_queue *q, unsigned lane, uint64_t bytes)
+{
+    uint64_t segment = cv_queue_segment(q, lane, cv_queue_tail(q, lane)->place);
+    unsigned log = (unsigned)__builtin_ctzll(cv_segment_bytes(segment)) + 1;
+    unsigned least = 64 - (unsigned)__builtin_clzll(2 * bytes);
+    int r;
+
+    if (log > SEGMENT_MAX_LOG)
+        log = SEGMENT_MAX_LOG;
+    if (log < least)
+        log = least;
+    while ((r = add_segment(q, lane, log)) == COVEY_ENOMEM && log > least)
+        log--;
+    return r;
+}
+
+/* How far the tail may go in its segment, as things are now. */
+static uint64_t ring_limit(covey_queue *q, unsigned lane)
+{
+    const struct cv_tail *tail = cv_queue_tail(q, lane);
+    uint64_t head = head_position(q, lane);
+
+    return (head > tail->start ? head : tail->start) +
+           cv_segment_bytes(cv_queue_segment(q, lane, tail->place));
+}
+
+/* The same, for who looks for nothing else before he gets there: @more bytes may be put. */
+static void set_limit(covey_queue *q, unsigned lane, uint64_t limit, uint64_t more)
+{
+    struct cv_tail *tail = cv_queue_tail(q, lane);
+    uint64_t position = cv_place_position(tail->place) + CV_CELL_HEAD;
+
+    if (cv_place_slot(tail->place) != 0 && more > HOME_ENOUGH)
+        more = HOME_ENOUGH;
+    cv_store_relaxed(&tail->limit, limit - position > more ? position + more : limit);
+}
+
+/* For a cell of @bytes, and a block of @block bytes besides. */
+CV_SLOW static int make_room(covey_queue *q, unsigned lane, uint64_t bytes, uint64_t block)
+{
+    struct cv_tail *tail = cv_queue_tail(q, lane);
+    struct waiting waiting = bytes_waiting(q);
+    bool is_empty = waiting.cells + waiting.blocks == 0;
+
+    if (!has_room_for(q, 1) && !look_for_room(q))
+        return CV_QUEUE_FULL;
+    waiting.blocks += block;
+    if (bytes > cells_left(q, waiting) && (q->is_exact || !is_empty))
+        return CV_QUEUE_FULL;
+    for (;;) {
+        uint64_t limit = ring_limit(q, lane);
+        int r;
+
+        if (can_go_home(q, lane, bytes)) {
+            continue_in(q, lane, 0);
+            continue;
+        }
+        if (cv_chain_end(cv_queue_segment(q, lane, tail->place), tail->place, bytes) <= limit) {
+            set_limit(q, lane, limit, q->lanes == 1 ? cells_left(q, waiting) : bytes);
+            return 0;
+        }
+        if (!q->grows)
+            return CV_QUEUE_FULL;
+        r = grow(q, lane, bytes);
+        if (r != 0)
+            return r;
+    }
+}
+
+static uint64_t block_cell_bytes(const covey_queue *q)
+{
+    return cv_cell_bytes(cv_queue_prefix(q) + sizeof(struct cv_block));
+}
+
+int cv_queue_make_room(covey_queue *q, unsigned lane, size_t size)
+{
+    if (size >= q->block_min)
+        return make_room(q, lane, block_cell_bytes(q), size);
+    return make_room(q, lane, cv_cell_bytes(cv_queue_prefix(q) + size), 0);
+}
+
+/* Appending ********************************************************************************** */
+
+static inline size_t next_size(const struct cv_putting *p)
+{
+    return p->sizes ? p->sizes[p->done] : p->size;
+}
+
+static inline const unsigned char *next_item(const struct cv_putting *p)
+{
+    return p->items + p->done * p->size;
+}
+
+static inline void add_item(
+    covey_queue *q, struct cv_batch *batch, struct cv_putting *p, size_t size)
+{
+    unsigned char *bytes = cv_queue_add_cell(q, batch, CV_CELL_ITEM, size);
+
+    if (size)
+        memcpy(bytes, next_item(p), size);
+    p->done++;
+}
+
+/* As many as there is room for, up to the first large one, by one commit. */
+static int append_items(covey_queue *q, struct cv_putting *p)
+{
+    struct cv_tail *tail = cv_queue_tail(q, p->lane);
+    size_t prefix = cv_queue_prefix(q);
+    size_t size = next_size(p);
+    struct cv_batch batch;
+
+    if (!has_room_for(q, 1) ||
+        !cv_chain_fits(tail, cv_queue_segment(q, p->lane, tail->place), prefix + size)) {
+        int r = cv_queue_make_room(q, p->lane, size);
+
+        if (r != 0)
+            return r;
+    }
+    batch = cv_batch_begin(tail, cv_queue_segment(q, p->lane, tail->place));
+    add_item(q, &batch, p, size);
+    while (p->done < p->n) {
+        size = next_size(p);
+        if (size >= q->block_min || !cv_batch_fits(&batch, tail, prefix + size) ||
+            !has_room_for(q, batch.count - tail->count + 1))
+            break;
+        add_item(q, &batch, p, size);
+    }
+    cv_batch_commit(&batch, tail);
+    cv_queue_note_put(q);
+    return 0;
+}
+
+int cv_queue_append_block(covey_queue *q, struct cv_putting *p)
+{
+    struct cv_tail *tail = cv_queue_tail(q, p->lane);
+    struct cv_block b = {(uintptr_t)p->block | p->is_lent, p->size, tail->bytes + p->size};
+    struct cv_batch batch;
+    int r = make_room(q, p->lane, block_cell_bytes(q), p->size);
+
+    if (r != 0)
+        return r;
+    if (!p->is_lent) {
+        cv_store_relaxed(&q->grow.at, tail->place);
+        cv_store_release(&q->put.intent, cv_intend(p->block, p->lane));
+        if (!cv_heap_give(p->block, cv_my_short_tag(), cv_queue_owner(q))) {
+            cv_store_release(&q->put.intent, 0);
+            return cv_fail(COVEY_EINVAL, "block %p is not this process's any more", p->block);
+        }
+    }
+    batch = cv_batch_begin(tail, cv_queue_segment(q, p->lane, tail->place));
+    memcpy(cv_queue_add_cell(q, &batch, CV_CELL_ITEM | CV_CELL_BLOCK, sizeof b), &b, sizeof b);
+    batch.bytes = b.bytes;
+    cv_batch_commit(&batch, tail);
+    cv_store_release(&q->put.intent, 0);
+    cv_queue_note_put(q);
+    p->done++;
+    return 0;
+}
+
+/* Putting ************************************************************************************ */
+
+/* What a producer who has found no room sleeps by. */
+struct fullness {
+    struct cv_futex_watch takes; /* another word as soon as something was taken */
+    unsigned n_words;
+    struct cv_futex_watch words[CV_WAIT_WORDS_MAX];
+};
+
+/* Before there is a look whether there is room. */
+static void see_takes(covey_queue *q, struct fullness *f)
+{
+    uint64_t *tail = cv_queue_cell(q, 0, q->put.tail.place);
+    uint64_t *first = &cv_queue_head(q, 0)->place;
+
+    if (q->is_plain)
+        f->takes = cv_word_low(first, cv_load_acquire(first));
+    else
+        f->takes = (struct cv_futex_watch){&q->get.events, cv_load_acquire(&q->get.events)};
+    f->words[0] = cv_word_low(tail, cv_load_relaxed(tail)); /* where an END would be */
+    f->n_words = 1;
+    for (unsigned lane = 0; lane < q->lanes; lane++) {
+        struct cv_lane_head *head = cv_queue_head(q, lane);
+
+        f->words[f->n_words++] = cv_word_low(&head->place, cv_load_acquire(&head->place));
+        if (q->has_claims)
+            f->words[f->n_words++] = cv_word_low(&head->next, cv_load_acquire(&head->next));
+    }
+}
+
+static int wait_for_room(covey_queue *q, struct cv_wait *wait, const struct fullness *f)
+{
+    uint64_t tags[CV_WAIT_TAGS_MAX];
+    unsigned n_tags = 0;
+    struct cv_arming armed;
+
+    if (q->has_claims && cv_queue_reap_claims(q, &(bool){false}))
+        return CV_WAIT_AGAIN;
+    if (wait->deadline_ns == 0)
+        return COVEY_ETIMEDOUT;
+    if (cv_wait_spin(wait, f->takes.word, f->takes.seen))
+        return CV_WAIT_AGAIN;
+    armed = cv_bell_arm(q->bell.room);
+    if (q->has_readers && cv_users_are_gone(cv_queue_readers(q), tags, CV_WAIT_TAGS_MAX, &n_tags)) {
+        cv_bell_disarm(&armed);
+        cv_queue_close(q);
+        return CV_WAIT_AGAIN;
+    }
+    if (q->has_claims) {
+        (void)cv_users_are_gone(&cv_queue_more(q)->takers, tags, CV_WAIT_TAGS_MAX, &n_tags);
+        if (cv_queue_reap_claims(q, &(bool){false})) {
+            cv_bell_disarm(&armed);
+            return CV_WAIT_AGAIN;
+        }
+    }
+    return cv_wait_sleep_armed(wait, q->bell.alarm, armed, f->words, f->n_words, tags, n_tags);
+}
+
+static int as_sleepers(size_t n)
+{
+    return n < INT_MAX ? (int)n : INT_MAX;
+}
+
+/*
+ * Puts all, or as many as it can in time: 0, or why it stopped. With @hold, when there is room for
+ * @p->size bytes it puts nothing, and stays in the lock.
+ *
+ * One wake comes with each item that is taken, but what that leaves may be room for several small
+ * items, or not enough for the one that the woken producer has. So who was woken wakes the next one,
+ * when it has put its item, when it finds that something was taken and there is still no room, or
+ * when it gives up because it cannot enter.
+ */
+static int put(covey_queue *q, struct cv_putting *p, struct cv_wait *wait, bool hold)
+{
+    uint32_t seen_before = 0;
+    int waited = 0;
+
+    for (;;) {
+        struct fullness f;
+        size_t done = p->done;
+        int r = cv_queue_enter_put(q, wait->deadline_ns);
+
+        if (r != 0) {
+            if (wait->alarm)
+                cv_bell_ring(q->bell.room, 1);
+            return r;
+        }
+        see_takes(q, &f);
+        if (cv_queue_is_closed(q))
+            r = COVEY_ECLOSED;
+        else if (hold)
+            r = cv_queue_make_room(q, p->lane, p->size);
+        while (r == 0 && !hold && p->done < p->n)
+            r = p->block ? cv_queue_append_block(q, p) : append_items(q, p);
+        if (hold && r == 0) {
+            cv_bell_ring(q->bell.room, 1);
+            return 0;
+        }
+        cv_lock_exit(&q->put.lock); /* between the commit and the bell */
+        done = p->done - done;
+        if (done)
+            cv_queue_ring_items(q, as_sleepers(done));
+        if (wait->alarm && (done || f.takes.seen != seen_before))
+            cv_bell_ring(q->bell.room, 1);
+        if (r != CV_QUEUE_FULL)
+            return r;
+        if (waited < 0)
+            return waited;
+        seen_before = f.takes.seen;
+        waited = wait_for_room(q, wait, &f);
+    }
+}
+
+/* The next item, which is large, as a block. */
+static int put_copy(covey_queue *q, const struct cv_putting *p, struct cv_wait *wait)
+{
+    struct cv_putting copy = {.size = next_size(p), .n = 1, .lane = p->lane};
+    int r;
+
+    copy.block = cv_heap_alloc(copy.size, 1, cv_my_short_tag());
+    if (!copy.block)
+        return covey_error_code();
+    memcpy(copy.block, next_item(p), copy.size);
+    r = put(q, &copy, wait, false);
+    if (r != 0)
+        (void)cv_heap_free(copy.block);
+    return r;
+}
+
+void cv_queue_wake_all(covey_queue *q)
+{
+    (void)cv_fetch_add(&q->grow.events, 1);
+    (void)cv_fetch_add(&q->get.events, 1);
+    cv_queue_ring_items(q, INT_MAX);
+    cv_bell_ring(q->bell.room, INT_MAX);
+    cv_bell_ring(q->bell.done, INT_MAX);
+}
+
+/* The first time, all who wait for items must come to know of one more whose life they are to watch. */
+static int come(covey_queue *q)
+{
+    int r;
+
+    if (!q->has_writers)
+        return 0;
+    cv_alarm_set(q->bell.alarm);
+    r = cv_users_be(cv_queue_writers(q), CV_USER_HERE);
+    if (r > 0)
+        cv_queue_wake_all(q);
+    if (r >= 0 && q->has_readers && !cv_users_see(cv_queue_writers(q), cv_queue_readers(q)) &&
+        cv_users_are_gone(cv_queue_readers(q), NULL, 0, &(unsigned){0}))
+        cv_queue_close(q);
+    return r < 0 ? r : 0;
+}
+
+static int put_all(covey_queue *q, struct cv_putting *p, struct cv_wait *wait)
+{
+    int r = come(q);
+
+    while (r == 0 && p->done < p->n) {
+        if (p->block || next_size(p) < q->block_min) {
+            r = put(q, p, wait, false);
+        } else {
+            r = put_copy(q, p, wait);
+            p->done += r == 0;
+        }
+    }
+    return r;
+}
+
+static int end_put(covey_queue *q, struct cv_wait *wait, int r, size_t size, double timeout_s)
+{
+    cv_wait_end(wait);
+    cv_alarm_clear();
+    if (r == COVEY_ETIMEDOUT)
+        return cv_fail(
+            COVEY_EFULL, "no room for an item of %zu bytes within %g s", size, timeout_s);
+    return r == COVEY_ECLOSED ? cv_fail(r, "queue %p is closed", (void *)q) : r;
+}
+
+/* The number of items put; if there is none, the code. */
+static long put_within(covey_queue *q, struct cv_putting *p, double timeout_s)
+{
+    struct cv_wait wait;
+    int r = cv_wait_begin(&wait, timeout_s, q, CV_QUEUE);
+
+    if (r == 0)
+        r = cv_queue_check_put(q);
+    if (r != 0)
+        return r;
+    r = put_all(q, p, &wait);
+    if (p->done == p->n)
+        r = 0;
+    r = end_put(q, &wait, r, r == 0 ? 0 : next_size(p), timeout_s);
+    return p->done ? (long)p->done : r;
+}
+
+int cv_queue_hold_put(covey_queue *q, size_t size, double timeout_s)
+{
+    struct cv_putting p = {.size = size};
+    struct cv_wait wait;
+    int r = cv_wait_begin(&wait, timeout_s, q, CV_QUEUE);
+
+    if (r == 0)
+        r = cv_queue_check_put(q);
+    if (r == 0)
+        r = come(q);
+    if (r == 0)
+        r = put(q, &p, &wait, true);
+    return end_put(q, &wait, r, size, timeout_s);
+}
+
+void cv_queue_close(covey_queue *q)
+{
+    (void)cv_queue_enter_put(q, CV_FOREVER);
+    if (!cv_queue_is_closed(q))
+        cv_store_release(cv_queue_cell(q, 0, q->put.tail.place),
+            cv_cell_make(CV_CELL_END, 0, q->put.tail.count));
+    cv_lock_exit(&q->put.lock);
+    cv_queue_ring_items(q, INT_MAX);
+    cv_bell_ring(q->bell.room, INT_MAX);
+}
+
+/* Public ************************************************************************************* */
+
+static int check(const covey_queue *q)
+{
+    return cv_object_check(q, CV_QUEUE);
+}
+
+int cv_queue_check_size(covey_queue *q, size_t size)
+{
+    if (q->item_size != UINT32_MAX && size != q->item_size)
+        return cv_fail(
+            COVEY_EINVAL, "an item of %zu bytes: the queue is for items of %u", size, q->item_size);
+    if (size > covey_queue_item_max(q))
+        return cv_fail(COVEY_ETOOBIG, "an item of %zu bytes: the queue takes up to %zu", size,
+            covey_queue_item_max(q));
+    return 0;
+}
+
+static int put_slowly(
+    covey_queue *q, unsigned priority, const void *item, size_t size, double timeout_s)
+{
+    struct cv_putting p = {.items = item, .size = size, .n = 1, .lane = priority};
+    int r = check(q);
+    long done;
+
+    if (r == 0 && priority >= q->lanes)
+        r = cv_fail(COVEY_EINVAL, "priority is %u: the queue has 0 to %u", priority, q->lanes - 1U);
+    if (r == 0 && !item && size)
+        r = cv_fail(COVEY_EINVAL, "item is NULL, with a size of %zu bytes", size);
+    if (r == 0)
+        r = cv_queue_check_size(q, size);
+    if (r != 0)
+        return r;
+    done = put_within(q, &p, timeout_s);
+    return done < 0 ? (int)done : 0;
+}
+
+/* Where nothing is in the way: true when it is in. */
+static inline bool put_quickly(covey_queue *q, const void *item, size_t size)
+{
+    struct cv_tail *tail = &q->put.tail;
+    struct cv_batch batch;
+    uint64_t segment;
+
+    cv_alarm_set(q->bell.alarm);
+    if (!cv_lock_try(&q->put.lock))
+        return false;
+    segment = cv_queue_segment(q, 0, tail->place);
+    if (tail->count >= q->put.items_limit || !cv_chain_fits(tail, segment, size) ||
+        cv_queue_is_closed(q)) {
+        cv_lock_exit(&q->put.lock);
+        return false;
+    }
+    batch = cv_batch_begin(tail, segment);
+    memcpy(cv_batch_add(&batch, CV_CELL_ITEM, size), item, size);
+    cv_batch_commit(&batch, tail);
+    cv_lock_exit(&q->put.lock); /* between the commit and the bell */
+    cv_queue_ring_items(q, 1);
+    cv_alarm_clear();
+    return true;
+}
+
+bool cv_queue_send_quickly(covey_queue *q, const void *item, size_t size)
+{
+    return item && size < q->block_min && cv_users_see(cv_queue_writers(q), cv_queue_readers(q)) &&
+           put_quickly(q, item, size);
+}
+
+int covey_queue_put(covey_queue *queue, const void *item, size_t size, double timeout_s)
+{
+    if (cv_object_is(queue, CV_QUEUE) && item && size < queue->block_min && queue->is_plain &&
+        (queue->item_size == UINT32_MAX || queue->item_size == size) && !queue->has_writers &&
+        timeout_s == timeout_s && put_quickly(queue, item, size))
+        return 0;
+    return put_slowly(queue, 0, item, size, timeout_s);
+}
+
+int covey_queue_put_at(
+    covey_queue *queue, unsigned priority, const void *item, size_t size, double timeout_s)
+{
+    return put_slowly(queue, priority, item, size, timeout_s);
+}
+
+static int check_sizes(covey_queue *q, size_t size, const size_t *sizes, size_t n)
+{
+    int r = sizes || n == 0 ? 0 : cv_queue_check_size(q, size);
+
+    for (size_t i = 0; r == 0 && sizes && i < n; i++) {
+        r = sizes[i] <= size
+                ? cv_queue_check_size(q, sizes[i])
+                : cv_fail(COVEY_EINVAL, "item %zu has %zu bytes: more than %zu", i, sizes[i], size);
+    }
+    return r;
+}
+
+long covey_queue_put_many(covey_queue *queue, const void *items, size_t size, const size_t *sizes,
+    size_t n, double timeout_s)
+{
+    struct cv_putting p = {.items = items, .size = size, .sizes = sizes, .n = n};
+    int r = check(queue);
+
+    if (r == 0 && !items && size && n)
+        r = cv_fail(COVEY_EINVAL, "items is NULL, for %zu items of %zu bytes", n, size);
+    if (r == 0 && n > LONG_MAX)
+        r = cv_fail(COVEY_EINVAL, "n is %zu: more than %ld", n, LONG_MAX);
+    if (r == 0)
+        r = check_sizes(queue, size, sizes, n);
+    return r != 0 ? r : put_within(queue, &p, timeout_s);
+}
+
+int covey_queue_put_block(covey_queue *queue, void *block, size_t size, double timeout_s)
+{
+    struct cv_putting p = {.size = size, .n = 1, .block = block};
+    size_t usable = 0;
+    uint32_t owner;
+    long done;
+    int r = check(queue);
+
+    if (r != 0)
+        return r;
+    owner = cv_heap_owner(block, &usable);
+    if (owner != cv_my_short_tag() && owner != (uint32_t)CV_OWNER_FAMILY)
+        return cv_fail(COVEY_EINVAL, "%p is no block of this process or of the family", block);
+    if (size > usable)
+        return cv_fail(COVEY_EINVAL, "size is %zu: the block has %zu bytes", size, usable);
+    p.is_lent = owner == (uint32_t)CV_OWNER_FAMILY;
+    r = cv_queue_check_size(queue, size);
+    if (r != 0)
+        return r;
+    done = put_within(queue, &p, timeout_s);
+    return done < 0 ? (int)done : 0;
+}

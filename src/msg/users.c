@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: MIT */
+#include "msg/users.h"
+
+#include "arena/heap.h"
+#include "arena/member.h"
+#include "base/atomic.h"
+#include "base/error.h"
+#include "base/mutation.h"
+#include "msg/pipe.h"
+#include "sync/wait.h"
+
+#define COUNT  (UINT64_C(1) << 32)
+#define TICKET (UINT64_C(1) << 31) /* in the mark; it is 0 in those of processes */
+
+static enum cv_user what_is(uint64_t value)
+{
+    return (enum cv_user)(value & (COUNT - 1));
+}
+
+bool cv_users_is_ticket(uint64_t mark)
+{
+    return mark & TICKET;
+}
+
+uint64_t cv_users_ticket(const void *block)
+{
+    uint64_t n = (uintptr_t)block / CV_GRAIN_BYTES;
+
+    return n >> 31 << 32 | TICKET | (n & (TICKET - 1));
+}
+
+static void *ticket_block(uint64_t mark)
+{
+    return (void *)(uintptr_t)((mark >> 32 << 31 | (mark & (TICKET - 1))) * CV_GRAIN_BYTES);
+}
+
+static bool is_dead(uint64_t mark)
+{
+    uint64_t tag = cv_users_is_ticket(mark) ? 0 : cv_member_marked(mark);
+
+    return !cv_users_is_ticket(mark) && CV_RECOVERS(users_dead) &&
+           (!tag || cv_member_is_dead(tag, 0));
+}
+
+/* Threads that came at the same time count as one. */
+static bool is_first(struct cv_users *users, uint64_t mark, const struct cv_cell *cell)
+{
+    struct cv_cell *other;
+
+    for (uint32_t i = 1; (other = cv_cells_at(&users->cells, i)) && other != cell; i++) {
+        if (cv_load_acquire(&other->mark) == mark)
+            return false;
+    }
+    return true;
+}
+
+/* Have as many been here as are needed? From then on none is needed any more. */
+static bool were_enough(struct cv_users *users)
+{
+    uint32_t needed = cv_load_relaxed(&users->needed);
+    uint32_t been = 0;
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; been < needed && (cell = cv_cells_at(&users->cells, i)); i++) {
+        uint64_t mark = cv_load_acquire(&cell->mark);
+
+        been += mark && what_is(cv_load_acquire(&cell->value)) > CV_USER_EXPECTED &&
+                is_first(users, mark, cell);
+    }
+    if (been < needed)
+        return false;
+    if (needed)
+        cv_store_release(&users->needed, 0);
+    return true;
+}
+
+/* Cells of the dead are free again: true if there are any. */
+static bool recycle(struct cv_users *users)
+{
+    bool any = false;
+    struct cv_cell *cell;
+
+    if (!were_enough(users))
+        return false; /* each of them counts */
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        uint64_t mark = cv_load_acquire(&cell->mark);
+        uint64_t value = cv_load_acquire(&cell->value);
+
+        if (!mark || !is_dead(mark))
+            continue;
+        (void)cv_cas64(&cell->value, value, (value / COUNT + 1) * COUNT);
+        any |= cv_cas64(&cell->mark, mark, 0);
+    }
+    return any;
+}
+
+static struct cv_cell *claim(struct cv_users *users, uint64_t mark)
+{
+    uint32_t i;
+
+    while (!(i = cv_cells_claim_for(&users->cells, mark))) {
+        if (!recycle(users) && cv_cells_extend(&users->cells) != 0)
+            return NULL;
+    }
+    return cv_cells_at(&users->cells, i);
+}
+
+/* False: it is that already. */
+static bool become(struct cv_cell *cell, enum cv_user what)
+{
+    uint64_t value = cv_load_relaxed(&cell->value);
+
+    do {
+        if (what_is(value) == what)
+            return false;
+    } while (!cv_cas(&cell->value, &value, value / COUNT * COUNT + what));
+    return true;
+}
+
+/* All other cells that it has. */
+static void leave_others(struct cv_users *users)
+{
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        if (cv_load_seq(&cell->mark) == cv_self.mark)
+            (void)become(cell, CV_USER_LEFT);
+    }
+}
+
+int cv_users_reserve(struct cv_users *users)
+{
+    return claim(users, cv_self.mark) ? 0 : covey_error_code();
+}
+
+int cv_users_be(struct cv_users *users, enum cv_user what)
+{
+    struct cv_cell *cell;
+    bool is_new;
+
+    do {
+        cell = claim(users, cv_self.mark);
+        if (!cell)
+            return covey_error_code();
+        is_new = become(cell, what);
+    } while (cv_load_seq(&cell->mark) != cv_self.mark); /* it was taken back */
+    if (what == CV_USER_HERE && is_new)
+        cv_store_seq(&users->used, 1);
+    if (what == CV_USER_LEFT)
+        leave_others(users);
+    return is_new;
+}
+
+/* Has it another one than @cell? */
+static bool has_another(struct cv_users *users, uint64_t mark, const struct cv_cell *cell)
+{
+    struct cv_cell *other;
+
+    for (uint32_t i = 1; (other = cv_cells_at(&users->cells, i)); i++) {
+        if (other != cell && cv_load_seq(&other->mark) == mark)
+            return true;
+    }
+    return false;
+}
+
+int cv_users_give(struct cv_users *users, uint64_t mark)
+{
+    struct cv_cell *cell = claim(users, mark);
+    uint64_t value;
+
+    if (!cell)
+        return covey_error_code();
+    value = cv_load_relaxed(&cell->value);
+    if (what_is(value) != CV_USER_NONE)
+        return 0;
+    if (!has_another(users, mark, cell))
+        (void)cv_cas64(&cell->value, value, value + CV_USER_HERE);
+    else if (cv_cas64(&cell->value, value, value + COUNT))
+        (void)cv_cas64(&cell->mark, mark, 0);
+    cv_store_seq(&users->used, 1);
+    return 0;
+}
+
+bool cv_users_drop(struct cv_users *users, uint64_t mark)
+{
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        if (cv_load_relaxed(&cell->mark) == mark) {
+            uint64_t value = cv_load_relaxed(&cell->value);
+
+            cv_store_seq(&cell->value, (value / COUNT + 1) * COUNT);
+            cv_store_seq(&cell->mark, 0);
+            return true;
+        }
+    }
+    return false;
+}
+
+enum cv_user cv_users_own(struct cv_users *users)
+{
+    enum cv_user own = CV_USER_NONE;
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; own != CV_USER_HERE && (cell = cv_cells_at(&users->cells, i)); i++) {
+        if (cv_load_relaxed(&cell->mark) == cv_self.mark)
+            own = what_is(cv_load_relaxed(&cell->value));
+    }
+    return own;
+}
+
+uint64_t cv_users_holder(struct cv_users *users, uint32_t first)
+{
+    uint64_t found = 0;
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        uint64_t mark = cv_load_seq(&cell->mark);
+        enum cv_user what = what_is(cv_load_seq(&cell->value));
+
+        if (!mark || (what != CV_USER_HERE && what != CV_USER_EXPECTED) || is_dead(mark))
+            continue;
+        if ((uint32_t)mark == first && !cv_users_is_ticket(mark))
+            return mark;
+        if (!found || cv_users_is_ticket(found))
+            found = mark;
+    }
+    return found;
+}
+
+/* Who is gone, and who is not. */
+struct survey {
+    struct cv_users *users;
+    uint64_t *tags;
+    unsigned max;
+    unsigned *n;
+    bool any;
+};
+
+/* @tag: to be watched, if it is not this process's. */
+static void add(struct survey *s, uint64_t tag)
+{
+    s->any = true;
+    if (tag != cv_self.tag && *s->n < s->max)
+        s->tags[(*s->n)++] = tag;
+}
+
+/* With a process that has died its tickets end, when it is buried. */
+static void add_ticket(struct survey *s, uint64_t mark)
+{
+    uint64_t tag = cv_pipe_ticket_holder(ticket_block(mark));
+
+    if (tag && cv_member_is_dead(tag, 0)) {
+        (void)cv_member_bury(tag);
+        tag = 0;
+    }
+    add(s, tag ? tag : CV_WAIT_POLL);
+}
+
+/* What a dead user had on its way, in its own hands or in those of a queue, is given up. */
+static void bury_dead(struct cv_users *users)
+{
+    bool any = false;
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        uint64_t mark = cv_load_acquire(&cell->mark);
+
+        if (!mark || what_is(cv_load_acquire(&cell->value)) != CV_USER_HERE || !is_dead(mark))
+            continue;
+        any = true;
+        if (cv_member_marked(mark))
+            (void)cv_member_bury(cv_member_marked(mark));
+    }
+    for (uint32_t i = 1; any && (cell = cv_cells_at(&users->cells, i)); i++) {
+        uint64_t mark = cv_load_acquire(&cell->mark);
+
+        if (cv_users_is_ticket(mark))
+            cv_pipe_settle(ticket_block(mark));
+    }
+}
+
+static bool is_at_other_end(const struct cv_users *users, uint64_t tag)
+{
+    struct cv_users *other = (struct cv_users *)(uintptr_t)users->other;
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; other && (cell = cv_cells_at(&other->cells, i)); i++) {
+        if (cv_mark_is_of(cv_load_acquire(&cell->mark), cv_tag_mark(tag, 0)) &&
+            what_is(cv_load_acquire(&cell->value)) == CV_USER_HERE)
+            return true;
+    }
+    return false;
+}
+
+/* Is it the child of one who has a cell? */
+static bool visit_child(uint64_t tag, enum cv_phase phase, void *context)
+{
+    struct survey *s = context;
+    const struct cv_member *m = cv_member_of(tag);
+    uint64_t parent = cv_tag_mark(cv_load_acquire(&m->parent), 0);
+    struct cv_cell *cell;
+
+    if ((phase != CV_BORN && phase != CV_ALIVE) || !parent || m->fresh || tag == cv_self.tag ||
+        is_at_other_end(s->users, tag))
+        return true;
+    for (uint32_t i = 1; (cell = cv_cells_at(&s->users->cells, i)); i++) {
+        uint64_t mark = cv_load_acquire(&cell->mark);
+
+        if (mark && cv_mark_is_of(mark, parent) && !cv_member_is_dead(tag, 0)) {
+            add(s, tag);
+            break;
+        }
+    }
+    return true;
+}
+
+bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n)
+{
+    struct survey s = {users, tags, max, n, false};
+    bool used = cv_load_seq(&users->used);
+    uint64_t ticket = 0;
+    struct cv_cell *cell;
+
+    if (CV_RECOVERS(users_bury))
+        bury_dead(users);
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        uint64_t mark = cv_load_acquire(&cell->mark);
+        enum cv_user what = what_is(cv_load_acquire(&cell->value));
+
+        if (!mark || !(what == CV_USER_HERE || (what == CV_USER_EXPECTED && !used)))
+            continue;
+        if (cv_users_is_ticket(mark))
+            ticket = mark;
+        else if (!is_dead(mark))
+            add(&s, cv_member_marked(mark));
+    }
+    if (ticket && !s.any)
+        add_ticket(&s, ticket);
+    if (!were_enough(users))
+        return false;
+    if (!used && users->other)
+        cv_member_each(visit_child, &s);
+    return !s.any;
+}
+
+bool cv_users_see(struct cv_users *own, struct cv_users *others)
+{
+    bool here = false;
+    bool there = false;
+
+    for (unsigned i = 0; i < CV_CELLS_FIRST; i++) {
+        const struct cv_cell *cell = &own->cells.cell[i];
+
+        here |= cv_load_relaxed(&cell->mark) == cv_self.mark &&
+                what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE;
+        cell = &others->cells.cell[i];
+        there |= !there && what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE &&
+                 !is_dead(cv_load_relaxed(&cell->mark));
+    }
+    return here && there;
+}

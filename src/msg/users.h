@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Users of an end: the processes that put into a queue, or that hold an end of a pipe. When none is left,
+ * others wait for them in vain, and must be told.
+ *
+ * Each has a cell (sync/cells.h), whose value says what it is:
+ *
+ *   0        nothing: the cell was claimed just now
+ *   EXPECTED it has made the end, and may use it
+ *   HERE     it has used it, or was given it
+ *   LEFT     it has said that it will not use it any more
+ *
+ * Only the process itself changes its value, but for the first: who gives it the end writes HERE. Nothing is
+ * left half done by a kill; a dead process's cell stays as it is, for it tells that there was one. Only
+ * when there is no other does the next one get it: the value becomes 0, and then the mark. The upper half
+ * of a value counts how often that was, so that who comes late with it misses. A process whose threads come
+ * at the same time may have two cells: it is here if one of them says so, has left when both do, and counts
+ * once. Who gives it the end while it comes by itself takes his cell back.
+ *
+ * A ticket (msg/pipe.h) has a cell like a process, with a mark that no process has; it is dropped when it
+ * ends. Where there are only tickets, who waits looks again every 20 ms: nobody's life tells of theirs.
+ *
+ * Who waits for users to go watches the lives of all who are there. One that comes later comes by one of
+ * these, who gives it the end or is its parent: when that one goes, he looks again. One that leaves, or is
+ * the first of all that are needed, rings; so he looks after he has armed the bell.
+ *
+ * As long as nobody is or has been HERE, those who are EXPECTED count, and the children of all who have a
+ * cell that were made by a fork, for that has given them the end, too; but not those that are HERE at the
+ * other end of the pipe, and not who asks. From then on, only those count that are HERE.
+ */
+#ifndef CV_USERS_H
+#define CV_USERS_H
+
+#include "sync/cells.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct cv_users {
+    struct cv_cells cells;
+    uint32_t needed; /* so many must have been here before all can be gone; 0: they have */
+    uint32_t used;   /* 1: somebody is here, or has been */
+    uint64_t other;  /* address of the users of the other end of a pipe; 0: there is none */
+};
+
+enum cv_user {
+    CV_USER_NONE,
+    CV_USER_EXPECTED,
+    CV_USER_HERE,
+    CV_USER_LEFT,
+};
+
+/* So that this process has a cell, and need not look for memory any more. 0, or a code with its message. */
+int cv_users_reserve(struct cv_users *users);
+
+/* Makes this process one: 1 when that is new, and all who wait for users to go are to be woken; 0; or a
+ * code with its message. */
+int cv_users_be(struct cv_users *users, enum cv_user what);
+
+/* As a user: the ticket that lies there. */
+uint64_t cv_users_ticket(const void *block);
+
+/* Process @mark, or the ticket, is here. 0, or a code with its message. */
+int cv_users_give(struct cv_users *users, uint64_t mark);
+
+/* What had the mark is there no more, and its cell nobody's: true if it had one. */
+bool cv_users_drop(struct cv_users *users, uint64_t mark);
+
+/* What this process is. */
+enum cv_user cv_users_own(struct cv_users *users);
+
+/* One that is here or expected: the process with the short tag @first, if it is; a ticket, if there is no
+ * living process; 0: nobody. */
+uint64_t cv_users_holder(struct cv_users *users, uint32_t first);
+bool cv_users_is_ticket(uint64_t mark);
+
+/* Are all gone? If not, adds the tags of those who are there to @tags, of which there are *@n. */
+bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n);
+
+/* Is this process here, and somebody there? False: ask the functions above. */
+bool cv_users_see(struct cv_users *own, struct cv_users *others);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Sockets for connections. None of these calls waits, but for looking up the name of a machine, and for
+ * a moment where a path is taken over; none raises SIGPIPE.
+ */
+#ifndef CV_SOCKET_H
+#define CV_SOCKET_H
+
+#include "base/address.h"
+#include "os/descriptor.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+enum {
+    CV_SOCKET_PENDING = 1, /* not now: wait until it can be read, or written to */
+    CV_SOCKET_BUSY = 2,    /* not now, and the kernel will not tell when: try again later */
+    CV_SOCKET_TARGETS_MAX = 16,
+    CV_SOCKET_PEER_MAX = CV_ADDRESS_TEXT_MAX + 48,
+};
+
+/* What an address comes to for the kernel: a machine's name may mean several. */
+struct cv_socket_targets {
+    unsigned n;
+    struct {
+        struct sockaddr_storage address;
+        socklen_t size;
+    } target[CV_SOCKET_TARGETS_MAX];
+};
+
+/* The file that a Unix socket has in the file system; it is another one if these differ. */
+struct cv_socket_file {
+    bool exists;
+    uint64_t device;
+    uint64_t inode;
+};
+
+int cv_socket_find(
+    struct cv_socket_targets *targets, const struct cv_address *address, bool to_listen);
+
+/* Begins to connect: 0; CV_SOCKET_PENDING: ask by cv_socket_connected() when it can be written to;
+ * CV_SOCKET_BUSY, with no socket; COVEY_EREFUSED and others. */
+int cv_socket_connect(
+    struct cv_descriptor *descriptor, const struct cv_socket_targets *targets, unsigned i);
+int cv_socket_connected(int fd);
+
+/* Listens at @address, one of its @targets, which has its real port then. */
+int cv_socket_listen(struct cv_descriptor *descriptor, const struct cv_socket_targets *targets,
+    struct cv_address *address, int backlog);
+
+/* The same for a path. */
+int cv_socket_listen_at_path(struct cv_descriptor *descriptor,
+    const struct cv_socket_targets *targets, const struct cv_address *address, int backlog,
+    unsigned mode, struct cv_socket_file *file);
+
+/* Removes the path, if it is that file. */
+void cv_socket_remove_path(const char *path, const struct cv_socket_file *file);
+
+/* 0; CV_SOCKET_PENDING when there is none, or it has gone again; COVEY_ELIMIT and COVEY_ENOMEM when the
+ * machine has nothing left for it. */
+int cv_socket_accept(struct cv_descriptor *descriptor, int listening);
+
+/* Who is at the other end, which was connected to or has connected to @address. */
+void cv_socket_peer(int fd, const struct cv_address *address, char text[CV_SOCKET_PEER_MAX]);
+
+/* 0 with *n bytes, not none; CV_SOCKET_PENDING; COVEY_EDIED when there is nobody any more, or nothing
+ * more to come. */
+int cv_socket_send(int fd, const void *bytes, size_t size, size_t *n);
+int cv_socket_receive(int fd, void *bytes, size_t room, size_t *n);
+
+/* Nothing more will be sent. */
+void cv_socket_end(int fd);
+
+/* Nothing more will be sent or come, or can be accepted: whoever waits for it goes on. */
+void cv_socket_cut(int fd);
+
+#endif

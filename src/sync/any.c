@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+#include "sync/any.h"
+
+#include "base/error.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    WAITED_MAX = 1024,
+    KINDS = COVEY_WAIT_PROCESS + 1,
+};
+
+static const struct cv_any_kind *kinds[KINDS];
+
+void cv_any_set(enum covey_waitable kind, const struct cv_any_kind *functions)
+{
+    kinds[kind] = functions;
+}
+
+void cv_watched_lives_add(struct cv_watched_lives *lives, const uint64_t *tags, unsigned n)
+{
+    unsigned room = CV_WAIT_TAGS_MAX - lives->n;
+
+    if (n > room)
+        n = room;
+    memcpy(lives->tags + lives->n, tags, n * sizeof *tags);
+    lives->n += n;
+}
+
+static bool is_descriptor(const struct covey_waited *w)
+{
+    return w->kind == COVEY_WAIT_DESCRIPTOR;
+}
+
+static int check_one(const struct covey_waited *w, size_t i)
+{
+    if (is_descriptor(w))
+        return w->descriptor >= 0
+                   ? 0
+                   : cv_fail(COVEY_EINVAL, "thing %zu: %d is no descriptor", i, w->descriptor);
+    if ((unsigned)w->kind >= KINDS || !kinds[w->kind])
+        return cv_fail(COVEY_EINVAL, "thing %zu: there is no kind %d", i, (int)w->kind);
+    return kinds[w->kind]->check(w->object);
+}
+
+static int check(const struct covey_waited *waited, size_t n)
+{
+    if (!waited || n == 0 || n > WAITED_MAX)
+        return cv_fail(COVEY_EINVAL, "%zu things to wait for%s: it can be 1 to %d", n,
+            waited ? "" : ", at NULL", WAITED_MAX);
+    for (size_t i = 0; i < n; i++) {
+        int r = check_one(&waited[i], i);
+
+        if (r != 0)
+            return r;
+    }
+    return 0;
+}
+
+static bool needs_poll(const struct covey_waited *waited, size_t n)
+{
+    bool needs = n > CV_TARGETS_MAX;
+
+    for (size_t i = 0; i < n && !needs; i++)
+        needs = is_descriptor(&waited[i]) || kinds[waited[i].kind]->only_descriptor;
+    return needs;
+}
+
+/* Asleep on all words ************************************************************************ */
+
+struct looked {
+    unsigned n;
+    struct cv_target targets[CV_TARGETS_MAX];
+    struct cv_watched_lives lives;
+};
+
+/* How many are ready, or a code; by what the others are to be waited for. */
+static int look(struct covey_waited *waited, size_t n, bool arm, struct looked *l)
+{
+    int ready = 0;
+
+    l->n = 0;
+    l->lives.n = 0;
+    for (size_t i = 0; i < n; i++) {
+        int r = kinds[waited[i].kind]->look(waited[i].object, arm, &l->targets[l->n], &l->lives);
+
+        if (r < 0) {
+            ready = r;
+            break;
+        }
+        waited[i].ready = (short)r;
+        ready += r;
+        l->n += r == 0;
+    }
+    for (unsigned i = 0; arm && ready != 0 && i < l->n; i++)
+        cv_bell_disarm(&l->targets[i].armed);
+    return ready;
+}
+
+static bool spin(struct cv_wait *wait, const struct looked *l)
+{
+    const struct cv_futex_watch *word = &l->targets[0].words[0];
+
+    return l->n == 1 && cv_wait_spin(wait, word->word, word->seen);
+}
+
+static int wait_asleep(struct covey_waited *waited, size_t n, struct cv_wait *wait)
+{
+    struct looked l;
+    int slept = 0;
+    int ready;
+
+    while ((ready = look(waited, n, false, &l)) == 0 && slept >= 0) {
+        if (wait->deadline_ns == 0)
+            slept = COVEY_ETIMEDOUT;
+        else if (!spin(wait, &l) && (ready = look(waited, n, true, &l)) == 0)
+            slept = cv_wait_sleep_any(wait, l.targets, l.n, l.lives.tags, l.lives.n);
+        if (ready != 0)
+            break;
+    }
+    cv_wait_end(wait);
+    return ready != 0 ? ready : slept;
+}
+
+/* By poll() ********************************************************************************** */
+
+struct polled {
+    struct pollfd *fds;
+    struct cv_descriptor *own; /* those that are only for this call */
+};
+
+/* Objects that are ready are not polled for; the others' descriptors are readable when they may be. */
+static int look_or_arm(struct covey_waited *w, struct pollfd *fd, struct cv_descriptor *own)
+{
+    const struct cv_any_kind *kind = kinds[w->kind];
+    struct cv_target target;
+    struct cv_watched_lives lives = {.n = 0};
+    int r = kind->look(w->object, false, &target, &lives);
+
+    if (r < 0)
+        return r;
+    w->ready = (short)r;
+    fd->fd = -1;
+    if (r == 0 && own->fd >= 0)
+        fd->fd = own->fd;
+    else if (r == 0)
+        fd->fd = kind->descriptor(w->object, own);
+    return r == 0 && fd->fd < 0 ? fd->fd : r;
+}
+
+/* How many are ready, descriptors aside; or a code. */
+static int prepare(struct covey_waited *waited, size_t n, const struct polled *p)
+{
+    int ready = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct pollfd *fd = &p->fds[i];
+        int r = 0;
+
+        fd->events = POLLIN;
+        if (is_descriptor(&waited[i])) {
+            fd->fd = waited[i].descriptor;
+            if (waited[i].events)
+                fd->events = waited[i].events;
+        } else {
+            r = look_or_arm(&waited[i], fd, &p->own[i]);
+        }
+        if (r < 0)
+            return r;
+        ready += r;
+    }
+    return ready;
+}
+
+/* What poll() has said; objects are asked themselves. */
+static int collect(struct covey_waited *waited, size_t n, const struct polled *p)
+{
+    int ready = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        struct covey_waited *w = &waited[i];
+        int revents = p->fds[i].fd >= 0 ? p->fds[i].revents : 0;
+        struct cv_target target;
+        struct cv_watched_lives lives = {.n = 0};
+        int r = 0;
+
+        if (is_descriptor(w))
+            w->ready = (short)revents;
+        else if (revents && kinds[w->kind]->only_descriptor)
+            w->ready = 1;
+        else if (!w->ready)
+            r = kinds[w->kind]->look(w->object, false, &target, &lives);
+        if (r < 0)
+            return r;
+        if (r > 0)
+            w->ready = 1;
+        ready += w->ready != 0;
+    }
+    return ready;
+}
+
+static int poll_all(
+    struct covey_waited *waited, size_t n, const struct polled *p, uint64_t deadline_ns)
+{
+    int ready = 0;
+    int r;
+
+    do {
+        r = prepare(waited, n, p);
+        if (r < 0)
+            return r;
+        r = cv_descriptor_poll(p->fds, n, r > 0 ? 0 : deadline_ns);
+        if (r == COVEY_EINTR)
+            r = cv_wait_interrupted(NULL);
+        else if (r >= 0 || r == COVEY_ETIMEDOUT)
+            ready = collect(waited, n, p);
+    } while (r >= 0 && ready == 0);
+    return ready != 0 ? ready : r;
+}
+
+static int wait_by_poll(struct covey_waited *waited, size_t n, uint64_t deadline_ns)
+{
+    struct polled p = {calloc(n, sizeof *p.fds), calloc(n, sizeof *p.own)};
+    int r;
+
+    for (size_t i = 0; p.own && i < n; i++)
+        p.own[i] = CV_NO_DESCRIPTOR;
+    r = p.fds && p.own ? poll_all(waited, n, &p, deadline_ns)
+                       : cv_fail(COVEY_ENOMEM, "no memory for %zu things to wait for", n);
+    for (size_t i = 0; p.own && i < n; i++)
+        cv_descriptor_close(&p.own[i]);
+    free(p.own);
+    free(p.fds);
+    return r;
+}
+
+/* Public ************************************************************************************* */
+
+int covey_wait(struct covey_waited *waited, size_t n, double timeout_s)
+{
+    struct cv_wait wait = {.alarm = NULL};
+    int r = cv_clock_deadline(timeout_s, &wait.deadline_ns);
+
+    if (r == 0)
+        r = check(waited, n);
+    if (r != 0)
+        return r;
+    for (size_t i = 0; i < n; i++)
+        waited[i].ready = 0;
+    r = needs_poll(waited, n) ? wait_by_poll(waited, n, wait.deadline_ns)
+                              : wait_asleep(waited, n, &wait);
+    return r == COVEY_ETIMEDOUT
+               ? cv_fail(r, "none of %zu things was ready within %g s", n, timeout_s)
+               : r;
+}

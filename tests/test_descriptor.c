@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: MIT */
+/* Descriptors that go from process to process. */
+#include "children.h"
+#include "runner.h"
+
+#include <covey.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+struct ways {
+    covey_queue *there;
+    covey_queue *back;
+    int word;
+};
+
+static struct ways *open_ways(void)
+{
+    struct ways *w = covey_calloc(1, sizeof *w);
+
+    check_int(covey_queue_open(&w->there), ==, 0);
+    check_int(covey_queue_open(&w->back), ==, 0);
+    return w;
+}
+
+static void free_ways(struct ways *w)
+{
+    check_int(covey_queue_free(w->there), ==, 0);
+    check_int(covey_queue_free(w->back), ==, 0);
+    check_int(covey_free(w), ==, 0);
+}
+
+/* A pipe of the kernel's, of which one end is put, and only the copy is left of that. */
+static int put_write_end(covey_queue *queue)
+{
+    int ends[2];
+
+    check_int(pipe2(ends, O_CLOEXEC), ==, 0);
+    check_int(covey_descriptor_put(queue, ends[1], 1), ==, 0);
+    check_int(close(ends[1]), ==, 0);
+    return ends[0];
+}
+
+static void check_says(int fd, const char *text)
+{
+    char got[16] = "";
+
+    check_int(read(fd, got, sizeof got - 1), ==, (long)strlen(text));
+    check_str(got, text);
+}
+
+/* Has nobody the other end any more, within 10 s? */
+static void check_ends(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char byte;
+
+    check_int(poll(&p, 1, 10000), ==, 1);
+    check_int(read(fd, &byte, 1), ==, 0);
+    check_int(close(fd), ==, 0);
+}
+
+static void end_server(enum covey_method method)
+{
+    if (method == COVEY_FORKSERVER)
+        check_int(covey_close(), ==, 0);
+}
+
+/* From there to here ************************************************************************* */
+
+/* Writes into the one that it gets, and passes the end of one of its own back. */
+static int answer(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+    int fd = -1;
+    int end;
+
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
+    check_int(fcntl(fd, F_GETFD), ==, FD_CLOEXEC);
+    check_int(write(fd, "child", 5), ==, 5);
+    check_int(close(fd), ==, 0);
+    end = put_write_end(w->back);
+    check_says(end, "parent");
+    check_ends(end);
+    return 0;
+}
+
+/* The child is there before the threads are: some sanitizers do not like to follow them into a fork. */
+TEST_METHODS(a_descriptor_goes_to_a_child_and_back, 30)
+{
+    struct ways *w = open_ways();
+    covey_process *child = child_start(answer, w, method);
+    int end = put_write_end(w->there);
+    int fd = -1;
+
+    check_says(end, "child");
+    check_ends(end);
+    check_int(covey_descriptor_get(w->back, &fd, COVEY_FOREVER), ==, 0);
+    check_int(write(fd, "parent", 6), ==, 6);
+    check_int(close(fd), ==, 0);
+    child_join(child, 0);
+    free_ways(w);
+    end_server(method);
+}
+
+static int send_to_sibling(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+    int end = put_write_end(w->there);
+
+    check_says(end, "child");
+    check_ends(end);
+    return 0;
+}
+
+static int receive_from_sibling(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+    int fd = -1;
+
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
+    check_int(write(fd, "child", 5), ==, 5);
+    return 0;
+}
+
+TEST_METHODS(a_descriptor_goes_to_a_sibling, 30)
+{
+    struct ways *w = open_ways();
+    covey_process *a = child_start(receive_from_sibling, w, method);
+    covey_process *b = child_start(send_to_sibling, w, method);
+
+    child_join(a, 0);
+    child_join(b, 0);
+    free_ways(w);
+    end_server(method);
+}
+
+TEST(descriptors_keep_their_place_among_messages)
+{
+    unsigned before = test_open_descriptors();
+    covey_pipe *here, *there;
+    covey_queue *out, *in;
+    int fd = -1;
+    int end;
+
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    out = covey_pipe_outgoing(here);
+    in = covey_pipe_incoming(there);
+    for (int i = 0; i < 20; i++) {
+        check_int(covey_pipe_send(here, "one", 4, 0), ==, 0);
+        end = put_write_end(out);
+        check_int(covey_pipe_send(here, "two", 4, 0), ==, 0);
+        check_fails(covey_descriptor_get(in, &fd, 0), COVEY_EINVAL, "is no descriptor");
+        check_int(covey_pipe_receive(there, (char[4]){0}, 4, NULL, 0), ==, 0);
+        check_int(covey_descriptor_get(in, &fd, 0), ==, 0);
+        check_int(covey_pipe_receive(there, (char[4]){0}, 4, NULL, 0), ==, 0);
+        check_int(close(fd), ==, 0);
+        check_ends(end);
+    }
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(test_open_descriptors(), ==, before + 1); /* its socket */
+    check_int(test_helper_threads(), ==, 1);
+    check_int(covey_close(), ==, 0);
+}
+
+enum {
+    MANY = 100,
+};
+
+static int take_many(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+    int fd;
+    int r;
+
+    while ((r = covey_descriptor_get(w->there, &fd, COVEY_FOREVER)) == 0) {
+        check_int(write(fd, "x", 1), ==, 1);
+        check_int(close(fd), ==, 0);
+    }
+    return r == COVEY_ECLOSED ? 0 : 1;
+}
+
+struct putter {
+    covey_queue *queue;
+    pthread_t thread;
+    int ends[MANY];
+};
+
+static void *put_many(void *argument)
+{
+    struct putter *p = argument;
+
+    for (int i = 0; i < MANY; i++)
+        p->ends[i] = put_write_end(p->queue);
+    return NULL;
+}
+
+TEST(many_threads_and_processes_pass_descriptors, .deadline_s = 60)
+{
+    struct ways *w = open_ways();
+    const bool before = TEST_ASAN || TEST_TSAN; /* whose memory does not outlive a fork */
+    covey_process *children[3];
+    struct putter putters[3];
+
+    for (int i = 0; i < 3 && before; i++)
+        children[i] = child_start(take_many, w, COVEY_FORK);
+    for (int i = 0; i < 3; i++) {
+        putters[i].queue = w->there;
+        check_int(pthread_create(&putters[i].thread, NULL, put_many, &putters[i]), ==, 0);
+    }
+    for (int i = 0; i < 3 && !before; i++) /* while descriptors are put and handed over */
+        children[i] = child_start(take_many, w, COVEY_FORK);
+    for (int i = 0; i < 3; i++)
+        check_int(pthread_join(putters[i].thread, NULL), ==, 0);
+    check_int(covey_queue_close(w->there), ==, 0);
+    for (int i = 0; i < 3; i++)
+        child_join(children[i], 0);
+    for (int i = 0; i < 3 * MANY; i++) {
+        check_says(putters[i / MANY].ends[i % MANY], "x");
+        check_ends(putters[i / MANY].ends[i % MANY]);
+    }
+    free_ways(w);
+}
+
+/* Arguments and limits *********************************************************************** */
+
+TEST(what_is_no_descriptor_is_named)
+{
+    unsigned before = test_open_descriptors();
+    covey_queue *queue, *joinable;
+    int fd = -1;
+
+    check_int(covey_queue_open(&queue, .items = 1), ==, 0);
+    check_int(covey_queue_open(&joinable, .joinable = true), ==, 0);
+    check_fails(covey_descriptor_put(queue, -1, 0), COVEY_EINVAL, "-1 is no open descriptor");
+    check_fails(covey_descriptor_put(NULL, 0, 0), COVEY_EINVAL, "queue is NULL");
+    check_fails(covey_descriptor_put(joinable, 0, 0), COVEY_ESTATE, "joinable");
+    check_fails(covey_descriptor_get(joinable, &fd, 0), COVEY_ESTATE, "joinable");
+    check_fails(covey_descriptor_get(queue, NULL, 0), COVEY_EINVAL, "fd is NULL");
+    check_fails(covey_descriptor_get(queue, &fd, 0.0 / 0.0), COVEY_EINVAL, "number");
+    check_int(covey_descriptor_get(queue, &fd, 0.01), ==, COVEY_EEMPTY);
+    check_int(covey_queue_put(queue, "x", 1, 0), ==, 0);
+    check_int(covey_descriptor_put(queue, 1, 0), ==, COVEY_EFULL);
+    check_int(covey_queue_free(queue), ==, 0);
+    check_int(covey_queue_free(joinable), ==, 0);
+    check_int(covey_close(), ==, 0);
+    check_int(test_open_descriptors(), <=, before);
+}
+
+static int use_up(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+    struct rlimit limit = {64, 64};
+    int fd = -1;
+    int last = -1;
+
+    check_int(setrlimit(RLIMIT_NOFILE, &limit), ==, 0);
+    while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        last = fd;
+    check_int(covey_descriptor_put(w->back, 1, 0), ==, COVEY_ELIMIT);
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, COVEY_ELIMIT);
+    (void)close(last);
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, COVEY_ELIMIT);
+    (void)close(last - 1); /* two are needed; one is left */
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, COVEY_ELIMIT);
+    check_int(close(fd), ==, 0);
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
+    return 0;
+}
+
+TEST(no_more_descriptors_are_a_limit, .not_in_valgrind = "it needs some itself")
+{
+    struct ways *w = open_ways();
+    int first = put_write_end(w->there);
+    int second = put_write_end(w->there);
+
+    child_join(child_start(use_up, w, COVEY_FORK), 0);
+    check_ends(first);
+    check_ends(second);
+    free_ways(w);
+}
+
+/* Ends *************************************************************************************** */
+
+static int put_and_wait(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+
+    for (int i = 0; i < 3; i++)
+        (void)put_write_end(w->there);
+    word_set(&w->word, 1);
+    pause();
+    return 0;
+}
+
+TEST_METHODS(who_gets_is_told_that_the_sender_has_died, 30)
+{
+    struct ways *w = open_ways();
+    covey_process *child = child_start(put_and_wait, w, method);
+    unsigned before;
+    int fd = -1;
+
+    word_await(&w->word, 1);
+    before = test_open_descriptors();
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
+    check_int(close(fd), ==, 0);
+    check_int(covey_process_kill(child), ==, 0);
+    child_join(child, -SIGKILL);
+    for (int i = 0; i < 2; i++)
+        check_fails(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), COVEY_EDIED, "has ended");
+    check_int(covey_descriptor_get(w->there, &fd, 0), ==, COVEY_EEMPTY);
+    check_int(test_open_descriptors(), <=, before);
+    free_ways(w);
+    end_server(method);
+}
+
+TEST(a_stopped_sender_is_waited_for_as_long_as_the_timeout_says)
+{
+    struct ways *w = open_ways();
+    covey_process *child = child_start(put_and_wait, w, COVEY_FORK);
+    double start_s;
+    int fd = -1;
+
+    word_await(&w->word, 1);
+    check_int(kill(covey_process_pid(child), SIGSTOP), ==, 0);
+    while (test_state_of(covey_process_pid(child)) != 'T')
+        test_sleep_ms(1);
+    start_s = test_now_s();
+    check_fails(covey_descriptor_get(w->there, &fd, 0), COVEY_ETIMEDOUT, "has not handed");
+    check(test_now_s() - start_s > 0.9);
+    check_int(kill(covey_process_pid(child), SIGCONT), ==, 0);
+    check_int(covey_descriptor_get(w->there, &fd, 0), ==, 0);
+    check_int(close(fd), ==, 0);
+    check_int(kill(covey_process_pid(child), SIGSTOP), ==, 0);
+    check_int(kill(covey_process_pid(child), SIGKILL), ==, 0);
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, COVEY_EDIED);
+    child_join(child, -SIGKILL);
+    free_ways(w);
+}
+
+static int put_and_leave(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+    pid_t pid = getppid();
+
+    (void)put_write_end(w->there);
+    word_set(&w->word, 1);
+    check_int(covey_close(), ==, 0);
+    while (getppid() == pid)
+        test_sleep_ms(1);
+    return 0;
+}
+
+TEST(who_has_left_the_family_hands_nothing_over)
+{
+    struct ways *w = open_ways();
+    int word = 0;
+    pid_t pid = fork();
+    int fd = -1;
+
+    if (pid == 0)
+        _exit(put_and_leave(&w));
+    word_await(&w->word, 1);
+    check_fails(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), COVEY_EDIED, "left the family");
+    (void)word;
+    child_kill(pid);
+    free_ways(w);
+}
+
+TEST(a_descriptor_that_nobody_gets_ends_with_its_item)
+{
+    struct ways *w = open_ways();
+    int end = put_write_end(w->there);
+    int other = put_write_end(w->back);
+    char bytes[256];
+    const void *seen;
+    void *block;
+    pid_t pid;
+
+    check_int(covey_queue_free(w->there), ==, 0); /* by who has put it */
+    check_ends(end);
+    check_int(covey_queue_open(&w->there), ==, 0);
+    check_fails(covey_queue_get(w->back, bytes, sizeof bytes, NULL, 0), COVEY_EINVAL, "no bytes");
+    check_fails(covey_queue_get_block(w->back, &block, NULL, 0), COVEY_EINVAL, "no bytes");
+    check_fails(covey_queue_peek(w->back, &seen, NULL, 0), COVEY_EINVAL, "no bytes");
+    end = put_write_end(w->there);
+    pid = fork();
+    if (pid == 0) { /* by another */
+        check_int(covey_queue_free(w->there), ==, 0);
+        _exit(0);
+    }
+    test_reap(pid, 0);
+    check_ends(end);
+    check_int(covey_queue_free(w->back), ==, 0);
+    check_ends(other);
+    check_int(covey_free(w), ==, 0);
+}
+
+static void get_and_die(void *argument)
+{
+    struct ways *w = argument;
+    int fd;
+
+    (void)covey_descriptor_get(w->there, &fd, COVEY_FOREVER);
+    raise(SIGKILL);
+}
+
+static void get_for_ever(void *argument)
+{
+    struct ways *w = argument;
+    int fd;
+
+    for (;;) {
+        if (covey_descriptor_get(w->there, &fd, COVEY_FOREVER) == 0)
+            (void)close(fd);
+    }
+}
+
+/* Whenever a receiver is killed, what it was about to get ends, and the next one gets the next. */
+TEST(receivers_are_killed, .deadline_s = 60)
+{
+    struct ways *w = open_ways();
+    struct covey_stats stats = {.size = sizeof stats};
+
+    int end = put_write_end(w->there);
+
+    test_reap(child_fork(get_and_die, w), SIGKILL);
+    check_ends(end);
+    for (int i = 0; i < 60; i++) {
+        pid_t pid = child_fork(get_for_ever, w);
+        int ends[8];
+        int fd;
+
+        for (int k = 0; k < 8; k++)
+            ends[k] = put_write_end(w->there);
+        if (i % 2)
+            test_sleep_ms((unsigned)i % 4);
+        child_kill(pid);
+        while (covey_descriptor_get(w->there, &fd, 0) == 0)
+            check_int(close(fd), ==, 0);
+        check_int(covey_error_code(), ==, COVEY_EEMPTY);
+        check_int(covey_stats(&stats), ==, 0); /* buries */
+        for (int k = 0; k < 8; k++)
+            check_ends(ends[k]);
+    }
+    free_ways(w);
+}
+
+static int put_for_ever(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+
+    for (;;) {
+        int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+        check_int(covey_descriptor_put(w->there, fd, COVEY_FOREVER), ==, 0);
+        (void)close(fd);
+    }
+}
+
+TEST(senders_are_killed, .deadline_s = 60)
+{
+    struct ways *w = open_ways();
+    unsigned before = test_open_descriptors();
+    int got = 0;
+
+    for (int i = 0; i < 60; i++) {
+        covey_process *child = child_start(put_for_ever, w, COVEY_FORK);
+        double end_s = test_now_s() + 0.001 * (i % 20);
+        int r = 0;
+        int fd;
+
+        do {
+            r = covey_descriptor_get(w->there, &fd, 1);
+            if (r == 0) {
+                check_int(close(fd), ==, 0);
+                got++;
+            }
+        } while (test_now_s() < end_s);
+        check_int(covey_process_kill(child), ==, 0);
+        while ((r = covey_descriptor_get(w->there, &fd, 0)) != COVEY_EEMPTY) {
+            check(r == 0 || r == COVEY_EDIED);
+            if (r == 0)
+                check_int(close(fd), ==, 0);
+        }
+        child_join(child, -SIGKILL);
+        while ((r = covey_descriptor_get(w->there, &fd, 0)) != COVEY_EEMPTY)
+            check_int(r, ==, COVEY_EDIED);
+    }
+    check_int(got, >, 0);
+    check_int(test_open_descriptors(), <=, before + 1);
+    free_ways(w);
+}
+
+/* A good guest ******************************************************************************* */
+
+TEST(a_forked_child_has_no_copies, .not_in_valgrind = "it has no such forks")
+{
+    struct ways *w = open_ways();
+    int end = put_write_end(w->there);
+    unsigned before = test_open_descriptors();
+    int fd = -1;
+    pid_t pid;
+
+    if (TEST_TSAN)
+        test_skip("it cannot follow threads into a fork");
+    while (test_helper_threads() == 0) /* other sanitizers cannot while they begin */
+        test_sleep_ms(1);
+    for (int raw = 0; raw < 2; raw++) {
+        pid = raw ? (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) : fork();
+        if (pid == 0) {
+            int ends[2];
+
+            if (!raw)
+                check_int(test_open_descriptors(), ==, before - 2); /* the copy, and the socket */
+            check_int(pipe2(ends, O_CLOEXEC), ==, 0);
+            check_int(covey_descriptor_put(w->back, ends[1], 0), ==, 0);
+            check_int(test_open_descriptors(), ==, before + 2);
+            pause();
+        }
+        check_int(pid, >, 0);
+        test_sleep_ms(50);
+        if (raw == 0)
+            child_kill(pid);
+    }
+    check_int(covey_descriptor_get(w->there, &fd, 0), ==, 0);
+    check_int(close(fd), ==, 0);
+    check_ends(end);
+    child_kill(pid);
+    free_ways(w);
+}
+
+/* The name of this process's socket. */
+static struct sockaddr_un find_socket(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    for (int fd = 3; fd < 64; fd++) {
+        socklen_t size = sizeof address;
+
+        if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 && size == 8)
+            return address;
+    }
+    test_fail(__FILE__, __LINE__, "no socket");
+}
+
+static int connect_to(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    check_int(fd, >=, 0);
+    (void)connect(fd, (const struct sockaddr *)address, offsetof(struct sockaddr_un, sun_path) + 6);
+    return fd;
+}
+
+/* A stranger, who has called exec to be one, and members who connect and say nothing or nonsense. */
+TEST(strangers_and_the_silent_hold_nobody_up)
+{
+    struct ways *w = open_ways();
+    int end = put_write_end(w->there);
+    struct sockaddr_un address = find_socket();
+    int guests[100];
+    int fd = -1;
+
+    for (int i = 0; i < 100; i++) {
+        guests[i] = connect_to(&address);
+        if (i % 3 == 0)
+            (void)send(guests[i], "nonsense", 8, MSG_NOSIGNAL);
+    }
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
+    check_int(close(fd), ==, 0);
+    check_ends(end);
+    for (int i = 0; i < 100; i++)
+        check_int(close(guests[i]), ==, 0);
+    free_ways(w);
+}
+
+TEST(a_socket_that_the_program_has_closed_is_made_again)
+{
+    struct ways *w = open_ways();
+    int end = put_write_end(w->there);
+    int fd = -1;
+
+    if (TEST_TSAN)
+        test_skip("to close what a thread uses is a race");
+    for (int i = 3; i < 64; i++) {
+        struct sockaddr_un address;
+        socklen_t size = sizeof address;
+
+        if (getsockname(i, (struct sockaddr *)&address, &size) == 0 && size == 8)
+            (void)close(i);
+    }
+    (void)close(end);
+    end = put_write_end(w->back);
+    check_int(covey_descriptor_get(w->back, &fd, COVEY_FOREVER), ==, 0);
+    check_int(close(fd), ==, 0);
+    check_ends(end);
+    free_ways(w);
+}
+
+TEST(waiting_for_a_descriptor_uses_no_time, .not_in_valgrind = "it counts context switches")
+{
+    struct ways *w = open_ways();
+    int end = put_write_end(w->there);
+    long before;
+    int fd = -1;
+
+    test_sleep_ms(50);
+    before = test_status_of(getpid(), "voluntary_ctxt_switches");
+    check_int(covey_descriptor_get(w->there, &fd, 0), ==, 0);
+    check_int(close(fd), ==, 0);
+    check_ends(end);
+    check_int(test_status_of(getpid(), "voluntary_ctxt_switches"), <, before + 20);
+    free_ways(w);
+}

@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: MIT */
+#include "runner.h"
+
+#include <covey.h>
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static size_t blocks(void)
+{
+    struct covey_stats stats = {.size = sizeof stats};
+
+    check_int(covey_stats(&stats), ==, 0);
+    return stats.blocks;
+}
+
+static void send_int(covey_pipe *pipe, int value)
+{
+    check_int(covey_pipe_send(pipe, &value, sizeof value, COVEY_FOREVER), ==, 0);
+}
+
+static int receive_int(covey_pipe *pipe)
+{
+    int value = -1;
+
+    check_int(covey_pipe_receive(pipe, &value, sizeof value, NULL, COVEY_FOREVER), ==, 0);
+    return value;
+}
+
+TEST(both_ends_send_and_receive)
+{
+    covey_pipe *a, *b;
+    size_t before = blocks();
+
+    check_int(covey_pipe_open(&a, &b), ==, 0);
+    for (int i = 0; i < 5000; i++) {
+        send_int(a, i);
+        send_int(b, -i);
+        check_int(covey_pipe_poll(a, 0), ==, 1);
+        check_int(receive_int(a), ==, -i);
+        check_int(receive_int(b), ==, i);
+        check_int(covey_pipe_poll(a, 0), ==, 0);
+    }
+    check_int(covey_pipe_close(a), ==, 0);
+    check_fails(
+        covey_pipe_send(b, "x", 1, COVEY_FOREVER), COVEY_ECLOSED, "nobody holds the other end");
+    check_int(covey_pipe_receive(b, NULL, 0, NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    check_int(covey_pipe_poll(b, COVEY_FOREVER), ==, 1);
+    check_int(covey_pipe_close(b), ==, 0);
+    check_int(blocks(), ==, before);
+}
+
+TEST(a_one_way_pipe_goes_one_way)
+{
+    covey_pipe *receiver, *sender;
+
+    check_int(covey_pipe_open(&receiver, &sender, .one_way = true), ==, 0);
+    send_int(sender, 1);
+    check_int(receive_int(receiver), ==, 1);
+    check_fails(covey_pipe_send(receiver, "x", 1, 0), COVEY_ESTATE, "only receives");
+    check_fails(covey_pipe_receive(sender, NULL, 0, NULL, 0), COVEY_ESTATE, "only sends");
+    send_int(sender, 2);
+    check_int(covey_pipe_close(sender), ==, 0);
+    check_int(receive_int(receiver), ==, 2);
+    check_int(covey_pipe_receive(receiver, NULL, 0, NULL, 0), ==, COVEY_ECLOSED);
+    check_int(covey_pipe_close(receiver), ==, 0);
+}
+
+static int double_them(void *argument)
+{
+    covey_pipe *pipe = *(covey_pipe **)argument;
+    int value;
+
+    while (covey_pipe_receive(pipe, &value, sizeof value, NULL, COVEY_FOREVER) == 0)
+        send_int(pipe, 2 * value);
+    return covey_error_code() == COVEY_ECLOSED ? 0 : 1;
+}
+
+static int die_at_once(void *argument)
+{
+    (void)argument;
+    raise(SIGKILL);
+    return 0;
+}
+
+static void end_server(enum covey_method method)
+{
+    if (method == COVEY_FORKSERVER)
+        check_int(covey_close(), ==, 0);
+}
+
+TEST_METHODS(an_end_goes_to_a_child, 30)
+{
+    size_t before = blocks();
+
+    for (int closes = 0; closes < 2; closes++) {
+        covey_pipe *here;
+        covey_pipe *there;
+        covey_process *child;
+        int code;
+
+        check_int(covey_pipe_open(&here, &there), ==, 0);
+        check_int(covey_process_start(&child, double_them, COVEY_ARGUMENT(there), .method = method),
+            ==, 0);
+        if (closes)
+            check_int(covey_pipe_close(there), ==, 0);
+        for (int k = 0; k < 100; k++) {
+            send_int(here, k);
+            check_int(receive_int(here), ==, 2 * k);
+        }
+        check_int(covey_pipe_close(here), ==, 0);
+        check_int(covey_process_join(child, COVEY_FOREVER), ==, 0);
+        check_int(covey_process_exit_code(child, &code), ==, 0);
+        check_int(code, ==, 0);
+        check_int(covey_process_close(child), ==, 0);
+        if (!closes)
+            check_int(covey_pipe_close(there), ==, 0);
+    }
+    check_int(blocks(), ==, before);
+    end_server(method);
+}
+
+TEST_METHODS(the_death_of_the_other_end_ends_a_pipe, 30)
+{
+    size_t before = blocks();
+    covey_pipe *here;
+    covey_pipe *there;
+    covey_process *child;
+
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(
+        covey_process_start(&child, die_at_once, COVEY_ARGUMENT(there), .method = method), ==, 0);
+    check_int(covey_pipe_receive(here, NULL, 0, NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    check_int(covey_process_join(child, COVEY_FOREVER), ==, 0);
+    check_int(covey_process_close(child), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(blocks(), ==, before);
+    end_server(method);
+}
+
+/* By who has opened it, and goes before it has used its end. */
+enum going {
+    CLOSES_ONE,
+    CLOSES_BOTH,
+    IS_KILLED,
+    WAYS_TO_GO,
+};
+
+struct heir {
+    covey_pipe *end;
+    covey_queue *told;
+};
+
+static int wait_for_end(void *argument)
+{
+    const struct heir *heir = argument;
+    int r = covey_pipe_receive(heir->end, NULL, 0, NULL, COVEY_FOREVER);
+
+    check_int(covey_queue_put_value(heir->told, r, 0), ==, 0);
+    return 0;
+}
+
+static int open_and_go(covey_queue *told, enum covey_method method, enum going how)
+{
+    struct heir heir = {.told = told};
+    covey_pipe *here;
+
+    check_int(covey_pipe_open(&here, &heir.end), ==, 0);
+    check_int(
+        covey_process_start(NULL, wait_for_end, COVEY_ARGUMENT(heir), .method = method), ==, 0);
+    test_sleep_ms(50);
+    if (how == IS_KILLED)
+        raise(SIGKILL);
+    check_int(covey_pipe_close(here), ==, 0);
+    if (how == CLOSES_BOTH)
+        check_int(covey_pipe_close(heir.end), ==, 0);
+    pause();
+    return 0;
+}
+
+TEST_METHODS(an_end_that_was_never_used_ends_a_pipe, 30)
+{
+    size_t before = blocks();
+    covey_queue *told;
+
+    check_int(covey_queue_open(&told), ==, 0);
+    for (int how = 0; how < WAYS_TO_GO; how++) {
+        int r = 0;
+        pid_t pid = fork();
+
+        if (pid == 0)
+            _exit(open_and_go(told, method, (enum going)how));
+        check_int(covey_queue_get_value(told, &r, 10), ==, 0);
+        check_int(r, ==, COVEY_ECLOSED);
+        kill(pid, SIGKILL);
+        test_reap(pid, SIGKILL);
+    }
+    check_int(covey_queue_free(told), ==, 0);
+    while (blocks() != before) /* those who wait for the end are about to go */
+        test_sleep_ms(1);
+}
+
+enum {
+    NESTED = 3000,
+    SMALL_STACK = 128 * 1024,
+};
+
+static void *close_first(void *end)
+{
+    check_int(covey_pipe_close(end), ==, 0);
+    return NULL;
+}
+
+/* In each pipe lies an end of the next one, which nobody else holds. */
+TEST(pipes_in_pipes_end_one_after_the_other)
+{
+    size_t before = blocks();
+    covey_pipe *first, *there;
+    pthread_attr_t small;
+    pthread_t thread;
+
+    check_int(covey_pipe_open(&first, &there, .bytes = 256), ==, 0);
+    for (int i = 0; i < NESTED; i++) {
+        covey_pipe *next, *other;
+
+        check_int(covey_pipe_open(&next, &other, .bytes = 256), ==, 0);
+        check_int(covey_pipe_put(covey_pipe_outgoing(there), next, 0), ==, 0);
+        check_int(covey_pipe_close(next), ==, 0);
+        check_int(covey_pipe_close(there), ==, 0);
+        there = other;
+    }
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(pthread_attr_init(&small), ==, 0);
+    check_int(pthread_attr_setstacksize(&small, SMALL_STACK), ==, 0);
+    check_int(pthread_create(&thread, &small, close_first, first), ==, 0);
+    check_int(pthread_join(thread, NULL), ==, 0);
+    check_int(pthread_attr_destroy(&small), ==, 0);
+    check_int(blocks(), ==, before);
+}
+
+TEST(a_closed_end_stays_closed)
+{
+    covey_queue *queue;
+    covey_pipe *here, *there, *got;
+
+    check_int(covey_queue_open(&queue), ==, 0);
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    send_int(here, 1);
+    check_int(covey_pipe_put(queue, there, 0), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_fails(covey_pipe_receive(there, NULL, 0, NULL, 0), COVEY_ESTATE, "has closed end");
+    check_fails(covey_pipe_send(there, "x", 1, 0), COVEY_ESTATE, "has closed end");
+    check_fails(covey_pipe_poll(there, 0), COVEY_ESTATE, "has closed end");
+    check_fails(covey_pipe_hold(there), COVEY_ESTATE, "has closed end");
+    check_int(covey_pipe_get(queue, &got, 0), ==, 0); /* it is given back */
+    check(got == there);
+    check_int(receive_int(there), ==, 1);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_queue_free(queue), ==, 0);
+}
+
+TEST(a_pipe_goes_with_its_last_holder)
+{
+    size_t before = blocks();
+    covey_pipe **ends = covey_calloc(2, sizeof *ends);
+    pid_t pid;
+
+    pid = covey_fork();
+    if (pid == 0) {
+        check_int(covey_pipe_open(&ends[0], &ends[1]), ==, 0);
+        send_int(ends[0], 1);
+        raise(SIGKILL);
+    }
+    check_int(waitpid(pid, NULL, 0), ==, pid);
+    check_int(covey_free(ends), ==, 0);
+    check_int(blocks(), ==, before);
+
+    ends = covey_calloc(2, sizeof *ends);
+    pid = covey_fork();
+    if (pid == 0) {
+        check_int(covey_pipe_open(&ends[0], &ends[1]), ==, 0);
+        send_int(ends[1], 7);
+        pause();
+    }
+    while (!__atomic_load_n(&ends[1], __ATOMIC_ACQUIRE))
+        test_sleep_ms(1);
+    check_int(receive_int(ends[0]), ==, 7);
+    kill(pid, SIGKILL);
+    check_int(waitpid(pid, NULL, 0), ==, pid);
+    check_int(covey_pipe_receive(ends[0], NULL, 0, NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    check_int(covey_pipe_close(ends[0]), ==, 0);
+    check_int(covey_free(ends), ==, 0);
+    check_int(blocks(), ==, before);
+}
+
+TEST(an_end_goes_through_a_queue)
+{
+    size_t before = blocks();
+    covey_queue *queue;
+    covey_pipe *here, *there, *got;
+    pid_t pid;
+
+    check_int(covey_queue_open(&queue), ==, 0);
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_queue_put(queue, "no end", 7, 0), ==, 0);
+    check_fails(covey_pipe_get(queue, &got, 0), COVEY_EINVAL, "is no end of a pipe");
+    check_int(covey_queue_get(queue, (char[7]){0}, 7, NULL, 0), ==, 0);
+    check_int(covey_pipe_put(queue, there, 0), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(covey_pipe_receive(here, NULL, 0, NULL, 0), ==, COVEY_EEMPTY);
+    pid = covey_fork();
+    if (pid == 0) {
+        check_int(covey_pipe_get(queue, &got, COVEY_FOREVER), ==, 0);
+        check(got == there);
+        send_int(got, 3);
+        _exit(0);
+    }
+    check_int(receive_int(here), ==, 3);
+    check_int(waitpid(pid, NULL, 0), ==, pid);
+    check_int(covey_pipe_receive(here, NULL, 0, NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    check_int(covey_pipe_close(here), ==, 0);
+
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_pipe_put(queue, there, 0), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(covey_queue_free(queue), ==, 0);
+    check_int(covey_pipe_receive(here, NULL, 0, NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(blocks(), ==, before);
+}
+
+TEST(an_end_on_its_way_keeps_its_pipe)
+{
+    size_t before = blocks();
+    covey_queue *queue;
+    covey_pipe *here, *there, *got;
+    size_t size;
+    char message[8];
+
+    check_int(covey_queue_open(&queue), ==, 0);
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_pipe_send(here, "left", 5, 0), ==, 0);
+    check_int(covey_pipe_put(queue, there, 0), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(covey_pipe_get(queue, &got, 0), ==, 0);
+    check(got == there);
+    check_int(covey_pipe_receive(got, message, sizeof message, &size, 0), ==, 0);
+    check_str(message, "left");
+    check_int(covey_pipe_receive(got, message, sizeof message, &size, 0), ==, COVEY_ECLOSED);
+    check_int(covey_pipe_close(got), ==, 0);
+
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_pipe_put(queue, there, 0), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(covey_queue_free(queue), ==, 0);
+    check_int(blocks(), ==, before);
+}
