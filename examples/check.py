@@ -435,6 +435,79 @@ def check_echo_server_pool(binary):
     with_server(binary, kill_workers)
 
 
+class KeyServer(Server):
+    """Of echo_with_key, and its clients."""
+
+    def __init__(self, binary, address, key):
+        self.program = subprocess.Popen([binary, 'serve', address, key], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.binary = binary
+        self.pid = self.program.pid
+        line = self.program.stdout.readline()
+        self.address = check_text(r'listening at (.+)\n', line, 'the first line')[1]
+        self.port = int(self.address.rpartition(':')[2]) if address.startswith('tcp:') else None
+
+    def ask(self, key, text):
+        return subprocess.run([self.binary, 'ask', self.address, key], input=text, capture_output=True,
+                              text=True, timeout=30)
+
+
+def ask_in_vain(server, other_key):
+    """Who has another key, or speaks something else, is turned away; others do not notice."""
+    done = server.ask(other_key, 'hello\n')
+    check(done.returncode == 1 and 'refused the key' in done.stderr, f'with another key: {done}')
+    with server.connect() as connection:
+        connection.sendall(b'GET / HTTP/1.1\r\n\r\n')
+        try:
+            check(connection.recv(1) == b'', 'HTTP is answered')
+        except ConnectionResetError:
+            pass
+
+
+def ask_and_die(server, key):
+    with subprocess.Popen([server.binary, 'ask', server.address, key], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE, text=True) as client:
+        client.stdin.write('last words\n')
+        client.stdin.flush()
+        check(client.stdout.readline() == 'LAST WORDS\n', 'the last words came back wrong')
+        client.kill()
+
+
+def ask_well(server, key):
+    lines = ''.join(f'line {i}\n' for i in range(200)) + 'x' * 60000 + '\n'
+    done = server.ask(key, lines)
+    check(done.returncode == 0 and done.stderr == '' and done.stdout == lines.upper(), f'asked: {done.stderr}')
+
+
+def ask_all(binary, address, key, other_key):
+    server = KeyServer(binary, address, key)
+    turned_away = ''
+    try:
+        ask_well(server, key)
+        if server.port:
+            ask_in_vain(server, other_key)
+            turned_away = r'(turned away tcp:.+\n){2}'
+        ask_and_die(server, key)
+        with ThreadPoolExecutor(10) as pool:
+            for result in [pool.submit(ask_well, server, key) for _ in range(30)]:
+                result.result()
+        server.end(turned_away + r'.*gone.*\n')
+    finally:
+        server.kill()
+    done = server.ask(key, '')
+    check(done.returncode == 1 and 'nobody listens' in done.stderr, f'after its end: {done}')
+
+
+def check_echo_with_key(binary):
+    with tempfile.TemporaryDirectory() as name:
+        keys = [pathlib.Path(name) / 'key', pathlib.Path(name) / 'another']
+        for key in keys:
+            key.write_bytes(os.urandom(32))
+        for address in 'tcp:127.0.0.1:0', f'unix:{name}/socket', f'unix:@covey-{os.getpid()}':
+            ask_all(binary, address, *map(str, keys))
+            check(not os.path.exists(f'{name}/socket'), 'the path is left')
+
+
 # hashtree
 
 
@@ -532,6 +605,7 @@ CHECKS = {
     'condition_shop': prints('200 baked, 200 eaten\n' * 3),
     'deadlock_is_told': check_deadlock_is_told,
     'event_start_signal': prints('dora went home\ngo!\nanna ran\nbert ran\ncleo ran\n'),
+    'images_without_a_copy': prints(''.join(f'an image of 8 MiB, all {n}\n' for n in range(10))),
     'killed_holder_is_told': prints(''.join(
         f'{method}\n'
         '  first: nothing to repair\n'
@@ -552,6 +626,7 @@ CHECKS = {
     'workers_print_pids': check_workers_print_pids,
     'squares_with_map': prints(SQUARES),
     'squares_with_futures': prints(SQUARES),
+    'work_is_given_out_again': prints(''.join(f'item {n} was done 1 time\n' for n in range(6))),
     'writer_reader_sentinel': prints(
         ''.join(f'read {n}\n' for n in range(1, 11)) +
         'the sum is 55\nthe reader ended with 0\nthe writer ended with 0\n'),
@@ -562,6 +637,10 @@ CHECKS = {
     'fork_seen_raw': check_fork_seen_raw,
     'echo_server_fork': check_echo_server_fork,
     'echo_server_pool': check_echo_server_pool,
+    'pipe_conversation': prints(
+        'a has 1 letters\ncovey has 5 letters\nof has 2 letters\npartridges has 10 letters\n'
+        'the child: the other end is closed\n'),
+    'echo_with_key': check_echo_with_key,
     'producer_consumer': prints(
         'produced 2000, sum 1001000\nconsumed 2000, sum 1001000\n'),
     'daemon_ends_with_parent': prints(
