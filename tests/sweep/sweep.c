@@ -38,6 +38,7 @@
 
 enum {
     JOBS_MAX = 64,
+    ROUNDS = 3,         /* for a world that misses its point */
     MISSED_PER = 4,     /* more than one in so many is too much */
     FAILURES_SHOWN = 3, /* of an operation */
     MUTATION_TIMES = 6,
@@ -306,22 +307,41 @@ static bool is_over(const struct tally *tally)
            (options.stop_soon && tally->failures > 0);
 }
 
-static void run(const struct jobs *jobs, struct tally *tally)
+/* The next one; or, in later rounds, the next that has missed its point. NULL: there is none. */
+static struct job *take_job(const struct jobs *jobs, size_t *next, int round, struct tally *tally)
 {
+    while (*next < jobs->count) {
+        struct job *job = &jobs->list[(*next)++];
+
+        if (round > 0 && !job->has_missed)
+            continue;
+        tally->missed -= job->has_missed;
+        return job;
+    }
+    return NULL;
+}
+
+static void run_round(const struct jobs *jobs, int round, struct tally *tally)
+{
+    struct job *job;
     size_t next = 0;
 
-    while (next < jobs->count || is_any_running()) {
-        bool stop = is_over(tally);
-
-        for (unsigned i = 0; i < options.jobs && next < jobs->count && !stop; i++) {
-            if (!slots[i].job)
-                start(&slots[i], &jobs->list[next++]);
+    do {
+        for (unsigned i = 0; i < options.jobs; i++) {
+            job = slots[i].job || is_over(tally) ? NULL : take_job(jobs, &next, round, tally);
+            if (job)
+                start(&slots[i], job);
         }
-        if (stop)
-            next = jobs->count;
         if (is_any_running())
             wait_for_worlds(tally);
-    }
+    } while (is_any_running() || (next < jobs->count && !is_over(tally)));
+}
+
+/* A victim does not always make as many instructions: where it has missed, it is sent again. */
+static void run(const struct jobs *jobs, struct tally *tally)
+{
+    for (int round = 0; round < ROUNDS; round++)
+        run_round(jobs, round, tally);
 }
 
 /* Points ************************************************************************************* */
