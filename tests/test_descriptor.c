@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -169,7 +170,7 @@ TEST(descriptors_keep_their_place_among_messages)
     }
     check_int(covey_pipe_close(here), ==, 0);
     check_int(covey_pipe_close(there), ==, 0);
-    check_int(test_open_descriptors(), ==, before + 1); /* its socket */
+    check_int(test_open_descriptors(), ==, before + 2); /* its socket, and the spare */
     check_int(test_helper_threads(), ==, 1);
     check_int(covey_close(), ==, 0);
 }
@@ -289,6 +290,82 @@ TEST(no_more_descriptors_are_a_limit, .not_in_valgrind = "it needs some itself")
     child_join(child_start(use_up, w, COVEY_FORK), 0);
     check_ends(first);
     check_ends(second);
+    free_ways(w);
+}
+
+/* The name of this process's socket. */
+static struct sockaddr_un find_socket(void)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    for (int fd = 3; fd < 64; fd++) {
+        socklen_t size = sizeof address;
+
+        if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 && size == 8)
+            return address;
+    }
+    test_fail(__FILE__, __LINE__, "no socket");
+}
+
+static int connect_to(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    check_int(fd, >=, 0);
+    (void)connect(fd, (const struct sockaddr *)address, offsetof(struct sockaddr_un, sun_path) + 6);
+    return fd;
+}
+
+static bool is_null(int fd)
+{
+    struct stat null, file;
+
+    return stat("/dev/null", &null) == 0 && fstat(fd, &file) == 0 && file.st_rdev == null.st_rdev;
+}
+
+static int get_when_told(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+    int fd = -1;
+
+    word_await(&w->word, 1);
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
+    check_int(close(fd), ==, 0);
+    return 0;
+}
+
+/* Several get at the same time, and one says nothing: there is no place for any of them. */
+TEST(who_has_no_more_descriptors_hands_them_over_still, .not_in_valgrind = "it needs some itself")
+{
+    struct ways *w = open_ways();
+    struct rlimit old;
+    covey_process *children[4];
+    struct sockaddr_un address;
+    int ends[4], silent, fd, first;
+
+    for (int i = 0; i < 4; i++)
+        children[i] = child_start(get_when_told, w, COVEY_FORK);
+    for (int i = 0; i < 4; i++)
+        ends[i] = put_write_end(w->there);
+    address = find_socket();
+    silent = connect_to(&address);
+    test_sleep_ms(20);
+    check_int(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
+    check_int(setrlimit(RLIMIT_NOFILE, &(struct rlimit){64, old.rlim_max}), ==, 0);
+    first = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
+        check_int(fd, >, first);
+    word_set(&w->word, 1);
+    for (int i = 0; i < 4; i++) {
+        child_join(children[i], 0);
+        check_ends(ends[i]);
+    }
+    check_int(close(silent), ==, 0);
+    for (fd = first; fd < 64; fd++) { /* some are covey's own */
+        if (is_null(fd))
+            check_int(close(fd), ==, 0);
+    }
+    check_int(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
     free_ways(w);
 }
 
@@ -524,7 +601,8 @@ TEST(a_forked_child_has_no_copies, .not_in_valgrind = "it has no such forks")
             int ends[2];
 
             if (!raw)
-                check_int(test_open_descriptors(), ==, before - 2); /* the copy, and the socket */
+                check_int(
+                    test_open_descriptors(), ==, before - 3); /* the copy, the socket, the spare */
             check_int(pipe2(ends, O_CLOEXEC), ==, 0);
             check_int(covey_descriptor_put(w->back, ends[1], 0), ==, 0);
             check_int(test_open_descriptors(), ==, before + 2);
@@ -540,29 +618,6 @@ TEST(a_forked_child_has_no_copies, .not_in_valgrind = "it has no such forks")
     check_ends(end);
     child_kill(pid);
     free_ways(w);
-}
-
-/* The name of this process's socket. */
-static struct sockaddr_un find_socket(void)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-
-    for (int fd = 3; fd < 64; fd++) {
-        socklen_t size = sizeof address;
-
-        if (getsockname(fd, (struct sockaddr *)&address, &size) == 0 && size == 8)
-            return address;
-    }
-    test_fail(__FILE__, __LINE__, "no socket");
-}
-
-static int connect_to(const struct sockaddr_un *address)
-{
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-    check_int(fd, >=, 0);
-    (void)connect(fd, (const struct sockaddr *)address, offsetof(struct sockaddr_un, sun_path) + 6);
-    return fd;
 }
 
 /* A stranger, who has called exec to be one, and members who connect and say nothing or nonsense. */

@@ -19,6 +19,8 @@
  *   of who frees a ticket    it is marked first, then the sender is told, then it is freed: so who buries
  *                            this one tells him, too
  *
+ * Who has no descriptor left for those who ask has a spare one, for one after the other.
+ *
  * Nobody else can take part. The sender listens to members of the family only, and to those who do not
  * say anything as long as there is room. The receiver listens to the process only that has put the ticket.
  *
@@ -91,6 +93,7 @@ struct copy {
 
 struct server {
     struct cv_descriptor listener;
+    struct cv_descriptor spare; /* a place for a guest when there is no other */
     struct cv_passing_name name;
     pthread_t thread;
     uint32_t ending;
@@ -116,6 +119,7 @@ static void forget(void)
         drop(&copies);
     if (!server)
         return;
+    cv_descriptor_close(&server->spare);
     cv_descriptor_close(&server->listener);
     free(server);
     server = NULL;
@@ -219,9 +223,47 @@ static void let_go(struct guests *g, unsigned i)
     memmove(&g->fds[i], &g->fds[i + 1], (g->n - i) * sizeof g->fds[0]);
 }
 
-static void let_in(struct guests *g)
+static bool is_full(int error)
 {
-    int guest = cv_passing_accept(g->fds[0].fd);
+    return error == EMFILE || error == ENFILE;
+}
+
+static int keep_spare(struct server *s)
+{
+    int fd;
+
+    if (s->spare.fd >= 0)
+        return 0;
+    fd = fcntl(s->listener.fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    return fd >= 0 ? cv_descriptor_take(&s->spare, fd)
+                   : cv_fail_errno("no descriptor to spare for those who get one");
+}
+
+/* The spare place is for one guest after the other. */
+static void make_place(struct server *s, struct guests *g)
+{
+    look_at_tickets();
+    if (s->spare.fd >= 0) {
+        cv_descriptor_close(&s->spare);
+    } else if (g->n > 1) {
+        (void)close(g->fds[1].fd);
+        let_go(g, 1);
+    }
+}
+
+static int accept_guest(struct server *s, struct guests *g)
+{
+    int guest = cv_passing_accept(s->listener.fd);
+
+    if (guest >= 0 || !is_full(errno))
+        return guest;
+    make_place(s, g);
+    return cv_passing_accept(s->listener.fd);
+}
+
+static void let_in(struct server *s, struct guests *g)
+{
+    int guest = accept_guest(s, g);
 
     if (guest < 0) {
         if (errno != EAGAIN) /* no descriptor for it */
@@ -240,7 +282,7 @@ static void let_in(struct guests *g)
     g->fds[g->n++] = (struct pollfd){.fd = guest, .events = POLLIN};
 }
 
-static void receive_guests(struct guests *g)
+static void receive_guests(struct server *s, struct guests *g)
 {
     for (unsigned i = g->n; i-- > 1;) {
         if (g->fds[i].revents) {
@@ -248,8 +290,9 @@ static void receive_guests(struct guests *g)
             let_go(g, i);
         }
     }
+    (void)keep_spare(s);
     if (g->fds[0].revents & POLLIN)
-        let_in(g);
+        let_in(s, g);
 }
 
 static bool goes_on(const struct server *s)
@@ -259,7 +302,7 @@ static bool goes_on(const struct server *s)
 
 static void *run(void *argument)
 {
-    const struct server *s = argument;
+    struct server *s = argument;
     struct guests g = {.fds = {{.fd = s->listener.fd, .events = POLLIN}}, .n = 1};
 
     cv_thread_name();
@@ -269,7 +312,7 @@ static void *run(void *argument)
         if (!goes_on(s))
             break;
         if (r > 0)
-            receive_guests(&g);
+            receive_guests(s, &g);
         else
             cv_clock_sleep(AGAIN_NS);
     }
@@ -291,8 +334,10 @@ static struct server *start(void)
     if (fd < 0) {
         (void)cv_fail_errno("no socket to pass descriptors by");
     } else if (cv_descriptor_take(&s->listener, fd) == 0) {
-        if (cv_thread_start(&s->thread, run, s) == 0)
+        s->spare = CV_NO_DESCRIPTOR;
+        if (keep_spare(s) == 0 && cv_thread_start(&s->thread, run, s) == 0)
             return s;
+        cv_descriptor_close(&s->spare);
         cv_descriptor_close(&s->listener);
     }
     free(s);
@@ -309,6 +354,7 @@ static void stop(struct server *s)
     }
     (void)shutdown(s->listener.fd, SHUT_RDWR);
     (void)pthread_join(s->thread, NULL);
+    cv_descriptor_close(&s->spare);
     cv_descriptor_close(&s->listener);
     free(s);
 }
