@@ -243,6 +243,91 @@ TEST(pipes_in_pipes_end_one_after_the_other)
     check_int(blocks(), ==, before);
 }
 
+/* Nobody could ever get it there, and it would keep the pipe. */
+TEST(an_end_does_not_go_through_its_own_pipe)
+{
+    covey_pipe *a, *b;
+    size_t before = blocks();
+
+    check_int(covey_pipe_open(&a, &b), ==, 0);
+    check_fails(covey_pipe_put(covey_pipe_outgoing(a), a, 0), COVEY_EINVAL, "through its own pipe");
+    check_fails(covey_pipe_put(covey_pipe_outgoing(b), a, 0), COVEY_EINVAL, "through its own pipe");
+    check_int(covey_queue_size(covey_pipe_incoming(b)), ==, 0);
+    check_int(covey_pipe_close(a), ==, 0);
+    check_int(covey_pipe_close(b), ==, 0);
+    check_int(blocks(), ==, before);
+}
+
+/* Its block may be this process's own. */
+TEST(a_pipe_is_no_block)
+{
+    covey_pipe *a, *b;
+    covey_queue *queue;
+
+    check_int(covey_pipe_open(&a, &b), ==, 0);
+    check_int(covey_queue_open(&queue), ==, 0);
+    check_fails(covey_free(a), COVEY_EINVAL, "is a covey object");
+    check_fails(covey_share(a), COVEY_EINVAL, "is a covey object");
+    check(!covey_realloc(a, 100));
+    check_fails(covey_queue_put_block(queue, a, 8, 0), COVEY_EINVAL, "is a covey object");
+    send_int(a, 1);
+    check_int(receive_int(b), ==, 1);
+    check_int(covey_queue_free(queue), ==, 0);
+    check_int(covey_pipe_close(a), ==, 0);
+    check_int(covey_pipe_close(b), ==, 0);
+}
+
+TEST(variables_go_through_a_pipe)
+{
+    struct point {
+        double x, y;
+    } sent = {1.5, -2}, got = {0};
+    covey_pipe *a, *b;
+    char byte;
+
+    check_int(covey_pipe_open(&a, &b), ==, 0);
+    check_int(covey_pipe_send_value(a, sent, 0), ==, 0);
+    check_fails(covey_pipe_receive_value(b, &byte, 0), COVEY_ETOOBIG, "16 bytes");
+    check_int(covey_pipe_receive_value(b, &got, 0), ==, 0);
+    check(got.x == sent.x && got.y == sent.y);
+    check_int(covey_pipe_send(a, "x", 1, 0), ==, 0);
+    check_fails(covey_pipe_receive_value(b, &got, 0), COVEY_ETOOBIG, "there should be 16");
+    check_int(covey_pipe_receive_value(b, &byte, 0), ==, 0);
+    check_fails(covey_pipe_open(&a, &b, .bytes = 63), COVEY_EINVAL, "bytes is 63");
+    check_int(covey_pipe_close(a), ==, 0);
+    check_fails(covey_pipe_receive_value(b, &byte, 0), COVEY_ECLOSED, "the other end");
+    check_int(covey_pipe_close(b), ==, 0);
+}
+
+/* Forked from one that holds the end, too, which does not count any more then. */
+TEST(who_has_asked_for_the_queue_of_an_end_holds_it)
+{
+    covey_pipe *here, *there;
+    covey_queue *told;
+    int value = 7;
+    pid_t pid;
+
+    check_int(covey_queue_open(&told), ==, 0);
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_pipe_hold(there), ==, 0);
+    pid = fork();
+    if (pid == 0) {
+        covey_queue *incoming = covey_pipe_incoming(there);
+
+        check(incoming);
+        check_int(covey_queue_put_value(told, value, 0), ==, 0);
+        check_int(covey_queue_get_value(incoming, &value, COVEY_FOREVER), ==, 0);
+        _exit(value);
+    }
+    check_int(covey_queue_get_value(told, &value, COVEY_FOREVER), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check(!covey_pipe_incoming(there));
+    send_int(here, 8);
+    test_reap(pid, 8 << 8);
+    check_int(covey_queue_free(told), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+}
+
 TEST(a_closed_end_stays_closed)
 {
     covey_queue *queue;

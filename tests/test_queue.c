@@ -149,6 +149,8 @@ TEST(misuse_of_a_queue_is_named)
     check_fails(covey_queue_open(&q, .bytes = SIZE_MAX), COVEY_EINVAL, "bytes is");
     check_fails(covey_queue_open(&q, .bytes = ((size_t)1 << 40) + 1), COVEY_EINVAL, "bytes is");
     check_fails(covey_queue_open(&q, .item_size = UINT32_MAX), COVEY_EINVAL, "item_size is");
+    check_fails(covey_queue_open(&q, .item_size = 33, .bytes = 64), COVEY_EINVAL, "up to 32");
+    check_fails(covey_queue_open(&q, .bytes = 63), COVEY_EINVAL, "bytes is 63: less than 64");
     check_fails(covey_queue_open(&q, .priorities = 17), COVEY_EINVAL, "priorities is 17");
     check_fails(covey_queue_open(&q, .producers = 1024), COVEY_EINVAL, "producers is 1024");
     check_fails(covey_queue_open(&q, .unbounded = true, .items = 1), COVEY_EINVAL, "unbounded");

@@ -92,6 +92,10 @@ COVEY_API int covey_pipe_send(covey_pipe *pipe, const void *message, size_t size
 COVEY_API int covey_pipe_receive(
     covey_pipe *pipe, void *message, size_t room, size_t *size, double timeout_s);
 
+/** covey_pipe_receive_exactly() - the same for a message of @size bytes; another is COVEY_ETOOBIG, too */
+COVEY_API int covey_pipe_receive_exactly(
+    covey_pipe *pipe, void *message, size_t size, double timeout_s);
+
 /**
  * covey_pipe_poll() - wait until there is something to receive
  *
@@ -119,8 +123,9 @@ COVEY_API int covey_pipe_fd_close(covey_pipe *pipe);
  * covey_pipe_outgoing() - the queue into which an end sends
  * covey_pipe_incoming() - the queue from which it receives
  *
- * For what queues can do: many at once, blocks, reserve and commit, peek and release, sizes. They end with
- * the pipe and must not be closed or freed. NULL, with a message, when there is none.
+ * For what queues can do: many at once, blocks, reserve and commit, peek and release, sizes. From here on
+ * this process holds the end, and may use the queue until it closes that. The queue ends with the pipe and
+ * must not be closed or freed. NULL, with a message, when there is none.
  */
 COVEY_API covey_queue *covey_pipe_outgoing(covey_pipe *pipe);
 COVEY_API covey_queue *covey_pipe_incoming(covey_pipe *pipe);
@@ -151,9 +156,10 @@ COVEY_API int covey_pipe_close(covey_pipe *pipe);
  *
  * On its way the end is held. Who gets it by covey_pipe_get() holds it. If it is never got, because the
  * queue ends or who has got it dies, it is held no more. The queue is neither joinable nor for items of one
- * size.
+ * size, and none of the pipe's own. (Two pipes that lie in each other, and that no process holds any more,
+ * stay in the arena as long as the family.)
  *
- * Returns 0; COVEY_ELIMIT when it has 1,023 holders already, on their ways or not; COVEY_ESTATE for a joinable
+ * Returns 0; COVEY_EINVAL for the pipe's own queue; COVEY_ELIMIT when it has 1,023 holders already, on their ways or not; COVEY_ESTATE for a joinable
  * queue; the codes of covey_queue_put().
  */
 COVEY_API int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s);
@@ -175,6 +181,14 @@ COVEY_API int covey_pipe_get(covey_queue *queue, covey_pipe **pipe, double timeo
     covey_pipe_open_with(&(struct covey_pipe_options){                                             \
         .size = sizeof(struct covey_pipe_options), .first = (first_), .second = __VA_ARGS__})
 #endif
+
+/* covey_pipe_send_value(pipe, value, timeout_s): a message that is a variable */
+#define covey_pipe_send_value(pipe_, value_, timeout_s_)                                           \
+    covey_pipe_send((pipe_), &(value_), sizeof(value_), (timeout_s_))
+
+/* covey_pipe_receive_value(pipe, &value, timeout_s): a message of that type's size */
+#define covey_pipe_receive_value(pipe_, pointer_, timeout_s_)                                      \
+    covey_pipe_receive_exactly((pipe_), (pointer_), sizeof *(pointer_), (timeout_s_))
 
 #ifdef __cplusplus
 }

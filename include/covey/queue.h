@@ -46,7 +46,8 @@ struct covey_queue_options {
     size_t size;         /* sizeof(struct covey_queue_options) */
     covey_queue **queue; /* out: the new queue */
     size_t items;        /* how many items may wait at most; default: as many as the bytes allow */
-    size_t bytes; /* how many bytes may wait at most, up to 1 TiB. An item counts its size, rounded
+    size_t
+        bytes; /* how many bytes may wait at most, from 64 to 1 TiB. An item counts its size, rounded
                             up to 8, and 8 more, or 32 if it is larger than 4 KiB (or than a quarter of
                             @bytes). Default: any number, if @items or @unbounded is given; else 1 MiB
                             of small items, and with large ones 16 MiB, or one of any size. */

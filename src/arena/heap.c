@@ -951,7 +951,8 @@ static uint32_t user_owner(const void *block, size_t *size)
         (void)cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
     else if (owner >= CV_OWNER_QUEUE)
         (void)cv_fail(COVEY_EINVAL, "block %p lies in a queue", block);
-    else if (owner == (uint32_t)CV_OWNER_OBJECT || owner == (uint32_t)CV_OWNER_CELLS)
+    else if (owner == (uint32_t)CV_OWNER_OBJECT || owner == (uint32_t)CV_OWNER_CELLS ||
+             cv_object_ends(block))
         (void)cv_fail(COVEY_EINVAL, "%p is a covey object: its own function frees it", block);
     else
         return owner;

@@ -48,6 +48,11 @@ void cv_object_set_end(enum cv_kind kind, cv_object_end_fn *end)
     ends[kind] = end;
 }
 
+bool cv_object_ends(const void *block)
+{
+    return ends[cv_object_kind(block)];
+}
+
 void cv_object_free(void *block)
 {
     enum cv_kind kind = cv_object_kind(block);

@@ -112,6 +112,9 @@ enum cv_ending {
     CV_END_NOT_NOW, /* this process is no member yet */
 };
 
+/* Does more than its block end with such an object? */
+bool cv_object_ends(const void *block);
+
 /* Frees a block of this process's own, with what goes with it if it is such an object. */
 void cv_object_free(void *block);
 

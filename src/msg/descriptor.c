@@ -650,7 +650,7 @@ int covey_descriptor_put(covey_queue *queue, int fd, double timeout_s)
     t->over = 0;
     r = issue(t, fd);
     if (r == 0)
-        r = covey_queue_put_block(queue, t, sizeof *t, timeout_s);
+        r = cv_queue_put_block(queue, t, sizeof *t, timeout_s);
     if (r != 0)
         end_ticket(t);
     return r;

@@ -669,14 +669,17 @@ long covey_queue_get_many(
 int covey_queue_get_block(covey_queue *queue, void **block, size_t *size, double timeout_s)
 {
     struct cv_getting g = {.n = 1, .takes_block = true};
+    uint64_t deadline_ns = CV_FOREVER;
     int r = check(queue);
 
     if (r == 0 && !block)
         r = cv_fail(COVEY_EINVAL, "block is NULL: there is no place for the block");
     if (r == 0 && queue->has_claims)
         r = cv_fail(COVEY_ESTATE, "queue %p is joinable: its items stay its own", (void *)queue);
+    if (r == 0)
+        r = cv_clock_deadline(timeout_s, &deadline_ns);
     while (r == 0) {
-        r = get_within(queue, &g, timeout_s, false);
+        r = get_within(queue, &g, cv_clock_left(deadline_ns), false);
         if (r == 0 && !g.block) {
             g.block = g.items;
             g.items = NULL;

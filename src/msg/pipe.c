@@ -101,10 +101,21 @@ int covey_pipe_open_with(const struct covey_pipe_options *options)
 
 /* Ending ************************************************************************************* */
 
+static bool enter_until(struct cv_pipe *p, uint64_t deadline_ns)
+{
+    int r;
+
+    cv_alarm_set(p->alarm);
+    r = cv_lock_enter(&p->lock, p->alarm, deadline_ns);
+    if (r == 0 || r == COVEY_EOWNERDEAD)
+        return true;
+    cv_alarm_clear();
+    return false;
+}
+
 static void enter(struct cv_pipe *p)
 {
-    cv_alarm_set(p->alarm);
-    (void)cv_lock_enter(&p->lock, p->alarm, CV_FOREVER);
+    (void)enter_until(p, CV_FOREVER);
 }
 
 /* The users of an end have changed. */
@@ -114,6 +125,55 @@ static void tell(const covey_pipe *end)
         cv_queue_wake_all(queue_at(end->incoming));
     if (end->outgoing)
         cv_queue_wake_all(queue_at(end->outgoing));
+}
+
+struct ticket {
+    uint64_t signature;
+    uint64_t end;        /* addresses */
+    uint64_t queue;      /* through which it goes */
+    struct ticket *next; /* of those that this thread has to end */
+    uint64_t over;       /* 1: left to who has the pipe's lock */
+};
+
+static covey_pipe *end_of(const struct ticket *t)
+{
+    return (covey_pipe *)(uintptr_t)t->end;
+}
+
+static void drop(covey_pipe *end, const struct ticket *t)
+{
+    (void)cv_users_drop(&end->users, cv_users_ticket(t));
+    tell(end);
+}
+
+static void free_ticket(struct ticket *t)
+{
+    cv_object_end(t);
+    (void)cv_heap_free(t);
+}
+
+bool cv_pipe_ticket_is_over(const void *ticket)
+{
+    return cv_load_seq(&((const struct ticket *)ticket)->over);
+}
+
+/* Drops, for the holder of the lock, what others could not. Each becomes his own first: should he die, who
+ * buries him frees it. */
+static void end_those_over(covey_pipe *end)
+{
+    const struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(&end->users.cells, i)); i++) {
+        uint64_t mark = cv_load_acquire(&cell->mark);
+        struct ticket *t = cv_users_is_ticket(mark) ? cv_users_ticket_block(mark) : NULL;
+
+        if (!t || end_of(t) != end || !cv_load_seq(&t->over))
+            continue;
+        while (!cv_heap_give(t, cv_heap_owner(t, NULL), cv_my_short_tag())) {
+        }
+        drop(end, t);
+        free_ticket(t);
+    }
 }
 
 /* The block is this process's own, and nobody holds an end. */
@@ -141,17 +201,31 @@ static uint64_t find_holder(struct cv_pipe *p, uint32_t first)
                : mark;
 }
 
+/* Who buries the process may have asked before what it has; who ends the ticket is waiting for that. */
+static bool is_gone(uint64_t mark)
+{
+    return cv_users_is_ticket(mark) ? cv_pipe_ticket_is_over(cv_users_ticket_block(mark))
+                                    : cv_users_is_dead(mark);
+}
+
 /* Leaves the lock; or ends the pipe, if nobody holds an end. */
 static void leave(struct cv_pipe *p)
 {
     for (;;) {
-        uint32_t owner = cv_heap_owner(p, NULL);
-        uint64_t mark = find_holder(p, owner);
-        uint32_t next = !mark                      ? cv_my_short_tag()
-                        : cv_users_is_ticket(mark) ? (uint32_t)CV_OWNER_OBJECT
-                                                   : (uint32_t)mark;
+        uint32_t owner;
+        uint64_t mark;
+        uint32_t next;
 
+        end_those_over(&p->end[0]);
+        end_those_over(&p->end[1]);
+        owner = cv_heap_owner(p, NULL);
+        mark = find_holder(p, owner);
+        next = !mark                      ? cv_my_short_tag()
+               : cv_users_is_ticket(mark) ? (uint32_t)CV_OWNER_OBJECT
+                                          : (uint32_t)mark;
         if (owner != next && !cv_heap_give(p, owner, next))
+            continue;
+        if (mark && is_gone(mark))
             continue;
         if (mark)
             cv_lock_exit(&p->lock);
@@ -162,11 +236,11 @@ static void leave(struct cv_pipe *p)
     }
 }
 
-/* Somebody who had the block has died. */
+/* Somebody who had the block has died. Should the lock be a stopped process's, it looks when it goes on. */
 static void inherit(void *block)
 {
-    enter(block);
-    leave(block);
+    if (enter_until(block, 0))
+        leave(block);
 }
 
 __attribute__((constructor)) static void register_end(void)
@@ -274,6 +348,15 @@ int covey_pipe_receive(covey_pipe *pipe, void *message, size_t room, size_t *siz
                         covey_queue_get(queue_at(pipe->incoming), message, room, size, timeout_s));
 }
 
+int covey_pipe_receive_exactly(covey_pipe *pipe, void *message, size_t size, double timeout_s)
+{
+    int r = begin_to_receive(pipe);
+
+    return r != 0 ? r
+                  : name_end(pipe, covey_queue_get_exactly(
+                                       queue_at(pipe->incoming), message, size, timeout_s));
+}
+
 int covey_pipe_poll(covey_pipe *pipe, double timeout_s)
 {
     int r = begin_to_receive(pipe);
@@ -283,16 +366,14 @@ int covey_pipe_poll(covey_pipe *pipe, double timeout_s)
 
 covey_queue *covey_pipe_outgoing(covey_pipe *pipe)
 {
-    return check(pipe) == 0 && check_way(pipe, pipe->outgoing, "receives") == 0
+    return check(pipe) == 0 && check_way(pipe, pipe->outgoing, "receives") == 0 && come(pipe) == 0
                ? queue_at(pipe->outgoing)
                : NULL;
 }
 
 covey_queue *covey_pipe_incoming(covey_pipe *pipe)
 {
-    return check(pipe) == 0 && check_way(pipe, pipe->incoming, "sends") == 0
-               ? queue_at(pipe->incoming)
-               : NULL;
+    return begin_to_receive(pipe) == 0 ? queue_at(pipe->incoming) : NULL;
 }
 
 /* For others that wait *********************************************************************** */
@@ -344,31 +425,22 @@ int covey_pipe_fd_close(covey_pipe *pipe)
 
 /* Passing on ********************************************************************************* */
 
-struct ticket {
-    uint64_t signature;
-    uint64_t end;        /* addresses */
-    uint64_t queue;      /* through which it goes */
-    struct ticket *next; /* of those that this thread has to end */
-};
-
-static covey_pipe *end_of(const struct ticket *t)
-{
-    return (covey_pipe *)(uintptr_t)t->end;
-}
-
 /* May be done once more, from the beginning. */
 static void end_one(struct ticket *t)
 {
     covey_pipe *end = end_of(t);
 
-    if (cv_object_is(end, CV_PIPE)) {
-        enter(pipe_of(end));
-        (void)cv_users_drop(&end->users, cv_users_ticket(t));
-        tell(end);
+    if (!cv_object_is(end, CV_PIPE)) {
+        free_ticket(t);
+    } else if (cv_load_seq(&t->over)) {
+        return; /* the end is not to be touched */
+    } else if (enter_until(pipe_of(end), 0)) {
+        drop(end, t);
         leave(pipe_of(end));
+        free_ticket(t);
+    } else {
+        cv_store_seq(&t->over, 1);
     }
-    cv_object_end(t);
-    (void)cv_heap_free(t);
 }
 
 /* With a ticket a pipe may end, and with that the tickets in it: one after the other, not one in the other. A
@@ -407,6 +479,17 @@ static int check_queue(const covey_queue *q)
     return r;
 }
 
+/* Nobody could get it but who has it, and it would stay there for ever. */
+static int check_not_own(const covey_queue *q, const covey_pipe *end)
+{
+    uint64_t address = (uintptr_t)q;
+
+    return address == end->incoming || address == end->outgoing
+               ? cv_fail(COVEY_EINVAL, "end %p of a pipe cannot go through its own pipe",
+                     (const void *)end)
+               : 0;
+}
+
 int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s)
 {
     struct ticket *t;
@@ -414,6 +497,8 @@ int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s)
 
     if (r == 0)
         r = check_queue(queue);
+    if (r == 0)
+        r = check_not_own(queue, pipe);
     if (r == 0)
         r = come(pipe);
     if (r != 0)
@@ -423,10 +508,11 @@ int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s)
         return covey_error_code();
     t->end = (uintptr_t)pipe;
     t->queue = (uintptr_t)queue;
+    t->over = 0;
     cv_object_begin(t, CV_TICKET);
     r = cv_users_give(&pipe->users, cv_users_ticket(t));
     if (r == 0)
-        r = covey_queue_put_block(queue, t, sizeof *t, timeout_s);
+        r = cv_queue_put_block(queue, t, sizeof *t, timeout_s);
     if (r != 0)
         end_ticket(t);
     return r;

@@ -17,6 +17,10 @@
  * holder. Who puts it and who takes it is a user, so that others watch his life, and mend the queue if he dies
  * in it. When it is taken, it is dropped, all are woken, and it is freed.
  *
+ * The lock may be a stopped process's, and burials must go on: so who ends a ticket, or inherits the block,
+ * waits for it a moment only. A ticket that he cannot end then he marks as over, and does not touch the pipe
+ * any more: who leaves the lock ends it for him. (Should that one have looked already, the next one does.)
+ *
  * A user who comes or goes tells the sleepers of both queues, without their alarms: should he die in that,
  * they watch his life, or need not know of him.
  */
@@ -53,5 +57,8 @@ void cv_pipe_settle(void *ticket);
 
 /* The tag of the process that has the ticket, or frees the queue where it lies; 0: it lies in a queue. */
 uint64_t cv_pipe_ticket_holder(void *ticket);
+
+/* It holds nothing any more, and is not dropped yet. */
+bool cv_pipe_ticket_is_over(const void *ticket);
 
 #endif

@@ -679,25 +679,38 @@ long covey_queue_put_many(covey_queue *queue, const void *items, size_t size, co
     return r != 0 ? r : put_within(queue, &p, timeout_s);
 }
 
-int covey_queue_put_block(covey_queue *queue, void *block, size_t size, double timeout_s)
+int cv_queue_put_block(covey_queue *q, void *block, size_t size, double timeout_s)
 {
     struct cv_putting p = {.size = size, .n = 1, .block = block};
-    size_t usable = 0;
-    uint32_t owner;
+    int r = cv_queue_check_size(q, size);
     long done;
-    int r = check(queue);
 
     if (r != 0)
         return r;
-    owner = cv_heap_owner(block, &usable);
+    p.is_lent = cv_heap_owner(block, NULL) == (uint32_t)CV_OWNER_FAMILY;
+    done = put_within(q, &p, timeout_s);
+    return done < 0 ? (int)done : 0;
+}
+
+static int check_block(const void *block, size_t size)
+{
+    size_t usable = 0;
+    uint32_t owner = cv_heap_owner(block, &usable);
+
     if (owner != cv_my_short_tag() && owner != (uint32_t)CV_OWNER_FAMILY)
         return cv_fail(COVEY_EINVAL, "%p is no block of this process or of the family", block);
+    if (cv_object_ends(block))
+        return cv_fail(COVEY_EINVAL, "%p is a covey object: its own function puts it", block);
     if (size > usable)
         return cv_fail(COVEY_EINVAL, "size is %zu: the block has %zu bytes", size, usable);
-    p.is_lent = owner == (uint32_t)CV_OWNER_FAMILY;
-    r = cv_queue_check_size(queue, size);
-    if (r != 0)
-        return r;
-    done = put_within(queue, &p, timeout_s);
-    return done < 0 ? (int)done : 0;
+    return 0;
+}
+
+int covey_queue_put_block(covey_queue *queue, void *block, size_t size, double timeout_s)
+{
+    int r = check(queue);
+
+    if (r == 0)
+        r = check_block(block, size);
+    return r != 0 ? r : cv_queue_put_block(queue, block, size, timeout_s);
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum {
+    BYTES_MIN = 64,                    /* room for some item */
     HOME_BYTES = 32 * 1024,            /* of a first segment, at most */
     ITEM_USUAL = 64,                   /* bytes of a cell, if nobody says */
     BLOCK_MIN = 4 * 1024,              /* items from here on are not copied into segments */
@@ -51,6 +52,8 @@ static int check_options(const struct covey_queue_options *o)
 {
     if (o->bytes > BYTES_MAX)
         return cv_fail(COVEY_EINVAL, "bytes is %zu: more than %zu", o->bytes, BYTES_MAX);
+    if (o->bytes && o->bytes < BYTES_MIN)
+        return cv_fail(COVEY_EINVAL, "bytes is %zu: less than %d", o->bytes, BYTES_MIN);
     if (o->item_size >= UINT32_MAX)
         return cv_fail(
             COVEY_EINVAL, "item_size is %zu: more than %u", o->item_size, UINT32_MAX - 1);
@@ -130,6 +133,13 @@ void cv_queue_make(void *memory, const covey_queue *q, size_t home)
     cv_object_begin(made, CV_QUEUE);
 }
 
+static size_t item_max(const covey_queue *q)
+{
+    size_t cell = cv_cell_bytes(cv_queue_prefix(q) + sizeof(struct cv_block));
+
+    return q->is_exact ? q->bytes_max - cell : BYTES_MAX;
+}
+
 int cv_queue_read_options(
     covey_queue *q, const struct covey_queue_options *o, size_t home_max, size_t *home)
 {
@@ -147,6 +157,9 @@ int cv_queue_read_options(
     q->redelivers = o->redeliver;
     q->is_plain = q->lanes == 1 && !q->has_claims;
     q->item_size = o->item_size ? (uint32_t)o->item_size : UINT32_MAX;
+    if (r == 0 && o->item_size > item_max(q))
+        r = cv_fail(COVEY_EINVAL, "item_size is %zu: with so many bytes, up to %zu", o->item_size,
+            item_max(q));
     return r;
 }
 
@@ -397,12 +410,5 @@ int covey_queue_is_closed(covey_queue *queue)
 
 size_t covey_queue_item_max(covey_queue *queue)
 {
-    size_t cell;
-
-    if (check(queue) != 0)
-        return 0;
-    cell = cv_cell_bytes(cv_queue_prefix(queue) + sizeof(struct cv_block));
-    if (!queue->is_exact)
-        return BYTES_MAX;
-    return queue->bytes_max > cell ? queue->bytes_max - cell : 0;
+    return check(queue) == 0 ? item_max(queue) : 0;
 }

@@ -436,6 +436,9 @@ int cv_queue_look_for_any(
     covey_queue *q, bool arm, struct cv_target *target, struct cv_watched_lives *lives);
 int cv_queue_watch(covey_queue *q);
 
+/* The block of this process, or of the family, whatever lies in it: 0, or a code with its message. */
+int cv_queue_put_block(covey_queue *q, void *block, size_t size, double timeout_s);
+
 /* For a queue that knows its users: true when the item is in; false: ask covey_queue_put(). */
 bool cv_queue_send_quickly(covey_queue *q, const void *item, size_t size);
 

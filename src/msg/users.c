@@ -29,12 +29,12 @@ uint64_t cv_users_ticket(const void *block)
     return n >> 31 << 32 | TICKET | (n & (TICKET - 1));
 }
 
-static void *ticket_block(uint64_t mark)
+void *cv_users_ticket_block(uint64_t mark)
 {
     return (void *)(uintptr_t)((mark >> 32 << 31 | (mark & (TICKET - 1))) * CV_GRAIN_BYTES);
 }
 
-static bool is_dead(uint64_t mark)
+bool cv_users_is_dead(uint64_t mark)
 {
     uint64_t tag = cv_users_is_ticket(mark) ? 0 : cv_member_marked(mark);
 
@@ -86,7 +86,7 @@ static bool recycle(struct cv_users *users)
         uint64_t mark = cv_load_acquire(&cell->mark);
         uint64_t value = cv_load_acquire(&cell->value);
 
-        if (!mark || !is_dead(mark))
+        if (!mark || !cv_users_is_dead(mark))
             continue;
         (void)cv_cas64(&cell->value, value, (value / COUNT + 1) * COUNT);
         any |= cv_cas64(&cell->mark, mark, 0);
@@ -218,7 +218,7 @@ uint64_t cv_users_holder(struct cv_users *users, uint32_t first)
         uint64_t mark = cv_load_seq(&cell->mark);
         enum cv_user what = what_is(cv_load_seq(&cell->value));
 
-        if (!mark || (what != CV_USER_HERE && what != CV_USER_EXPECTED) || is_dead(mark))
+        if (!mark || (what != CV_USER_HERE && what != CV_USER_EXPECTED) || cv_users_is_dead(mark))
             continue;
         if ((uint32_t)mark == first && !cv_users_is_ticket(mark))
             return mark;
@@ -248,7 +248,7 @@ static void add(struct survey *s, uint64_t tag)
 /* With a process that has died its tickets end, when it is buried. */
 static void add_ticket(struct survey *s, uint64_t mark)
 {
-    uint64_t tag = cv_pipe_ticket_holder(ticket_block(mark));
+    uint64_t tag = cv_pipe_ticket_holder(cv_users_ticket_block(mark));
 
     if (tag && cv_member_is_dead(tag, 0)) {
         (void)cv_member_bury(tag);
@@ -266,7 +266,8 @@ static void bury_dead(struct cv_users *users)
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
         uint64_t mark = cv_load_acquire(&cell->mark);
 
-        if (!mark || what_is(cv_load_acquire(&cell->value)) != CV_USER_HERE || !is_dead(mark))
+        if (!mark || what_is(cv_load_acquire(&cell->value)) != CV_USER_HERE ||
+            !cv_users_is_dead(mark))
             continue;
         any = true;
         if (cv_member_marked(mark))
@@ -276,7 +277,7 @@ static void bury_dead(struct cv_users *users)
         uint64_t mark = cv_load_acquire(&cell->mark);
 
         if (cv_users_is_ticket(mark))
-            cv_pipe_settle(ticket_block(mark));
+            cv_pipe_settle(cv_users_ticket_block(mark));
     }
 }
 
@@ -331,8 +332,8 @@ bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, uns
         if (!mark || !(what == CV_USER_HERE || (what == CV_USER_EXPECTED && !used)))
             continue;
         if (cv_users_is_ticket(mark))
-            ticket = mark;
-        else if (!is_dead(mark))
+            ticket = cv_pipe_ticket_is_over(cv_users_ticket_block(mark)) ? ticket : mark;
+        else if (!cv_users_is_dead(mark))
             add(&s, cv_member_marked(mark));
     }
     if (ticket && !s.any)
@@ -356,7 +357,7 @@ bool cv_users_see(struct cv_users *own, struct cv_users *others)
                 what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE;
         cell = &others->cells.cell[i];
         there |= !there && what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE &&
-                 !is_dead(cv_load_relaxed(&cell->mark));
+                 !cv_users_is_dead(cv_load_relaxed(&cell->mark));
     }
     return here && there;
 }

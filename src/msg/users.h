@@ -57,8 +57,9 @@ int cv_users_reserve(struct cv_users *users);
  * code with its message. */
 int cv_users_be(struct cv_users *users, enum cv_user what);
 
-/* As a user: the ticket that lies there. */
+/* As a user: the ticket that lies there; and where that is. */
 uint64_t cv_users_ticket(const void *block);
+void *cv_users_ticket_block(uint64_t mark);
 
 /* Process @mark, or the ticket, is here. 0, or a code with its message. */
 int cv_users_give(struct cv_users *users, uint64_t mark);
@@ -72,6 +73,7 @@ enum cv_user cv_users_own(struct cv_users *users);
 /* One that is here or expected: the process with the short tag @first, if it is; a ticket, if there is no
  * living process; 0: nobody. */
 uint64_t cv_users_holder(struct cv_users *users, uint32_t first);
+bool cv_users_is_dead(uint64_t mark);
 bool cv_users_is_ticket(uint64_t mark);
 
 /* Are all gone? If not, adds the tags of those who are there to @tags, of which there are *@n. */

@@ -3,6 +3,8 @@
 
 #include "base/error.h"
 
+#include <covey/family.h>
+
 #include <time.h>
 
 enum {
@@ -39,6 +41,15 @@ int cv_clock_deadline(double timeout_s, uint64_t *deadline_ns)
     else
         *deadline_ns = cv_clock_now() + (uint64_t)(timeout_s * CV_NS_PER_S);
     return 0;
+}
+
+double cv_clock_left(uint64_t deadline_ns)
+{
+    uint64_t now = deadline_ns == CV_FOREVER || deadline_ns == 0 ? 0 : cv_clock_now();
+
+    if (deadline_ns == CV_FOREVER)
+        return COVEY_FOREVER;
+    return deadline_ns > now ? (double)(deadline_ns - now) / CV_NS_PER_S : 0;
 }
 
 void cv_clock_sleep(uint64_t ns)

@@ -21,6 +21,9 @@ uint64_t cv_clock_since_boot(void);
  */
 int cv_clock_deadline(double timeout_s, uint64_t *deadline_ns);
 
+/* The seconds up to then, as a timeout; 0: it is over. */
+double cv_clock_left(uint64_t deadline_ns);
+
 void cv_clock_sleep(uint64_t ns);
 
 #endif

@@ -352,7 +352,6 @@ OPERATION(pipe_lost, .setup = set_up_got, .victim = free_way, .when = RESCUE_SLE
     .rescuers = 2, .prepare = hold_here, .rescue = receive_and_close, .unblock = free_instead,
     .no_stall = true, .verify = free_message, .proves = "object_end");
 
-/* V gives an end to a process that it has started, say, and that dies without having used it. */
 static pid_t started;
 
 static void join_family(void)
@@ -361,6 +360,32 @@ static void join_family(void)
     sweep_tell(TOLD_HERE, cv_self.mark);
 }
 
+/* Somebody is stopped in the pipe's lock; V and who buries it must not wait for him. */
+static uint64_t *lock_word(void)
+{
+    return &((struct cv_pipe *)(void *)(here < there ? here : there))->lock;
+}
+
+static void set_up_held_up(void)
+{
+    set_up_way();
+    put_there();
+    started = sweep_fork(join_family);
+    cv_store_seq(lock_word(), sweep_told(TOLD_HERE));
+}
+
+static void go_on(void)
+{
+    cv_store_seq(lock_word(), 0);
+    (void)free_instead();
+    close_both();
+    sweep_kill(started);
+}
+
+OPERATION(pipe_lost_held_up, .setup = set_up_held_up, .victim = free_way, .rescue = use_another,
+    .verify = go_on, .is_slow = true, .proves = "object_end");
+
+/* V gives an end to a process that it has started, say, and that dies without having used it. */
 static void set_up_started(void)
 {
     set_up();
