@@ -403,7 +403,8 @@ static void write_until_interrupted(void *context)
 }
 
 /* As with Ctrl-C, which ends some of a family, and is handled by others. */
-TEST(a_signal_that_comes_with_a_death_interrupts_as_well)
+TEST(a_signal_that_comes_with_a_death_interrupts_as_well,
+    .not_in_valgrind = "it sleeps for reasons of its own")
 {
     struct shared *s = make();
     pid_t reader;
