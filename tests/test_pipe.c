@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -130,11 +131,13 @@ TEST_METHODS(the_death_of_the_other_end_ends_a_pipe, 30)
     covey_pipe *here;
     covey_pipe *there;
     covey_process *child;
+    char died[64];
 
     check_int(covey_pipe_open(&here, &there), ==, 0);
     check_int(
         covey_process_start(&child, die_at_once, COVEY_ARGUMENT(there), .method = method), ==, 0);
-    check_int(covey_pipe_receive(here, NULL, 0, NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    (void)snprintf(died, sizeof died, "process %d has ended", (int)covey_process_pid(child));
+    check_fails(covey_pipe_receive(here, NULL, 0, NULL, COVEY_FOREVER), COVEY_ECLOSED, died);
     check_int(covey_process_join(child, COVEY_FOREVER), ==, 0);
     check_int(covey_process_close(child), ==, 0);
     check_int(covey_pipe_close(here), ==, 0);

@@ -1050,3 +1050,48 @@ TEST(a_queue_ends_with_its_producers)
         check_int(waitpid(pid[i], NULL, 0), ==, pid[i]);
     check_int(covey_queue_free(q), ==, 0);
 }
+
+static int die_first(void *argument)
+{
+    (void)argument;
+    raise(SIGKILL);
+    return 0;
+}
+
+static int put_one(void *argument)
+{
+    put_int(*(covey_queue **)argument, 1);
+    return 0;
+}
+
+/* One puts something, one dies before it can, and this process has nothing to put. */
+TEST_METHODS(a_queue_ends_with_producers_that_put_nothing, 30)
+{
+    covey_process *children[2];
+    covey_queue *q, *other;
+
+    check_int(covey_queue_open(&q, .producers = 3), ==, 0);
+    check_int(covey_queue_open(&other), ==, 0);
+    for (int i = 0; i < 2; i++) {
+        check_int(covey_process_start(
+                      &children[i], i ? put_one : die_first, COVEY_ARGUMENT(q), .method = method),
+            ==, 0);
+        check_int(covey_queue_add_producer(q, children[i]), ==, 0);
+        check_int(covey_process_join(children[i], COVEY_FOREVER), ==, 0);
+        check_int(covey_queue_add_producer(q, children[i]), ==, 0);
+    }
+    check_int(get_int(q, COVEY_FOREVER), ==, 1);
+    check_int(covey_queue_get(q, NULL, 0, NULL, 0), ==, COVEY_EEMPTY);
+    check_int(covey_queue_add_producer(q, NULL), ==, 0);
+    check_int(covey_queue_get(q, NULL, 0, NULL, 0), ==, COVEY_EEMPTY);
+    check_int(covey_queue_leave(q), ==, 0);
+    check_int(covey_queue_get(q, NULL, 0, NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    check_fails(covey_queue_add_producer(other, NULL), COVEY_ESTATE, "end with its producers");
+    check_fails(covey_queue_add_producer(NULL, NULL), COVEY_EINVAL, "queue is NULL");
+    for (int i = 0; i < 2; i++)
+        check_int(covey_process_close(children[i]), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+    check_int(covey_queue_free(other), ==, 0);
+    if (method == COVEY_FORKSERVER)
+        check_int(covey_close(), ==, 0);
+}

@@ -32,6 +32,7 @@
 #define COVEY_QUEUE_H
 
 #include <covey/family.h>
+#include <covey/process.h>
 
 #include <stdbool.h>
 
@@ -57,8 +58,9 @@ struct covey_queue_options {
     bool joinable;       /* an item is unfinished until covey_queue_task_done() */
     bool redeliver;      /* joinable; and a dead process's unfinished items are given to others */
     unsigned
-        producers; /* the queue closes itself when so many processes, or more, have put something,
-                            and all of these have left it or died; up to 1,023; default: it does not */
+        producers; /* the queue closes itself when so many processes, or more, have put something or
+                            were added, and all of these have left it or died; up to 1,023; default: it
+                            does not */
 };
 
 /**
@@ -292,6 +294,23 @@ COVEY_API int covey_queue_fd(covey_queue *queue);
 
 /** covey_queue_fd_close() - close it; done by covey_queue_free(), too; returns 0 or COVEY_EINVAL */
 COVEY_API int covey_queue_fd_close(covey_queue *queue);
+
+/**
+ * covey_queue_add_producer() - a process is one of those with whom the queue ends
+ * @queue: a queue that was opened with producers
+ * @process: a child of this process; NULL: this process itself
+ *
+ * It is from here on, without having put anything: should it die before it does, it has been there and is
+ * gone. Else the queue would wait for it for ever.
+ *
+ *     for (int i = 0; i < 4; i++) {
+ *         covey_process_start(&child[i], produce, COVEY_ARGUMENT(queue));
+ *         covey_queue_add_producer(queue, child[i]);
+ *     }
+ *
+ * Returns 0; COVEY_ESTATE for another queue; COVEY_ELIMIT, COVEY_ENOMEM; COVEY_EINVAL.
+ */
+COVEY_API int covey_queue_add_producer(covey_queue *queue, covey_process *process);
 
 /**
  * covey_queue_leave() - this process puts no more

@@ -309,9 +309,13 @@ static int check_way(const covey_pipe *end, uint64_t queue, const char *does)
 
 static int name_end(const covey_pipe *end, int r)
 {
-    return r == COVEY_ECLOSED
-               ? cv_fail(r, "nobody holds the other end of pipe %p", (const void *)end)
-               : r;
+    uint64_t lost = r == COVEY_ECLOSED ? cv_users_lost(&other_end(end)->users) : 0;
+
+    if (r != COVEY_ECLOSED)
+        return r;
+    return lost ? cv_fail(r, "nobody holds the other end of pipe %p: process %d has ended",
+                      (const void *)end, (int)cv_lock_pid(lost))
+                : cv_fail(r, "nobody holds the other end of pipe %p", (const void *)end);
 }
 
 int covey_pipe_send(covey_pipe *pipe, const void *message, size_t size, double timeout_s)

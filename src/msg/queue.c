@@ -281,12 +281,33 @@ int covey_queue_close(covey_queue *queue)
     return 0;
 }
 
+static int check_producers(covey_queue *q)
+{
+    int r = check(q);
+
+    return r == 0 && !(q->has_writers && cv_queue_writers(q) == &cv_queue_more(q)->producers)
+               ? cv_fail(COVEY_ESTATE, "queue %p does not end with its producers", (void *)q)
+               : r;
+}
+
+int cv_queue_add_producer(covey_queue *q, uint64_t mark)
+{
+    int r = check_producers(q);
+
+    if (r != 0)
+        return r;
+    cv_alarm_set(q->bell.alarm);
+    r = mark ? cv_users_give(cv_queue_writers(q), mark)
+             : cv_users_be(cv_queue_writers(q), CV_USER_HERE);
+    cv_queue_wake_all(q);
+    cv_alarm_clear();
+    return r < 0 ? r : 0;
+}
+
 int covey_queue_leave(covey_queue *queue)
 {
-    int r = check(queue);
+    int r = check_producers(queue);
 
-    if (r == 0 && !queue->has_writers)
-        r = cv_fail(COVEY_ESTATE, "queue %p does not end with its producers", (void *)queue);
     if (r != 0)
         return r;
     cv_alarm_set(queue->bell.alarm);

@@ -228,6 +228,20 @@ uint64_t cv_users_holder(struct cv_users *users, uint32_t first)
     return found;
 }
 
+uint64_t cv_users_lost(struct cv_users *users)
+{
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        uint64_t mark = cv_load_acquire(&cell->mark);
+
+        if (mark && what_is(cv_load_acquire(&cell->value)) == CV_USER_HERE &&
+            cv_users_is_dead(mark))
+            return mark;
+    }
+    return 0;
+}
+
 /* Who is gone, and who is not. */
 struct survey {
     struct cv_users *users;

@@ -76,6 +76,9 @@ uint64_t cv_users_holder(struct cv_users *users, uint32_t first);
 bool cv_users_is_dead(uint64_t mark);
 bool cv_users_is_ticket(uint64_t mark);
 
+/* One that was here when it ended; 0: nobody. */
+uint64_t cv_users_lost(struct cv_users *users);
+
 /* Are all gone? If not, adds the tags of those who are there to @tags, of which there are *@n. */
 bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n);
 
