@@ -2,10 +2,11 @@
 # Exhausts the models of covey's protocols, and sees to it that they can fail: each mutant lacks one
 # step of a protocol, and an error must be found in it. Prints a line for each; fails if one does.
 #
-#   tests/models/run.sh            all
+#   tests/models/run.sh            all but the deep ones
+#   tests/models/run.sh --deep     all
 #   tests/models/run.sh WORD...    only the lines below that contain one of the words
 #
-# A line is: what is expected (holds: the properties do; ends: every run does; fails, loops: not so),
+# A line is: perhaps "deep", for more time than a change has to be tested; what is expected (holds: the properties do; ends: every run does; fails, loops: not so),
 # the model, the mutant or -, and the size of the model. To see an error of a model, in the order in
 # which it comes about, in an empty directory:
 #
@@ -32,7 +33,7 @@ lines() {
     local queue="PLACES=3 SMALL=1 IMPATIENT=0 CLOSERS=0"
 
     cat <<END
-holds wait - $wait IMPATIENT=0
+deep holds wait - $wait IMPATIENT=0
 holds wait - $wait WAKERS=1 KILLS=2
 holds wait - $wait WAKERS=1 COMMITS=2 IMPATIENT=0
 holds wait - $wait WAITERS=3 WAKERS=1 IMPATIENT=0 ONE_STEP KILLS=0
@@ -68,7 +69,7 @@ fails wait NO_ALARM_WAKER IN_WORD $wait
 holds lock - $lock ROUNDS=2 KILLS=1
 holds lock - $lock ROUNDS=1 KILLS=2
 holds lock - $lock ROUNDS=1 KILLS=2 OTHER_RELEASES
-holds lock - IMPATIENT=0 N=4 ROUNDS=1 KILLS=1
+deep holds lock - IMPATIENT=0 N=4 ROUNDS=1 KILLS=1
 ends lock - $lock ROUNDS=1 KILLS=1
 fails lock NO_NEXT_BY_TAKER $lock ROUNDS=1 KILLS=1
 fails lock NO_NEXT_BY_QUITTER $lock ROUNDS=2 KILLS=1
@@ -131,7 +132,7 @@ fails semaphore NO_ALARM_TAKER $events N=3
 fails semaphore NO_ALARM_RELEASE $events N=3
 fails semaphore NO_NEXT_FOR_LEFT NO_WAKE_OTHERS $events
 holds barrier - $barrier ROUNDS=2
-holds barrier - $barrier KILLS=2
+deep holds barrier - $barrier KILLS=2
 holds barrier - $barrier ACTS=1
 holds barrier - $barrier PARTIES=2 ACTS=1 IMPATIENT=1
 holds barrier - $barrier PARTIES=2 ROUNDS=2 OUTSIDERS=1
@@ -308,7 +309,13 @@ judge() {
 }
 
 jobs=$(nproc)
+deep=
+[ "${1-}" != --deep ] || { deep=1 && shift; }
 while read -r line; do
+    if [[ $line == deep* ]]; then
+        [ -n "$deep$*" ] || continue
+        line=${line#deep }
+    fi
     if [ $# != 0 ]; then
         wanted=
         for word; do
