@@ -21,7 +21,7 @@
 #include <time.h>
 
 enum {
-    FIRST_ITEMS = 64,
+    FIRST_BYTES = 4096,
     TRIPS_MAX = 200000,
     TRIPS_ASLEEP = 300,
     WARM_TRIPS = 100,
@@ -80,7 +80,7 @@ static void stream(unsigned me)
     unsigned crew = plan.producers + plan.consumers;
     uint64_t parts = (uint64_t)plan.producers * plan.consumers * plan.many;
     unsigned char *items = malloc(plan.size * plan.many);
-    uint64_t n = FIRST_ITEMS / plan.many + 1;
+    uint64_t n = FIRST_BYTES / (plan.size * plan.many) + 1;
     bool last = false;
 
     fail_if(!items || crew > CREW_MAX, "memory");

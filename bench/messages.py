@@ -27,6 +27,7 @@ MPI = {"openmpi": ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "
 
 SMALL = QUEUE | RING | PIPE | SOCKET | MQ | BOOST | ZEROMQ | NNG | OPENMPI | MPICH
 LARGE = QUEUE | RING | PIPE | SOCKET | BOOST | ZEROMQ | NNG | OPENMPI | MPICH
+MANY_TO_MANY = QUEUE | PIPE | SOCKET | MQ | BOOST | ZEROMQ | NNG | OPENMPI | MPICH
 HUGE = QUEUE | PIPE | SOCKET | ZEROMQ | NNG | OPENMPI | MPICH
 
 UNITS = [(1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")]
@@ -40,7 +41,8 @@ def size_name(size):
 STREAMS = [
     (8, 1, 1, SMALL), (64, 1, 1, SMALL), (1 << 10, 1, 1, SMALL), (64 << 10, 1, 1, LARGE),
     (1 << 20, 1, 1, HUGE), (64 << 20, 1, 1, HUGE),
-    (8, 2, 2, SMALL), (64, 2, 2, SMALL), (64, 4, 4, SMALL), (64, 16, 16, QUEUE | PIPE | SOCKET),
+    (8, 2, 2, MANY_TO_MANY), (64, 2, 2, MANY_TO_MANY), (64, 4, 4, MANY_TO_MANY),
+    (64, 16, 16, QUEUE | PIPE | SOCKET),
 ]
 MANY = 100
 BATCHES = [(8, 1, 1), (64, 1, 1), (64, 2, 2)]

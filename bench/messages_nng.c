@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* nng's ipc: each consumer has an end that all producers push to. */
+/* nng's ipc: each consumer has an end, to which each producer has one of its own: so all get
+ * as much. */
 #include "messages.h"
 
 #include <nng/nng.h>
@@ -12,7 +13,11 @@
 
 static const struct plan *plan;
 static char folder[] = "/tmp/bench-messages-XXXXXX";
-static nng_socket end[WAYS_MAX];
+static struct {
+    nng_socket end[CREW_MAX];
+    unsigned n;
+    unsigned next;
+} ways[WAYS_MAX];
 
 static void make(const struct plan *p)
 {
@@ -27,22 +32,25 @@ static void name_end(char *name, size_t size, unsigned way, unsigned consumer)
 
 static void pull(unsigned way, unsigned me)
 {
+    nng_socket *end = &ways[way].end[ways[way].n++];
     char name[128];
 
     name_end(name, sizeof name, way, me);
-    fail_if(nng_pull0_open(&end[way]) != 0, "nng_pull0_open");
-    fail_if(nng_socket_set_size(end[way], NNG_OPT_RECVMAXSZ, 0) != 0, "nng_socket_set_size");
-    fail_if(nng_listen(end[way], name, NULL, 0) != 0, "nng_listen");
+    fail_if(nng_pull0_open(end) != 0, "nng_pull0_open");
+    fail_if(nng_socket_set_size(*end, NNG_OPT_RECVMAXSZ, 0) != 0, "nng_socket_set_size");
+    fail_if(nng_listen(*end, name, NULL, 0) != 0, "nng_listen");
 }
 
 static void push(unsigned way, unsigned first, unsigned n)
 {
     char name[128];
 
-    fail_if(nng_push0_open(&end[way]) != 0, "nng_push0_open");
     for (unsigned i = first; i < first + n; i++) {
+        nng_socket *end = &ways[way].end[ways[way].n++];
+
         name_end(name, sizeof name, way, i);
-        fail_if(nng_dial(end[way], name, NULL, NNG_FLAG_NONBLOCK) != 0, "nng_dial");
+        fail_if(nng_push0_open(end) != 0, "nng_push0_open");
+        fail_if(nng_dial(*end, name, NULL, NNG_FLAG_NONBLOCK) != 0, "nng_dial");
     }
 }
 
@@ -61,20 +69,25 @@ static void enter(unsigned me)
 
 static void put(unsigned way, const void *items)
 {
-    fail_if(nng_send(end[way], (void *)(size_t)items, plan->size, 0) != 0, "nng_send");
+    nng_socket end = ways[way].end[ways[way].next];
+
+    ways[way].next = (ways[way].next + 1) % ways[way].n;
+    fail_if(nng_send(end, (void *)(size_t)items, plan->size, 0) != 0, "nng_send");
 }
 
 static void get(unsigned way, void *items)
 {
     size_t size = plan->size;
 
-    fail_if(nng_recv(end[way], items, &size, 0) != 0, "nng_recv");
+    fail_if(nng_recv(ways[way].end[0], items, &size, 0) != 0, "nng_recv");
 }
 
 static void leave(void)
 {
-    for (unsigned i = 0; i < plan->ways; i++)
-        (void)nng_close(end[i]);
+    for (unsigned i = 0; i < plan->ways; i++) {
+        for (unsigned k = 0; k < ways[i].n; k++)
+            (void)nng_close(ways[i].end[k]);
+    }
     (void)rmdir(folder); /* by the last */
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* ZeroMQ's ipc: each consumer has an end that all producers push to. */
+/* ZeroMQ's ipc: each consumer has an end, to which each producer has one of its own: so all get
+ * as much. */
 #include "messages.h"
 
 #include <zmq.h>
@@ -11,7 +12,11 @@
 static const struct plan *plan;
 static char folder[] = "/tmp/bench-messages-XXXXXX";
 static void *context;
-static void *end[WAYS_MAX];
+static struct {
+    void *end[CREW_MAX];
+    unsigned n;
+    unsigned next;
+} ways[WAYS_MAX];
 
 static void make(const struct plan *p)
 {
@@ -24,24 +29,30 @@ static void name_end(char *name, size_t size, unsigned way, unsigned consumer)
     (void)snprintf(name, size, "ipc://%s/%u-%u", folder, way, consumer);
 }
 
+static void *open_end(unsigned way, int kind)
+{
+    void *end = zmq_socket(context, kind);
+
+    fail_if(!end, "zmq_socket");
+    ways[way].end[ways[way].n++] = end;
+    return end;
+}
+
 static void pull(unsigned way, unsigned me)
 {
     char name[128];
 
-    end[way] = zmq_socket(context, ZMQ_PULL);
     name_end(name, sizeof name, way, me);
-    fail_if(!end[way] || zmq_bind(end[way], name) != 0, "zmq_bind");
+    fail_if(zmq_bind(open_end(way, ZMQ_PULL), name) != 0, "zmq_bind");
 }
 
 static void push(unsigned way, unsigned first, unsigned n)
 {
     char name[128];
 
-    end[way] = zmq_socket(context, ZMQ_PUSH);
-    fail_if(!end[way], "zmq_socket");
     for (unsigned i = first; i < first + n; i++) {
         name_end(name, sizeof name, way, i);
-        fail_if(zmq_connect(end[way], name) != 0, "zmq_connect");
+        fail_if(zmq_connect(open_end(way, ZMQ_PUSH), name) != 0, "zmq_connect");
     }
 }
 
@@ -62,12 +73,15 @@ static void enter(unsigned me)
 
 static void put(unsigned way, const void *items)
 {
-    fail_if(zmq_send(end[way], items, plan->size, 0) < 0, "zmq_send");
+    void *end = ways[way].end[ways[way].next];
+
+    ways[way].next = (ways[way].next + 1) % ways[way].n;
+    fail_if(zmq_send(end, items, plan->size, 0) < 0, "zmq_send");
 }
 
 static void get(unsigned way, void *items)
 {
-    fail_if(zmq_recv(end[way], items, plan->size, 0) < 0, "zmq_recv");
+    fail_if(zmq_recv(ways[way].end[0], items, plan->size, 0) < 0, "zmq_recv");
 }
 
 static void leave(void)
@@ -75,8 +89,10 @@ static void leave(void)
     int none = 0;
 
     for (unsigned i = 0; i < plan->ways; i++) {
-        (void)zmq_setsockopt(end[i], ZMQ_LINGER, &none, sizeof none);
-        (void)zmq_close(end[i]);
+        for (unsigned k = 0; k < ways[i].n; k++) {
+            (void)zmq_setsockopt(ways[i].end[k], ZMQ_LINGER, &none, sizeof none);
+            (void)zmq_close(ways[i].end[k]);
+        }
     }
     (void)zmq_ctx_term(context);
     (void)rmdir(folder); /* by the last */
