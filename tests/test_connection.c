@@ -1137,6 +1137,22 @@ TEST(a_peer_killed_in_a_message_is_told)
     check_int(covey_listener_close(l), ==, 0);
 }
 
+/* The kernel would take one that does not read for so long for gone, and 90 s are too long for a test. */
+TEST(who_does_not_receive_is_not_dead)
+{
+    struct pair p = pair_open(ANY);
+    int fds[] = {covey_connection_fd(p.client), covey_connection_fd(p.server)};
+
+    for (int i = 0; i < 2; i++) {
+        int ms = -1;
+
+        check_int(
+            getsockopt(fds[i], IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &(socklen_t){sizeof ms}), ==, 0);
+        check_int(ms, ==, 0);
+    }
+    pair_close(&p);
+}
+
 TEST(sending_to_nobody_is_a_death)
 {
     struct pair p = pair_open(ANY);

@@ -34,8 +34,10 @@
  * When the other side closes its connection, receiving gives what it had sent before, and then
  * COVEY_ECLOSED. When it vanishes without that (it was killed, its machine is gone, somebody has cut
  * the connection), that is COVEY_EDIED, also in the middle of a message; of a machine that is gone
- * covey learns after about 90 s. Two sides that both send more than the system keeps for them,
- * and do not receive, wait for each other: let another thread receive.
+ * covey learns after about 90 s (before Linux 6.15 after up to 16 minutes, if something was under way to
+ * it). One that is there and does not receive is never taken for dead, however long that lasts. Two sides
+ * that both send more than the system keeps for them, and do not receive, wait for each other: let
+ * another thread receive.
  */
 #ifndef COVEY_CONNECTION_H
 #define COVEY_CONNECTION_H

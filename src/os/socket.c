@@ -17,11 +17,18 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+/* Since Linux 6.15. */
+#ifndef TCP_RTO_MAX_MS
+#define TCP_RTO_MAX_MS 44
+#endif
+
 enum {
     ALIVE_IDLE_S =
         30, /* after so long in silence the kernel asks whether the other machine is there, */
     ALIVE_EVERY_S = 10, /* and asks again, */
     ALIVE_TIMES = 6,    /* so many times */
+    REPEAT_MAX_MS =
+        8000, /* what it does not confirm is sent again after so long at most, 15 times */
     GUARD_TRIES = 100,
     GUARD_NS = 10 * CV_NS_PER_MS,
 };
@@ -86,7 +93,8 @@ static void set(int fd, int level, int option, int value)
     (void)setsockopt(fd, level, option, &value, sizeof value);
 }
 
-/* Nothing waits for more to be sent, and a machine that is gone is noticed. */
+/* Nothing waits for more to be sent, and a machine that is gone is noticed. There is no TCP_USER_TIMEOUT:
+ * it would also end the connection to one that is there, and does not read. */
 static void set_up(int fd, int family)
 {
     if (family == AF_UNIX)
@@ -96,7 +104,7 @@ static void set_up(int fd, int family)
     set(fd, IPPROTO_TCP, TCP_KEEPIDLE, ALIVE_IDLE_S);
     set(fd, IPPROTO_TCP, TCP_KEEPINTVL, ALIVE_EVERY_S);
     set(fd, IPPROTO_TCP, TCP_KEEPCNT, ALIVE_TIMES);
-    set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (ALIVE_IDLE_S + ALIVE_EVERY_S * ALIVE_TIMES) * 1000);
+    set(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, REPEAT_MAX_MS);
 }
 
 static int make(struct cv_descriptor *d, int family)
