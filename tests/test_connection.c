@@ -757,6 +757,51 @@ TEST(a_server_of_something_else_is_refused)
     check_server_is_refused("", COVEY_EDIED, "without a word");
 }
 
+/* What takes memory is not made for one who only begins to say that he has the key. */
+TEST(first_words_that_go_on_are_refused)
+{
+    unsigned char words[5 + CV_WIRE_FIRST_MAX] = {
+        22, 3, 1, CV_WIRE_FIRST_MAX >> 8, 0, 1, 0, 0x80, 0, 3, 3}; /* of a ClientHello of 32 KiB */
+
+    check_bytes_are_refused(words, sizeof words, "first words");
+}
+
+/* The listener's machine is set up for another group than the client proposes: one more question. */
+TEST(groups_may_differ)
+{
+    char path[] = "/tmp/covey-test-XXXXXX";
+    static const char settings[] = "openssl_conf = a\n[a]\nssl_conf = b\n[b]\n"
+                                   "system_default = c\n[c]\nGroups = P-384\n";
+    struct refusals refusals = {0};
+    covey_connection *c = NULL;
+    char address[64];
+    int fd = mkstemp(path);
+    covey_listener *l;
+    pid_t pid;
+    int r;
+
+    (void)abstract_address(address);
+    pid = fork();
+    if (pid == 0) { /* without these settings */
+        do
+            r = covey_connection_open(
+                &c, .address = address, .key = key, .key_size = sizeof key, .timeout_s = SOON_S);
+        while (r == COVEY_EREFUSED);
+        check_int(r == COVEY_ESTATE ? 0 : r, ==, 0);
+        _exit(covey_connection_close(c));
+    }
+    check_int(write(fd, settings, sizeof settings - 1), ==, sizeof settings - 1);
+    check_int(setenv("OPENSSL_CONF", path, 1), ==, 0);
+    l = listen_at(address, .refused = note_refusal, .context = &refusals);
+    check_int(covey_listener_accept(l, &c, SOON_S), ==, 0);
+    check_int(refusals.n, ==, 0);
+    test_reap(pid, 0);
+    check_int(covey_connection_close(c), ==, 0);
+    check_int(covey_listener_close(l), ==, 0);
+    (void)close(fd);
+    (void)unlink(path);
+}
+
 TEST(keys_are_checked)
 {
     covey_connection *c;

@@ -99,7 +99,7 @@ static int read_head(covey_connection *c, size_t size)
 
 /*
  * A stranger may say much, and slowly, so what is kept of it is small: nothing at first, then its first
- * record. Only if that shows the key does it go on.
+ * record. Only if that shows the key does it go on: no stranger has a state of TLS.
  */
 static int read_first(covey_connection *c, size_t size)
 {
@@ -170,7 +170,11 @@ static int advance_tls(covey_connection *c)
         c->stage = CV_STAGE_HELLO;
         return write_hello(c);
     }
-    return r == CV_TLS_WANT ? take_in(c) : r;
+    if (r != CV_TLS_WANT)
+        return r;
+    if (c->is_server && !cv_tls_is_known(c->tls))
+        return cv_fail(COVEY_EAUTH, "the other side's first words do not show that it has the key");
+    return take_in(c);
 }
 
 static int advance_hello(covey_connection *c)
@@ -260,6 +264,7 @@ int cv_connection_make(covey_connection **result, struct cv_descriptor *socket, 
     c->message_max = message_max ? message_max : (size_t)CV_MESSAGE_MAX_DEFAULT;
     c->signature = cv_connection_sign(c, KIND);
     c->psk = psk;
+    c->is_server = is_server;
     c->stage = is_server ? CV_STAGE_FIRST : CV_STAGE_TLS;
     r = pthread_mutex_init(&c->tls_lock, NULL);
     if (r != 0) {

@@ -48,6 +48,7 @@ struct covey_connection {
     uint64_t signature; /* see cv_connection_sign() */
     pid_t owner;
     enum cv_stage stage;
+    bool is_server;
     struct cv_descriptor socket;
     const unsigned char *psk; /* until the handshake is done */
     struct cv_tls *tls;       /* NULL: not yet */

@@ -45,6 +45,7 @@ struct cv_tls {
     BIO *in;
     BIO *out;
     const unsigned char *psk;
+    bool found;       /* a client has named the key: if that does not fail, its proof was right */
     unsigned records; /* sent with the present key */
 };
 
@@ -55,7 +56,7 @@ static struct shared *shared;
 /* The key as OpenSSL takes it: the session in which it was agreed on, so to speak. */
 static int make_session(SSL *state, SSL_SESSION **session)
 {
-    const struct cv_tls *tls = shared->ssl.SSL_get_ex_data(state, 0);
+    struct cv_tls *tls = shared->ssl.SSL_get_ex_data(state, 0);
     const struct cv_openssl *ssl = tls->ssl;
     SSL_SESSION *s = ssl->SSL_SESSION_new();
 
@@ -63,6 +64,7 @@ static int make_session(SSL *state, SSL_SESSION **session)
         ssl->SSL_SESSION_set_cipher(s, ssl->SSL_CIPHER_find(state, suite_id)) &&
         ssl->SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION)) {
         *session = s;
+        tls->found = true;
         return 1;
     }
     ssl->SSL_SESSION_free(s);
@@ -301,9 +303,11 @@ static int handshake_failed(const struct cv_tls *tls)
         COVEY_EAUTH, "the other side does not speak covey's protocol (%s)", reason(tls->ssl));
 }
 
+/* Where the groups of the two sides differ, OpenSSL asks a client for other words (HelloRetryRequest), and
+ * forgets meanwhile that it has verified the first. */
 bool cv_tls_is_known(const struct cv_tls *tls)
 {
-    return tls->ssl->SSL_session_reused(tls->state);
+    return tls->found;
 }
 
 int cv_tls_handshake(struct cv_tls *tls)
@@ -317,7 +321,7 @@ int cv_tls_handshake(struct cv_tls *tls)
 
         return error == SSL_ERROR_WANT_READ ? CV_TLS_WANT : handshake_failed(tls);
     }
-    if (!cv_tls_is_known(tls))
+    if (!tls->ssl->SSL_session_reused(tls->state))
         return cv_fail(COVEY_EAUTH, "the other side speaks TLS, but has no key");
     tls->psk = NULL;
     return 0;
