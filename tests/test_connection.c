@@ -1434,6 +1434,35 @@ TEST(slow_answers_gain_no_time)
     check(test_now_s() - start_s < 3);
 }
 
+/* TLS ignores this, however often it comes. */
+TEST(a_handshake_without_end_is_refused)
+{
+    enum {
+        TIMES = 100,
+        RECORD_BYTES = 5 + 16384
+    };
+    static const unsigned char hello_requests[RECORD_BYTES] = {22, 3, 3, 0x40};
+    struct client client = {.timeout_s = SOON_S};
+    char address[64];
+    char bytes[4096];
+    int fd = listen_plainly(address);
+    int peer;
+
+    pair_close(&(struct pair){.listener = listen_at(ANY)}); /* may skip */
+    client_start(&client, address);
+    peer = accept(fd, NULL, NULL);
+    check_int(recv(peer, bytes, sizeof bytes, 0), >, 0);
+    for (int i = 0; i < TIMES; i++) {
+        if (send(peer, hello_requests, sizeof hello_requests, MSG_NOSIGNAL) < 0)
+            break;
+    }
+    client_join(&client);
+    (void)close(peer);
+    (void)close(fd);
+    check_int(client.r, ==, COVEY_EAUTH);
+    check_has(client.why, "more than 131072 bytes");
+}
+
 /* One that has shown its key, and then waits, is not pushed out by those who have not. */
 TEST(strangers_do_not_push_out_who_has_the_key)
 {

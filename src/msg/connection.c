@@ -20,7 +20,8 @@ enum {
     MESSAGE_FIRST = 64 * 1024,             /* memory for a message before more of it has come */
     MESSAGE_KEPT = 64 * 1024,              /* memory that is kept for the next one */
     DRAIN_MAX = 1 << 20,
-    ANSWERS_MAX = 256 * 1024, /* bytes of TLS's own that the other side may leave untaken */
+    ANSWERS_MAX = 256 * 1024,   /* bytes of TLS's own that the other side may leave untaken */
+    HANDSHAKE_MAX = 128 * 1024, /* bytes of the other side's: far more than are needed */
     BUSY_NS = 10 * CV_NS_PER_MS,
     CLOSE_S = 1,
 };
@@ -58,6 +59,7 @@ static int take_in(covey_connection *c)
 
     if (r != 0)
         return r == CV_SOCKET_PENDING ? CV_CONNECTION_READ : r;
+    c->came += n;
     (void)pthread_mutex_lock(&c->tls_lock);
     r = cv_tls_put(c->tls, chunk, n);
     (void)pthread_mutex_unlock(&c->tls_lock);
@@ -162,6 +164,8 @@ static int write_hello(covey_connection *c)
     return cv_tls_write(c->tls, hello, sizeof hello);
 }
 
+/* TLS lets a handshake be of any length. Nothing is kept of one that does not end, but it would leave no
+ * moment to look at the time. */
 static int advance_tls(covey_connection *c)
 {
     int r = cv_tls_handshake(c->tls);
@@ -174,6 +178,10 @@ static int advance_tls(covey_connection *c)
         return r;
     if (c->is_server && !cv_tls_is_known(c->tls))
         return cv_fail(COVEY_EAUTH, "the other side's first words do not show that it has the key");
+    if (c->came > HANDSHAKE_MAX)
+        return cv_fail(COVEY_EAUTH,
+            "the other side does not speak covey's protocol: its handshake has more than %d bytes",
+            HANDSHAKE_MAX);
     return take_in(c);
 }
 

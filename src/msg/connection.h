@@ -63,6 +63,7 @@ struct covey_connection {
 
     uint32_t receiving; /* a turn, for all from here on */
     struct cv_end received;
+    uint64_t came; /* bytes from the socket to TLS */
     unsigned char head[CV_WIRE_HELLO_BYTES]; /* or the hello */
     size_t head_have;
     unsigned char *message; /* or the first record */
