@@ -2043,6 +2043,41 @@ TEST(a_child_keeps_nothing_open)
     check_bereaved(abstract_address(address));
 }
 
+static void has_no_socket(void *context)
+{
+    (void)context;
+    for (int fd = 0; fd < 64; fd++) {
+        struct stat status;
+        bool is_socket = fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+
+        check(!is_socket || (fcntl(fd, F_GETFD) & FD_CLOEXEC) == 0);
+    }
+}
+
+/* A fork may come before the other side has answered. The test's own sockets are not close-on-exec here. */
+TEST(a_child_keeps_nothing_that_connects)
+{
+    struct client client = {.timeout_s = 0.5};
+    char address[64];
+    int fd = listen_plainly(address); /* has room for two */
+    int full[2];
+
+    pair_close(&(struct pair){.listener = listen_at(ANY)}); /* may skip */
+    check_int(fcntl(fd, F_SETFD, 0), ==, 0);
+    for (int i = 0; i < 2; i++) {
+        full[i] = connect_socket(address);
+        check_int(fcntl(full[i], F_SETFD, 0), ==, 0);
+    }
+    client_start(&client, address);
+    test_sleep_ms(100);
+    test_reap(child_fork(has_no_socket, NULL), 0);
+    client_join(&client);
+    check_int(client.r, ==, COVEY_ETIMEDOUT);
+    for (int i = 0; i < 2; i++)
+        (void)close(full[i]);
+    (void)close(fd);
+}
+
 /* Addresses ********************************************************************************* */
 
 TEST(nobody_there_is_told)

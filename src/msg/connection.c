@@ -6,7 +6,6 @@
 #include "base/options.h"
 #include "msg/turn.h"
 #include "os/clock.h"
-#include "os/unshared.h"
 #include "sync/wait.h"
 
 #include <stdio.h>
@@ -264,7 +263,7 @@ int cv_connection_make(covey_connection **result, struct cv_descriptor *socket, 
     int r;
 
     if (!c) {
-        cv_descriptor_close(socket);
+        cv_socket_close(socket);
         return cv_fail(COVEY_ENOMEM, "no memory for a connection");
     }
     c->socket = *socket;
@@ -281,16 +280,13 @@ int cv_connection_make(covey_connection **result, struct cv_descriptor *socket, 
     }
     if (!is_server)
         r = cv_tls_open(&c->tls, false, psk);
-    if (r == 0)
-        r = cv_unshared_add(&c->socket);
     if (r == 0) {
         *result = c;
         return 0;
     }
-    cv_tls_free(c->tls);
     (void)pthread_mutex_destroy(&c->tls_lock);
 close:
-    cv_descriptor_close(&c->socket);
+    cv_socket_close(&c->socket);
     free(c);
     return r;
 }
@@ -298,8 +294,7 @@ close:
 void cv_connection_discard(covey_connection *c)
 {
     c->signature = 0;
-    cv_unshared_remove(&c->socket);
-    cv_descriptor_close(&c->socket);
+    cv_socket_close(&c->socket);
     cv_tls_free(c->tls);
     (void)pthread_mutex_destroy(&c->tls_lock);
     free(c->message);
@@ -390,7 +385,7 @@ static int connect_to(struct cv_descriptor *socket, const struct cv_socket_targe
     if (r == 0)
         r = cv_socket_connected(socket->fd);
     if (r != 0)
-        cv_descriptor_close(socket);
+        cv_socket_close(socket);
     return r;
 }
 
@@ -955,8 +950,7 @@ static void close_in_child(covey_connection *c)
         c->sending == 0 && c->receiving == 0 && pthread_mutex_trylock(&c->tls_lock) == 0;
 
     if (!is_whole) {
-        cv_unshared_remove(&c->socket);
-        cv_descriptor_close(&c->socket);
+        cv_socket_close(&c->socket);
         return;
     }
     (void)pthread_mutex_unlock(&c->tls_lock);

@@ -8,7 +8,6 @@
 #include "msg/turn.h"
 #include "os/clock.h"
 #include "os/poller.h"
-#include "os/unshared.h"
 #include "sync/wait.h"
 
 #include <stdio.h>
@@ -335,8 +334,7 @@ static void discard(covey_listener *l)
 {
     l->signature = 0;
     cv_poller_close(&l->poller);
-    cv_unshared_remove(&l->socket);
-    cv_descriptor_close(&l->socket);
+    cv_socket_close(&l->socket);
     explicit_bzero(l->psk, sizeof l->psk);
     free(l);
 }
@@ -354,9 +352,7 @@ static int open_listener(covey_listener *l, const struct covey_listener_options 
     if (r != 0)
         return r;
     cv_address_write(&l->address, l->text);
-    r = cv_unshared_add(&l->socket);
-    if (r == 0)
-        r = cv_poller_add(&l->poller, l->socket.fd, CV_POLLER_READ, &l->socket);
+    r = cv_poller_add(&l->poller, l->socket.fd, CV_POLLER_READ, &l->socket);
     if (r != 0)
         cv_socket_remove_path(l->address.path, &l->file);
     return r;

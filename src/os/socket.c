@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "os/clock.h"
+#include "os/unshared.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -107,12 +108,29 @@ static void set_up(int fd, int family)
     set(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, REPEAT_MAX_MS);
 }
 
+static int take(struct cv_descriptor *d, int fd)
+{
+    int r = cv_descriptor_take(d, fd);
+
+    if (r == 0)
+        r = cv_unshared_add(d);
+    if (r != 0)
+        cv_descriptor_close(d);
+    return r;
+}
+
 static int make(struct cv_descriptor *d, int family)
 {
     int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     *d = CV_NO_DESCRIPTOR;
-    return fd < 0 ? cv_fail_errno("no socket") : cv_descriptor_take(d, fd);
+    return fd < 0 ? cv_fail_errno("no socket") : take(d, fd);
+}
+
+void cv_socket_close(struct cv_descriptor *d)
+{
+    cv_unshared_remove(d);
+    cv_descriptor_close(d);
 }
 
 /* Connecting ******************************************************************************** */
@@ -142,7 +160,7 @@ int cv_socket_connect(struct cv_descriptor *d, const struct cv_socket_targets *t
         return CV_SOCKET_PENDING;
     error = errno;
     r = family == AF_UNIX && error == EAGAIN ? CV_SOCKET_BUSY : fail_to_connect(error);
-    cv_descriptor_close(d);
+    cv_socket_close(d);
     return r;
 }
 
@@ -181,7 +199,7 @@ static int try_to_listen(
     if (bind(d->fd, target_at(t, i), t->target[i].size) == 0 && listen(d->fd, backlog) == 0)
         return 0;
     r = fail_to_listen(errno);
-    cv_descriptor_close(d);
+    cv_socket_close(d);
     return r;
 }
 
@@ -215,7 +233,7 @@ int cv_socket_listen(struct cv_descriptor *d, const struct cv_socket_targets *t,
         return 0;
     }
     r = cv_fail_errno("cannot find out the port");
-    cv_descriptor_close(d);
+    cv_socket_close(d);
     return r;
 }
 
@@ -275,7 +293,7 @@ static int remove_stale(const struct cv_socket_targets *t, const char *path)
         r = cv_fail_errno("cannot find out whether somebody listens there");
     else if (unlink(path) != 0)
         r = cv_fail_errno("nobody listens there, but the path cannot be removed");
-    cv_descriptor_close(&d);
+    cv_socket_close(&d);
     return r;
 }
 
@@ -290,7 +308,7 @@ static int listen_at_path(struct cv_descriptor *d, const struct cv_socket_target
         return r;
     if (bind(d->fd, target_at(t, 0), t->target[0].size) != 0) {
         r = fail_to_listen(errno);
-        cv_descriptor_close(d);
+        cv_socket_close(d);
         return r;
     }
     if (chmod(path, (mode_t)mode) == 0 && listen(d->fd, backlog) == 0)
@@ -298,7 +316,7 @@ static int listen_at_path(struct cv_descriptor *d, const struct cv_socket_target
     error = errno;
     (void)unlink(path);
     r = fail_to_listen(error);
-    cv_descriptor_close(d);
+    cv_socket_close(d);
     return r;
 }
 
@@ -338,7 +356,7 @@ int cv_socket_accept(struct cv_descriptor *d, int listening)
     *d = CV_NO_DESCRIPTOR;
     if (fd >= 0) {
         set_up(fd, from.ss_family);
-        return cv_descriptor_take(d, fd);
+        return take(d, fd);
     }
     switch (errno) {
     case EAGAIN:

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Sockets for connections. None of these calls waits, but for looking up the name of a machine, and for
- * a moment where a path is taken over; none raises SIGPIPE.
+ * a moment where a path is taken over; none raises SIGPIPE. No socket is kept by children of a fork
+ * (os/unshared.h).
  */
 #ifndef CV_SOCKET_H
 #define CV_SOCKET_H
@@ -69,6 +70,8 @@ void cv_socket_peer(int fd, const struct cv_address *address, char text[CV_SOCKE
  * more to come. */
 int cv_socket_send(int fd, const void *bytes, size_t size, size_t *n);
 int cv_socket_receive(int fd, void *bytes, size_t room, size_t *n);
+
+void cv_socket_close(struct cv_descriptor *descriptor);
 
 /* Nothing more will be sent. */
 void cv_socket_end(int fd);
