@@ -2,6 +2,7 @@
 #include "msg/openssl.h"
 
 #include "base/error.h"
+#include "os/descriptor.h"
 
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -44,6 +45,8 @@ int cv_openssl_load(struct cv_openssl *ssl)
     const char *missing = NULL;
 
     ssl->library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    if (!ssl->library && !cv_descriptor_is_left())
+        return cv_fail_errno("connections need OpenSSL, which cannot be loaded");
     if (!ssl->library)
         return cv_fail(
             COVEY_ESTATE, "connections need OpenSSL, which cannot be loaded: %s", dlerror());

@@ -107,6 +107,16 @@ int cv_descriptor_check_room(const struct cv_descriptor *any)
     return 0;
 }
 
+bool cv_descriptor_is_left(void)
+{
+    int fd = open("/", O_PATH | O_CLOEXEC);
+
+    if (fd < 0)
+        return errno != EMFILE && errno != ENFILE;
+    (void)close(fd);
+    return true;
+}
+
 bool cv_descriptor_is_ours(const struct cv_descriptor *d)
 {
     struct stat status;

@@ -42,6 +42,9 @@ int cv_descriptor_pair(struct cv_descriptor pair[2], const char *whom);
 /* Is there one more to be had? Found out with a copy of @any. 0 or COVEY_ELIMIT. */
 int cv_descriptor_check_room(const struct cv_descriptor *any);
 
+/* For what fails without saying why: false, with errno, if the reason may be that no descriptor is left. */
+bool cv_descriptor_is_left(void);
+
 /* Is it open, and still the same file? */
 bool cv_descriptor_is_ours(const struct cv_descriptor *descriptor);
 

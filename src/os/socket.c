@@ -54,7 +54,7 @@ static int fail_to_find(const struct cv_address *a, int error)
 {
     if (error == EAI_MEMORY)
         return cv_fail(COVEY_ENOMEM, "no memory for the address of %s", a->host);
-    if (error == EAI_SYSTEM)
+    if (error == EAI_SYSTEM || !cv_descriptor_is_left())
         return cv_fail_errno("cannot look for %s", a->host);
     return cv_fail(COVEY_ESYS, "cannot find %s: %s", a->host, gai_strerror(error));
 }
