@@ -884,7 +884,7 @@ int covey_connection_poll(covey_connection *c, double timeout_s)
         return r;
     cv_error_save(&before);
     r = await_message(c, deadline_ns);
-    if (r == 0 || c->received.code) {
+    if (r == 0 || c->received.code || r == COVEY_ECLOSED) {
         cv_error_restore(&before);
         r = 1;
     }
