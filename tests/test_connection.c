@@ -1707,6 +1707,264 @@ TEST(strangers_give_their_descriptors_to_others, .not_in_valgrind = "it has a li
     check_int(covey_listener_close(l), ==, 0);
 }
 
+/* Waiting for several things **************************************************************** */
+
+static int wait_for(struct covey_waited thing, double timeout_s)
+{
+    int r = covey_wait(&thing, 1, timeout_s);
+
+    check_int(thing.ready, ==, r == 1);
+    return r;
+}
+
+#define wait_for(thing, timeout_s) wait_for((struct covey_waited)COVEY_WAITED(thing), timeout_s)
+
+TEST(a_connection_is_waited_for)
+{
+    struct pair p = pair_open(ANY);
+    struct pollfd fd = {covey_connection_fd(p.server), POLLIN, 0};
+    char byte;
+
+    check_fails(wait_for(p.server, 0.02), COVEY_ETIMEDOUT, "none of 1 things");
+    check_int(wait_for(p.server, -1), ==, COVEY_ETIMEDOUT);
+    for (int i = 0; i < 3; i++)
+        check_int(covey_connection_send(p.client, "x", 1, 1), ==, 0);
+    test_sleep_ms(20);
+    for (int i = 0; i < 3; i++) { /* the others are in TLS by now */
+        check_int(wait_for(p.server, i ? 0 : SOON_S), ==, 1);
+        check_int(poll(&fd, 1, 0), ==, 0);
+        check_int(covey_connection_receive(p.server, &byte, 1, NULL, 0), ==, 0);
+    }
+    check_int(wait_for(p.server, 0), ==, COVEY_ETIMEDOUT);
+    check_int(covey_connection_send(p.client, "", 0, 1), ==, 0);
+    check_int(wait_for(p.server, SOON_S), ==, 1); /* a message of no bytes */
+    check_int(covey_connection_receive(p.server, &byte, 1, NULL, 0), ==, 0);
+    check_int(covey_connection_close(p.client), ==, 0);
+    p.client = NULL;
+    for (int i = 0; i < 2; i++) {
+        check_int(wait_for(p.server, SOON_S), ==, 1);
+        check_int(covey_connection_receive(p.server, &byte, 1, NULL, 0), ==, COVEY_ECLOSED);
+    }
+    pair_close(&p);
+}
+
+TEST(half_a_message_is_nothing_to_receive)
+{
+    covey_listener *l = listen_at(ANY);
+    struct raw raw = {0};
+    covey_connection *c = raw_open(&raw, l);
+    double busy_s;
+    char bytes[4];
+
+    raw_write(&raw, "\0\0\0\0\0\0\0\4ab", 10);
+    busy_s = cpu_s();
+    check_int(wait_for(c, 0.2), ==, COVEY_ETIMEDOUT);
+    check(cpu_s() - busy_s < 0.1);
+    raw_write(&raw, "cd", 2);
+    check_int(wait_for(c, SOON_S), ==, 1);
+    check_int(covey_connection_receive(c, bytes, sizeof bytes, NULL, 0), ==, 0);
+    check(memcmp(bytes, "abcd", 4) == 0);
+    raw_close(&raw);
+    check_int(wait_for(c, SOON_S), ==, 1);
+    check_int(covey_connection_receive(c, bytes, sizeof bytes, NULL, 0), ==, COVEY_EDIED);
+    check_int(covey_connection_close(c), ==, 0);
+    check_int(covey_listener_close(l), ==, 0);
+}
+
+TEST(a_listener_is_waited_for)
+{
+    struct refusals refusals = {0};
+    covey_listener *l =
+        listen_at(ANY, .refused = note_refusal, .context = &refusals, .handshake_timeout_s = 0.1);
+    struct pollfd fd = {covey_listener_fd(l), POLLIN, 0};
+    struct client clients[3] = {{.key = NULL}};
+    covey_connection *c = NULL;
+    struct raw silent = {0};
+    double busy_s = cpu_s();
+
+    raw_connect(&silent, l);
+    check_int(wait_for(l, 0.3), ==, COVEY_ETIMEDOUT); /* turns away, too */
+    check(cpu_s() - busy_s < 0.1);
+    check_int(refusals.n, ==, 1);
+    check_int(refusals.code, ==, COVEY_ETIMEDOUT);
+    raw_close(&silent);
+    for (int i = 0; i < 3; i++)
+        client_start(&clients[i], covey_listener_address(l));
+    for (int i = 0; i < 3; i++) {
+        check_int(wait_for(l, SOON_S), ==, 1);
+        check_int(wait_for(l, 0), ==, 1);
+        check_int(poll(&fd, 1, 0), ==, 1); /* what is complete is seen there, too */
+        if (i == 2)
+            break;
+        check_int(covey_listener_accept(l, &c, 0), ==, 0);
+        check_int(covey_connection_close(c), ==, 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        client_join(&clients[i]);
+        check_int(clients[i].r, ==, 0);
+    }
+    check_int(covey_listener_stop(l), ==, 0);
+    check_int(wait_for(l, SOON_S), ==, 1);
+    check_fails(covey_listener_accept(l, &c, SOON_S), COVEY_ECLOSED, "stopped");
+    check_int(covey_listener_close(l), ==, 0); /* with one that nobody has accepted */
+    for (int i = 0; i < 3; i++)
+        check_int(covey_connection_close(clients[i].c), ==, 0);
+    check_int(wait_for((covey_listener *)NULL, 0), ==, COVEY_EINVAL);
+    check_int(wait_for((covey_connection *)NULL, 0), ==, COVEY_EINVAL);
+}
+
+static void *wait_until_stopped(void *context)
+{
+    struct pair *p = context;
+    struct covey_waited things[] = {
+        COVEY_WAITED(p->server), COVEY_WAITED(p->listener), COVEY_WAITED(p->server)};
+
+    check_int(covey_wait(things, 3, COVEY_FOREVER), ==, 2);
+    check_int(covey_wait(things + 1, 1, COVEY_FOREVER), ==, 1);
+    return NULL;
+}
+
+TEST(closing_what_is_waited_for_is_refused)
+{
+    struct pair p = pair_open(ANY);
+    pthread_t thread;
+    char byte;
+
+    check_int(pthread_create(&thread, NULL, wait_until_stopped, &p), ==, 0);
+    test_sleep_ms(100);
+    check_fails(covey_connection_close(p.server), COVEY_ESTATE, "waits");
+    check_fails(covey_listener_close(p.listener), COVEY_ESTATE, "waits");
+    check_int(covey_connection_stop(p.server), ==, 0);
+    test_sleep_ms(50);
+    check_int(covey_listener_stop(p.listener), ==, 0);
+    check_int(pthread_join(thread, NULL), ==, 0);
+    check_int(covey_connection_receive(p.server, &byte, 1, NULL, 0), ==, COVEY_ECLOSED);
+    check_int(wait_for(-1, 0), ==, COVEY_EINVAL);
+    pair_close(&p);
+}
+
+static void *receive_one_later(void *context)
+{
+    char byte;
+
+    check_int(covey_connection_receive(context, &byte, 1, NULL, COVEY_FOREVER), ==, 0);
+    return NULL;
+}
+
+/* Another thread has the turn, and leaves a message within. */
+TEST(a_connection_is_waited_for_beside_a_receiver)
+{
+    struct pair p = pair_open(ANY);
+    const struct iovec two[] = {{(char[1]){0}, 1}};
+    pthread_t thread;
+    char byte;
+
+    check_int(pthread_create(&thread, NULL, receive_one_later, p.server), ==, 0);
+    test_sleep_ms(50);
+    check_int(wait_for(p.server, 0.1), ==, COVEY_ETIMEDOUT);
+    for (int i = 0; i < 2; i++)
+        check_int(covey_connection_send_parts(p.client, two, 1, 1), ==, 0);
+    check_int(wait_for(p.server, SOON_S), ==, 1);
+    check_int(pthread_join(thread, NULL), ==, 0);
+    check_int(wait_for(p.server, SOON_S), ==, 1);
+    check_int(covey_connection_receive(p.server, &byte, 1, NULL, 0), ==, 0);
+    pair_close(&p);
+}
+
+enum {
+    GUESTS = 4,
+    GUEST_MESSAGES = 50
+};
+
+static int visit(void *argument)
+{
+    const char *address = *(const char **)argument;
+    covey_connection *c = NULL;
+    char answer;
+
+    check_int(
+        covey_connection_open(&c, .address = address, .key = key, .key_size = sizeof key), ==, 0);
+    for (int i = 0; i < GUEST_MESSAGES; i++)
+        check_int(covey_connection_send(c, &i, sizeof i, SOON_S), ==, 0);
+    check_int(wait_for(c, SOON_S), ==, 1);
+    check_int(covey_connection_receive(c, &answer, 1, NULL, 0), ==, 0);
+    check_int(covey_connection_close(c), ==, 0);
+    return 0;
+}
+
+/* Those that are done are no more among the things. */
+struct party {
+    covey_listener *listener;
+    covey_process *guests[GUESTS];
+    covey_connection *connections[GUESTS];
+    int came;
+    int left;
+    int ended;
+};
+
+static void serve_guest(covey_connection **c, struct party *p)
+{
+    int number;
+
+    switch (covey_connection_receive(*c, &number, sizeof number, NULL, 0)) {
+    case 0:
+        if (number == GUEST_MESSAGES - 1)
+            check_int(covey_connection_send(*c, "!", 1, SOON_S), ==, 0);
+        break;
+    case COVEY_ECLOSED:
+        check_int(covey_connection_close(*c), ==, 0);
+        *c = NULL;
+        p->left++;
+        break;
+    default:
+        test_fail(__FILE__, __LINE__, "%s", covey_error());
+    }
+}
+
+static void serve_party(struct party *p)
+{
+    struct covey_waited things[1 + 2 * GUESTS] = {COVEY_WAITED(p->listener)};
+    size_t n = 1;
+
+    for (int i = 0; i < GUESTS; i++) {
+        if (p->guests[i])
+            things[n++] = (struct covey_waited)COVEY_WAITED(p->guests[i]);
+        if (p->connections[i])
+            things[n++] = (struct covey_waited)COVEY_WAITED(p->connections[i]);
+    }
+    check_int(covey_wait(things, n, SOON_S), >, 0);
+    if (things[0].ready)
+        check_int(covey_listener_accept(p->listener, &p->connections[p->came++], 0), ==, 0);
+    for (int i = 0; i < GUESTS; i++) {
+        for (size_t k = 1; k < n; k++) {
+            if (things[k].ready && things[k].object == p->connections[i] && p->connections[i])
+                serve_guest(&p->connections[i], p);
+            if (things[k].ready && things[k].object == p->guests[i] && p->guests[i]) {
+                child_join(p->guests[i], 0);
+                p->guests[i] = NULL;
+                p->ended++;
+            }
+        }
+    }
+}
+
+TEST_METHODS(connections_are_waited_for_beside_processes, 60, .not_in_valgrind = "it has no pidfds")
+{
+    struct party p = {.listener = listen_at(ANY)};
+    char *address = covey_alloc(64);
+
+    (void)snprintf(address, 64, "%s", covey_listener_address(p.listener));
+    for (int i = 0; i < GUESTS; i++)
+        p.guests[i] = child_start(visit, address, method);
+    while (p.left < GUESTS || p.ended < GUESTS)
+        serve_party(&p);
+    check_int(p.came, ==, GUESTS);
+    check_int(covey_listener_close(p.listener), ==, 0);
+    check_int(covey_free(address), ==, 0);
+    if (method == COVEY_FORKSERVER)
+        check_int(covey_close(), ==, 0);
+}
+
 /* Threads and processes ********************************************************************* */
 
 struct stream {
@@ -1983,6 +2241,8 @@ static void use_in_child(void *context)
     check_fails(covey_connection_send(p->client, "x", 1, 1), COVEY_ENOTOWNER, "process");
     check_fails(covey_connection_receive(p->client, &byte, 1, NULL, 1), COVEY_ENOTOWNER, "process");
     check_int(covey_connection_poll(p->client, 0), ==, COVEY_ENOTOWNER);
+    check_int(wait_for(p->client, 0), ==, COVEY_ENOTOWNER);
+    check_int(wait_for(p->listener, 0), ==, COVEY_ENOTOWNER);
     check_int(covey_connection_fd(p->client), ==, COVEY_ENOTOWNER);
     check_fails(covey_listener_accept(p->listener, &c, 0), COVEY_ENOTOWNER, "process");
     check_int(covey_listener_fd(p->listener), ==, COVEY_ENOTOWNER);

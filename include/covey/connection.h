@@ -172,10 +172,10 @@ COVEY_API int covey_connection_poll(covey_connection *connection, double timeout
 /**
  * covey_connection_fd() - a descriptor that becomes readable when something comes
  *
- * For poll() and its kind; it stays covey's: do not read, write or close it. Messages may wait inside
- * of the connection when the descriptor is not readable: call covey_connection_poll() with 0 until it
- * says 0 before you wait for it. And when it is readable, that need not be a whole message: the same
- * call takes what has come.
+ * For poll() and its kind (covey_wait() takes the connection itself, and does what is said here); it stays
+ * covey's: do not read, write or close it. Messages may wait inside of the connection when the descriptor
+ * is not readable: call covey_connection_poll() with 0 until it says 0 before you wait for it. And when
+ * it is readable, that need not be a whole message: the same call takes what has come.
  *
  * Returns the descriptor; COVEY_ENOTOWNER; COVEY_EINVAL.
  */
@@ -202,7 +202,7 @@ COVEY_API size_t covey_connection_message_max(covey_connection *connection);
  * off. What has come and was not received is dropped, and the other side may get COVEY_EDIED for what it
  * still sends.
  *
- * Returns 0; COVEY_ESTATE while another thread sends or receives: see covey_connection_stop();
+ * Returns 0; COVEY_ESTATE while another thread sends, receives or waits: see covey_connection_stop();
  * COVEY_EINVAL.
  */
 COVEY_API int covey_connection_close(covey_connection *connection);

@@ -8,7 +8,8 @@
  * the oldest of those goes who have not yet shown that they know the key.
  *
  * A listener has no thread of its own: connections are made while the program is in
- * covey_listener_accept(). Those that are not complete when it returns go on in the next call.
+ * covey_listener_accept(), or waits for the listener in covey_wait(). Those that are not complete when it
+ * returns go on in the next call.
  *
  * It belongs to the process that has made it. All threads of the process may use it; of several that
  * accept each waits its turn. A child of fork() does not keep the address in use: as with a connection,
@@ -38,9 +39,9 @@ struct covey_listener_options {
     unsigned half_open_max;    /* connections that may be in the making, up to 65536; default 128 */
     double handshake_timeout_s; /* how long one may be in the making, in seconds; default 10 */
     size_t message_max;         /* bytes in the largest message that is accepted; default 64 MiB */
-    /* Called in covey_listener_accept() for each one that was turned away: who it was, a code
-     * (COVEY_EAUTH, COVEY_ETIMEDOUT, COVEY_EDIED, COVEY_ELIMIT ...) and why. It must not use the
-     * listener. NULL: nobody wants to know. */
+    /* Called in covey_listener_accept() and covey_wait() for each one that was turned away: who it
+     * was, a code (COVEY_EAUTH, COVEY_ETIMEDOUT, COVEY_EDIED, COVEY_ELIMIT ...) and why. It must not
+     * use the listener. NULL: nobody wants to know. */
     void (*refused)(const char *peer, int code, const char *why, void *context);
     void *context; /* for that */
 };
@@ -70,8 +71,9 @@ COVEY_API int covey_listener_open_with(const struct covey_listener_options *opti
  * that is tried ten times a second, and told if there is nothing else to do.
  *
  * Returns 0; COVEY_ETIMEDOUT; COVEY_ELIMIT without a free descriptor: the listener goes on when there is
- * one; COVEY_ECLOSED after covey_listener_stop(); COVEY_EINTR (see covey_on_interrupt()); COVEY_ENOTOWNER; COVEY_EINVAL; COVEY_ENOMEM; COVEY_ESTATE
- * when the program has closed the descriptor; COVEY_ESYS.
+ * one; COVEY_ECLOSED after covey_listener_stop(); COVEY_EINTR (see covey_on_interrupt());
+ * COVEY_ENOTOWNER; COVEY_EINVAL; COVEY_ENOMEM; COVEY_ESTATE when the program has closed the descriptor;
+ * COVEY_ESYS.
  */
 COVEY_API int covey_listener_accept(
     covey_listener *listener, covey_connection **connection, double timeout_s);
@@ -87,7 +89,8 @@ COVEY_API const char *covey_listener_address(covey_listener *listener);
 /**
  * covey_listener_fd() - a descriptor that is readable when accept has something to do
  *
- * For poll() and its kind; it stays covey's: do not read or close it. When it is readable, call
+ * For poll() and its kind (covey_wait() takes the listener itself, and tells when there is a connection);
+ * it stays covey's: do not read or close it. When it is readable, call
  * covey_listener_accept() with a timeout of 0, which does all that can be done now, and may have no
  * connection to give yet.
  *
@@ -99,10 +102,10 @@ COVEY_API int covey_listener_fd(covey_listener *listener);
  * covey_listener_close() - listen no more
  * @listener: the listener, which must not be used any more; NULL does nothing
  *
- * Connections that are in the making are dropped; those that were accepted stay. The path of a Unix
+ * Connections that nobody has accepted are dropped; those that were accepted stay. The path of a Unix
  * socket is removed, if it is still the one that was made.
  *
- * Returns 0; COVEY_ESTATE while another thread accepts: see covey_listener_stop(); COVEY_EINVAL.
+ * Returns 0; COVEY_ESTATE while another thread accepts or waits: see covey_listener_stop(); COVEY_EINVAL.
  */
 COVEY_API int covey_listener_close(covey_listener *listener);
 

@@ -11,7 +11,9 @@
 #ifndef COVEY_WAIT_H
 #define COVEY_WAIT_H
 
+#include <covey/connection.h>
 #include <covey/event.h>
+#include <covey/listener.h>
 #include <covey/pipe.h>
 #include <covey/process.h>
 #include <covey/queue.h>
@@ -27,6 +29,8 @@ enum covey_waitable {
     COVEY_WAIT_PIPE,       /* until there is a message to receive, or nobody holds the other end */
     COVEY_WAIT_EVENT,      /* until it is set */
     COVEY_WAIT_PROCESS,    /* until it has ended */
+    COVEY_WAIT_CONNECTION, /* until there is a message to receive, or never will be one */
+    COVEY_WAIT_LISTENER,   /* until there is a connection to accept, or never will be one */
 };
 
 /** struct covey_waited - one of them */
@@ -47,15 +51,21 @@ struct covey_waited {
  * The same thing may be there more than once. To wait for a pipe is to hold that end (covey/pipe.h). An
  * event that is set, and cleared at once, may be missed.
  *
- * If there are descriptors or processes among them, or more than 14 things, then each queue, pipe and
- * event is waited for by its descriptor (covey_queue_fd() tells what that takes), which stays for the next
- * time. If there are not, no descriptor and no thread is needed; where there are more than one, a death
- * in the middle of a put may then be noticed up to 0.1 s late.
+ * To wait for a listener is to let in and to turn away, as covey_listener_accept() does; what was there to
+ * accept stays for that. Connections and listeners cannot be closed while a thread waits for them; their
+ * stop() ends the wait. Where another thread receives from the same connection, or accepts, a message or
+ * connection that it leaves may be noticed up to 20 ms late.
+ *
+ * If there are others than queues, pipes and events among them, or more than 14 things, then each queue,
+ * pipe and event is waited for by its descriptor (covey_queue_fd() tells what that takes), which stays
+ * for the next time. If there are not, no descriptor and no thread is needed; where there are more than
+ * one, a death in the middle of a put may then be noticed up to 0.1 s late.
  *
  * Should another process free an object meanwhile, that ends the wait with COVEY_EINVAL.
  *
  * Returns how many are ready; COVEY_ETIMEDOUT; COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL for
- * what is no such object, which the message tells; COVEY_ELIMIT; COVEY_ENOMEM.
+ * what is no such object, which the message tells; COVEY_ENOTOWNER for another process's connection or
+ * listener; COVEY_ESTATE when the program has closed its descriptor; COVEY_ELIMIT; COVEY_ENOMEM.
  */
 COVEY_API int covey_wait(struct covey_waited *waited, size_t n, double timeout_s);
 
@@ -67,7 +77,9 @@ COVEY_API int covey_wait(struct covey_waited *waited, size_t n, double timeout_s
                          : COVEY_WAIT_QUEUE, covey_pipe *                                          \
                          : COVEY_WAIT_PIPE, covey_event *                                          \
                          : COVEY_WAIT_EVENT, covey_process *                                       \
-                         : COVEY_WAIT_PROCESS, int                                                 \
+                         : COVEY_WAIT_PROCESS, covey_connection *                                  \
+                         : COVEY_WAIT_CONNECTION, covey_listener *                                 \
+                         : COVEY_WAIT_LISTENER, int                                                \
                          : COVEY_WAIT_DESCRIPTOR),                                                 \
         .descriptor = _Generic((what_), int                                                        \
                                : (what_), default                                                  \

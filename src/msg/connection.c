@@ -6,6 +6,7 @@
 #include "base/options.h"
 #include "msg/turn.h"
 #include "os/clock.h"
+#include "sync/any.h"
 #include "sync/wait.h"
 
 #include <stdio.h>
@@ -645,6 +646,11 @@ static int assemble(covey_connection *c)
     return r;
 }
 
+static bool is_end(int code)
+{
+    return code == COVEY_ECLOSED || code == COVEY_EDIED || code == COVEY_ECORRUPT;
+}
+
 /* Only between messages is an end what the other side wanted. */
 static int end_receiving(covey_connection *c, int code)
 {
@@ -692,11 +698,11 @@ static int await_message(covey_connection *c, uint64_t deadline_ns)
             r = COVEY_ECORRUPT;
         if (r == COVEY_EDIED && check_stopped(c) != 0)
             return COVEY_ECLOSED;
-        if (r == COVEY_ECLOSED || r == COVEY_EDIED || r == COVEY_ECORRUPT)
+        if (is_end(r))
             return end_receiving(c, r);
         if (r != CV_CONNECTION_READ)
             return r;
-        r = await(c->socket.fd, false, deadline_ns);
+        r = deadline_ns ? await(c->socket.fd, false, deadline_ns) : COVEY_ETIMEDOUT;
         if (r != 0)
             return r;
     }
@@ -872,24 +878,29 @@ int covey_connection_receive_alloc(
     return fail_to_receive(c, r, timeout_s);
 }
 
-int covey_connection_poll(covey_connection *c, double timeout_s)
+/* 1 when receiving would not wait, 0 when the time is over, or a code. */
+static int poll_in_turn(covey_connection *c, uint64_t deadline_ns)
 {
     struct cv_error before;
+    int r;
+
+    cv_error_save(&before);
+    r = await_message(c, deadline_ns);
+    cv_turn_give(&c->receiving);
+    if (r == COVEY_ETIMEDOUT)
+        return 0;
+    if (r != 0 && !is_end(r))
+        return r;
+    cv_error_restore(&before);
+    return 1;
+}
+
+int covey_connection_poll(covey_connection *c, double timeout_s)
+{
     uint64_t deadline_ns;
     int r = begin(c, false, timeout_s, &deadline_ns);
 
-    if (r == COVEY_ETIMEDOUT)
-        return 0;
-    if (r != 0)
-        return r;
-    cv_error_save(&before);
-    r = await_message(c, deadline_ns);
-    if (r == 0 || c->received.code || r == COVEY_ECLOSED) {
-        cv_error_restore(&before);
-        r = 1;
-    }
-    cv_turn_give(&c->receiving);
-    return r == COVEY_ETIMEDOUT ? 0 : r;
+    return r == 0 ? poll_in_turn(c, deadline_ns) : r == COVEY_ETIMEDOUT ? 0 : r;
 }
 
 int covey_connection_fd(covey_connection *c)
@@ -897,6 +908,51 @@ int covey_connection_fd(covey_connection *c)
     int r = check_owner(c);
 
     return r == 0 ? c->socket.fd : r;
+}
+
+static int check_for_any(void *object)
+{
+    covey_connection *c = object;
+    int r = check_owner(c);
+
+    if (r == 0)
+        (void)cv_fetch_add(&c->awaited, 1);
+    return r;
+}
+
+static void end_for_any(void *object)
+{
+    covey_connection *c = object;
+
+    (void)cv_fetch_sub(&c->awaited, 1);
+}
+
+/* What has come to TLS no descriptor tells of: so it is all made use of here. */
+static int look_for_any(
+    void *object, bool arm, struct cv_target *target, struct cv_watched_lives *lives)
+{
+    uint64_t deadline_ns;
+    int r = begin(object, false, 0, &deadline_ns);
+
+    (void)arm;
+    (void)target;
+    (void)lives;
+    return r == 0 ? poll_in_turn(object, deadline_ns) : r == COVEY_ETIMEDOUT ? CV_ANY_BUSY : r;
+}
+
+static int descriptor_for_any(void *object, struct cv_descriptor *own)
+{
+    (void)own;
+    return covey_connection_fd(object);
+}
+
+__attribute__((constructor)) static void register_kind(void)
+{
+    static const struct cv_any_kind kind = {
+        check_for_any, look_for_any, descriptor_for_any, CV_ANY_READABLE};
+
+    cv_any_set(COVEY_WAIT_CONNECTION, &kind);
+    cv_any_set_end(COVEY_WAIT_CONNECTION, end_for_any);
 }
 
 const char *covey_connection_peer(covey_connection *c)
@@ -989,6 +1045,8 @@ int covey_connection_close(covey_connection *c)
         close_in_child(c);
         return 0;
     }
+    if (cv_load_acquire(&c->awaited))
+        return cv_fail(COVEY_ESTATE, "another thread waits for what comes from %s", c->peer);
     if (cv_turn_take(&c->sending, 0) != 0)
         return cv_fail(COVEY_ESTATE, "another thread is sending to %s", c->peer);
     if (cv_turn_take(&c->receiving, 0) != 0) {

@@ -57,13 +57,14 @@ struct covey_connection {
     uint64_t peer_max;    /* of the other */
     char peer[CV_SOCKET_PEER_MAX];
     uint32_t stopped; /* 1: this process has ended it (covey_connection_stop()) */
+    uint32_t awaited; /* by so many threads, in covey_wait() */
 
     uint32_t sending; /* a turn (msg/turn.h) */
     struct cv_end sent;
 
     uint32_t receiving; /* a turn, for all from here on */
     struct cv_end received;
-    uint64_t came; /* bytes from the socket to TLS */
+    uint64_t came;                           /* bytes from the socket to TLS */
     unsigned char head[CV_WIRE_HELLO_BYTES]; /* or the hello */
     size_t head_have;
     unsigned char *message; /* or the first record */

@@ -8,6 +8,7 @@
 #include "msg/turn.h"
 #include "os/clock.h"
 #include "os/poller.h"
+#include "sync/any.h"
 #include "sync/wait.h"
 
 #include <stdio.h>
@@ -37,6 +38,9 @@ enum {
  * handled at a time, so a connection that is complete is given to the caller at once, and what else is
  * ready keeps the poller readable.
  *
+ * Who only waits (covey_wait()) goes on with them as well. The one that is complete then is kept for the
+ * next who accepts; as long as it is, the timer has the poller readable.
+ *
  * The pause: without a free descriptor a connection cannot be accepted, and the listening socket stays
  * readable. So it is not looked at until the timer says so.
  */
@@ -62,12 +66,14 @@ struct covey_listener {
     void *context;
 
     uint32_t stopped; /* 1: nobody is let in any more */
+    uint32_t awaited; /* by so many threads, in covey_wait() */
 
     uint32_t accepting; /* a turn, for all from here on */
     struct list strangers;
     struct list known;
-    unsigned half_open;       /* in both */
-    uint64_t paused_until_ns; /* 0: it is not */
+    unsigned half_open;         /* in both */
+    uint64_t paused_until_ns;   /* 0: it is not */
+    covey_connection *complete; /* NULL: none */
 };
 
 /* In the making ***************************************************************************** */
@@ -140,6 +146,8 @@ static int set_timer(covey_listener *l)
     uint64_t at = l->paused_until_ns ? l->paused_until_ns : CV_FOREVER;
 
     at = earlier(earlier(at, &l->strangers), &l->known);
+    if (l->complete)
+        at = 0;
     return cv_poller_set_timer(&l->poller, at);
 }
 
@@ -276,6 +284,17 @@ static int accept_until(covey_listener *l, covey_connection **result, uint64_t d
     return *result ? 0 : r ? r : COVEY_ETIMEDOUT;
 }
 
+/* The one that is kept, or the next. */
+static int take_next(covey_listener *l, covey_connection **result, uint64_t deadline_ns)
+{
+    *result = NULL;
+    if (l->complete && !cv_load_acquire(&l->stopped)) {
+        *result = l->complete;
+        l->complete = NULL;
+    }
+    return accept_until(l, result, deadline_ns);
+}
+
 /* Opening *********************************************************************************** */
 
 static int check_options(struct covey_listener_options *o)
@@ -408,26 +427,32 @@ static int check_owner(const covey_listener *l)
     return r;
 }
 
+static int begin(covey_listener *l, double timeout_s, uint64_t *deadline_ns)
+{
+    int r = check_owner(l);
+
+    if (r == 0)
+        r = cv_clock_deadline(timeout_s, deadline_ns);
+    if (r == 0 && !(cv_descriptor_is_ours(&l->socket) && cv_descriptor_is_ours(&l->poller.events)))
+        r = cv_fail(
+            COVEY_ESTATE, "the program has closed a descriptor of the listener at %s", l->text);
+    return r == 0 ? cv_turn_take(&l->accepting, *deadline_ns) : r;
+}
+
 int covey_listener_accept(covey_listener *l, covey_connection **connection, double timeout_s)
 {
     struct cv_error before;
+    covey_connection *c;
     uint64_t deadline_ns;
-    int r = check_owner(l);
+    int r = check(l);
 
     if (r == 0 && !connection)
         r = cv_fail(COVEY_EINVAL, "connection is NULL: there is no place for the new connection");
     if (r == 0)
-        r = cv_clock_deadline(timeout_s, &deadline_ns);
-    if (r == 0 && !(cv_descriptor_is_ours(&l->socket) && cv_descriptor_is_ours(&l->poller.events)))
-        r = cv_fail(
-            COVEY_ESTATE, "the program has closed a descriptor of the listener at %s", l->text);
-    if (r == 0)
-        r = cv_turn_take(&l->accepting, deadline_ns);
+        r = begin(l, timeout_s, &deadline_ns);
     if (r == 0) {
-        covey_connection *c = NULL;
-
         cv_error_save(&before);
-        r = accept_until(l, &c, deadline_ns);
+        r = take_next(l, &c, deadline_ns);
         cv_turn_give(&l->accepting);
         if (r == 0) {
             *connection = c;
@@ -436,6 +461,61 @@ int covey_listener_accept(covey_listener *l, covey_connection **connection, doub
     }
     return r == COVEY_ETIMEDOUT ? cv_fail_late(r, "listener", l, "had no connection", timeout_s)
                                 : r;
+}
+
+static int check_for_any(void *object)
+{
+    covey_listener *l = object;
+    int r = check_owner(l);
+
+    if (r == 0)
+        (void)cv_fetch_add(&l->awaited, 1);
+    return r;
+}
+
+static void end_for_any(void *object)
+{
+    covey_listener *l = object;
+
+    (void)cv_fetch_sub(&l->awaited, 1);
+}
+
+/* What the machine lacks may be there later. All else that fails, accept tells. */
+static int look_for_any(
+    void *object, bool arm, struct cv_target *target, struct cv_watched_lives *lives)
+{
+    covey_listener *l = object;
+    struct cv_error before;
+    uint64_t deadline_ns;
+    int r = begin(l, 0, &deadline_ns);
+
+    (void)arm;
+    (void)target;
+    (void)lives;
+    if (r != 0)
+        return r == COVEY_ETIMEDOUT ? CV_ANY_BUSY : r;
+    cv_error_save(&before);
+    r = accept_until(l, &l->complete, 0);
+    cv_turn_give(&l->accepting);
+    if (r == COVEY_EINTR)
+        return r;
+    cv_error_restore(&before);
+    return r != COVEY_ETIMEDOUT && r != COVEY_ELIMIT && r != COVEY_ENOMEM;
+}
+
+static int descriptor_for_any(void *object, struct cv_descriptor *own)
+{
+    (void)own;
+    return covey_listener_fd(object);
+}
+
+__attribute__((constructor)) static void register_kind(void)
+{
+    static const struct cv_any_kind kind = {
+        check_for_any, look_for_any, descriptor_for_any, CV_ANY_READABLE};
+
+    cv_any_set(COVEY_WAIT_LISTENER, &kind);
+    cv_any_set_end(COVEY_WAIT_LISTENER, end_for_any);
 }
 
 const char *covey_listener_address(covey_listener *l)
@@ -461,10 +541,13 @@ static void empty(covey_listener *l, struct list *list, void (*end)(covey_connec
     }
 }
 
-static void empty_both(covey_listener *l, void (*end)(covey_connection *))
+static void empty_all(covey_listener *l, void (*end)(covey_connection *))
 {
     empty(l, &l->strangers, end);
     empty(l, &l->known, end);
+    if (l->complete)
+        end(l->complete);
+    l->complete = NULL;
 }
 
 /* The poller is closed first: the file is the parent's as well, and would forget its connections. What
@@ -473,7 +556,7 @@ static void close_in_child(covey_listener *l)
 {
     cv_poller_close(&l->poller);
     if (l->accepting == 0)
-        empty_both(l, cv_connection_discard);
+        empty_all(l, cv_connection_discard);
     discard(l);
 }
 
@@ -501,9 +584,11 @@ int covey_listener_close(covey_listener *l)
         close_in_child(l);
         return 0;
     }
+    if (cv_load_acquire(&l->awaited))
+        return cv_fail(COVEY_ESTATE, "another thread waits for who comes to %s", l->text);
     if (cv_turn_take(&l->accepting, 0) != 0)
         return cv_fail(COVEY_ESTATE, "another thread is accepting at %s", l->text);
-    empty_both(l, cv_connection_drop);
+    empty_all(l, cv_connection_drop);
     if (l->address.kind == CV_ADDRESS_UNIX)
         cv_socket_remove_path(l->address.path, &l->file);
     discard(l);

@@ -9,14 +9,21 @@
 
 enum {
     WAITED_MAX = 1024,
-    KINDS = COVEY_WAIT_PROCESS + 1,
+    KINDS = COVEY_WAIT_LISTENER + 1,
+    BUSY_NS = 20 * CV_NS_PER_MS,
 };
 
 static const struct cv_any_kind *kinds[KINDS];
+static void (*ends[KINDS])(void *object);
 
 void cv_any_set(enum covey_waitable kind, const struct cv_any_kind *functions)
 {
     kinds[kind] = functions;
+}
+
+void cv_any_set_end(enum covey_waitable kind, void (*end)(void *object))
+{
+    ends[kind] = end;
 }
 
 void cv_watched_lives_add(struct cv_watched_lives *lives, const uint64_t *tags, unsigned n)
@@ -45,6 +52,14 @@ static int check_one(const struct covey_waited *w, size_t i)
     return kinds[w->kind]->check(w->object);
 }
 
+static void end(const struct covey_waited *waited, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (ends[waited[i].kind])
+            ends[waited[i].kind](waited[i].object);
+    }
+}
+
 static int check(const struct covey_waited *waited, size_t n)
 {
     if (!waited || n == 0 || n > WAITED_MAX)
@@ -53,8 +68,10 @@ static int check(const struct covey_waited *waited, size_t n)
     for (size_t i = 0; i < n; i++) {
         int r = check_one(&waited[i], i);
 
-        if (r != 0)
+        if (r != 0) {
+            end(waited, i);
             return r;
+        }
     }
     return 0;
 }
@@ -64,7 +81,7 @@ static bool needs_poll(const struct covey_waited *waited, size_t n)
     bool needs = n > CV_TARGETS_MAX;
 
     for (size_t i = 0; i < n && !needs; i++)
-        needs = is_descriptor(&waited[i]) || kinds[waited[i].kind]->only_descriptor;
+        needs = is_descriptor(&waited[i]) || kinds[waited[i].kind]->by_descriptor != CV_ANY_SECOND;
     return needs;
 }
 
@@ -129,9 +146,11 @@ static int wait_asleep(struct covey_waited *waited, size_t n, struct cv_wait *wa
 struct polled {
     struct pollfd *fds;
     struct cv_descriptor *own; /* those that are only for this call */
+    bool is_busy;              /* something is to be looked at soon, whatever poll() says */
 };
 
-/* Objects that are ready are not polled for; the others' descriptors are readable when they may be. */
+/* Objects that are ready are not polled for, nor what is busy; the others' descriptors are readable when
+ * they may be ready. */
 static int look_or_arm(struct covey_waited *w, struct pollfd *fd, struct cv_descriptor *own)
 {
     const struct cv_any_kind *kind = kinds[w->kind];
@@ -141,7 +160,7 @@ static int look_or_arm(struct covey_waited *w, struct pollfd *fd, struct cv_desc
 
     if (r < 0)
         return r;
-    w->ready = (short)r;
+    w->ready = r == 1;
     fd->fd = -1;
     if (r == 0 && own->fd >= 0)
         fd->fd = own->fd;
@@ -151,10 +170,11 @@ static int look_or_arm(struct covey_waited *w, struct pollfd *fd, struct cv_desc
 }
 
 /* How many are ready, descriptors aside; or a code. */
-static int prepare(struct covey_waited *waited, size_t n, const struct polled *p)
+static int prepare(struct covey_waited *waited, size_t n, struct polled *p)
 {
     int ready = 0;
 
+    p->is_busy = false;
     for (size_t i = 0; i < n; i++) {
         struct pollfd *fd = &p->fds[i];
         int r = 0;
@@ -169,7 +189,10 @@ static int prepare(struct covey_waited *waited, size_t n, const struct polled *p
         }
         if (r < 0)
             return r;
-        ready += r;
+        if (r == CV_ANY_BUSY)
+            p->is_busy = true;
+        else
+            ready += r;
     }
     return ready;
 }
@@ -188,21 +211,29 @@ static int collect(struct covey_waited *waited, size_t n, const struct polled *p
 
         if (is_descriptor(w))
             w->ready = (short)revents;
-        else if (revents && kinds[w->kind]->only_descriptor)
+        else if (revents && kinds[w->kind]->by_descriptor == CV_ANY_READY)
             w->ready = 1;
-        else if (!w->ready)
+        else if (!w->ready && (revents || kinds[w->kind]->by_descriptor != CV_ANY_READABLE))
             r = kinds[w->kind]->look(w->object, false, &target, &lives);
         if (r < 0)
             return r;
-        if (r > 0)
+        if (r == 1)
             w->ready = 1;
         ready += w->ready != 0;
     }
     return ready;
 }
 
-static int poll_all(
-    struct covey_waited *waited, size_t n, const struct polled *p, uint64_t deadline_ns)
+/* What is busy has to be looked at again: nothing tells when the other thread leaves it. */
+static uint64_t end_of_poll(const struct polled *p, uint64_t deadline_ns)
+{
+    uint64_t soon = p->is_busy ? cv_clock_now() + BUSY_NS : CV_FOREVER;
+
+    return soon < deadline_ns ? soon : deadline_ns;
+}
+
+/* What poll() finds may come to nothing time and again. */
+static int poll_all(struct covey_waited *waited, size_t n, struct polled *p, uint64_t deadline_ns)
 {
     int ready = 0;
     int r;
@@ -211,18 +242,21 @@ static int poll_all(
         r = prepare(waited, n, p);
         if (r < 0)
             return r;
-        r = cv_descriptor_poll(p->fds, n, r > 0 ? 0 : deadline_ns);
+        r = cv_descriptor_poll(p->fds, n, r > 0 ? 0 : end_of_poll(p, deadline_ns));
         if (r == COVEY_EINTR)
             r = cv_wait_interrupted(NULL);
         else if (r >= 0 || r == COVEY_ETIMEDOUT)
             ready = collect(waited, n, p);
-    } while (r >= 0 && ready == 0);
+        if (r < 0 && r != COVEY_ETIMEDOUT)
+            break;
+        r = COVEY_ETIMEDOUT;
+    } while (ready == 0 && deadline_ns > cv_clock_now());
     return ready != 0 ? ready : r;
 }
 
 static int wait_by_poll(struct covey_waited *waited, size_t n, uint64_t deadline_ns)
 {
-    struct polled p = {calloc(n, sizeof *p.fds), calloc(n, sizeof *p.own)};
+    struct polled p = {calloc(n, sizeof *p.fds), calloc(n, sizeof *p.own), false};
     int r;
 
     for (size_t i = 0; p.own && i < n; i++)
@@ -251,6 +285,7 @@ int covey_wait(struct covey_waited *waited, size_t n, double timeout_s)
         waited[i].ready = 0;
     r = needs_poll(waited, n) ? wait_by_poll(waited, n, wait.deadline_ns)
                               : wait_asleep(waited, n, &wait);
+    end(waited, n);
     return r == COVEY_ETIMEDOUT
                ? cv_fail(r, "none of %zu things was ready within %g s", n, timeout_s)
                : r;

@@ -20,20 +20,34 @@ struct cv_watched_lives {
     uint64_t tags[CV_WAIT_TAGS_MAX];
 };
 
+/* What the descriptor of an object is for. */
+enum cv_any_descriptor {
+    CV_ANY_SECOND,   /* poll() only: the object's words tell, too */
+    CV_ANY_READY,    /* only it tells: readable, the object is ready */
+    CV_ANY_READABLE, /* only it tells: readable, the object may be ready */
+};
+
+enum {
+    CV_ANY_BUSY = 2, /* another thread of this process has it just now */
+};
+
 struct cv_any_kind {
     /* May it be waited for? 0, or a code with its message. */
     int (*check)(void *object);
-    /* 1: it is ready; else 0, and by what that will be known to have changed. Or a code. With @arm and for
-     * a sleep, its bell is armed first, and not quiet again but for 0. */
+    /* 1: it is ready; else 0, and by what that will be known to have changed; CV_ANY_BUSY: whether it is
+     * will be known later. Or a code. With @arm and for a sleep, its bell is armed first, and not quiet
+     * again but for 0. Where only a descriptor tells, nothing is set. */
     int (*look)(void *object, bool arm, struct cv_target *target, struct cv_watched_lives *lives);
     /* A descriptor that will be readable when it is ready, or a code. If it is only for this once, it is
      * *@own. */
     int (*descriptor)(void *object, struct cv_descriptor *own);
-    /* Only the descriptor tells. Then look() sets nothing. */
-    bool only_descriptor;
+    enum cv_any_descriptor by_descriptor;
 };
 
 void cv_any_set(enum covey_waitable kind, const struct cv_any_kind *functions);
+
+/* What is called when nobody waits any more: once for each check() that has allowed it. */
+void cv_any_set_end(enum covey_waitable kind, void (*end)(void *object));
 
 void cv_watched_lives_add(struct cv_watched_lives *lives, const uint64_t *tags, unsigned n);
 

@@ -153,7 +153,7 @@ static int look(void *object, bool arm, struct cv_target *target, struct cv_watc
 
 static int descriptor(void *object, struct cv_descriptor *own);
 
-static const struct cv_any_kind kind = {check_event, look, descriptor, false};
+static const struct cv_any_kind kind = {check_event, look, descriptor, CV_ANY_SECOND};
 
 static int descriptor(void *object, struct cv_descriptor *own)
 {
