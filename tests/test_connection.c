@@ -1813,6 +1813,41 @@ TEST(a_listener_is_waited_for)
     check_int(wait_for((covey_connection *)NULL, 0), ==, COVEY_EINVAL);
 }
 
+TEST(who_waits_for_a_listener_is_told_why_it_fails, .not_in_valgrind = "it has a limit of its own")
+{
+    covey_listener *l = listen_at(ANY);
+    struct rlimit before;
+    struct rlimit none;
+    struct client client = {0};
+    covey_connection *c = NULL;
+    struct raw raw = {0};
+    double start_s;
+    double busy_s;
+
+    check_int(getrlimit(RLIMIT_NOFILE, &before), ==, 0);
+    raw_connect(&raw, l);
+    none = before;
+    none.rlim_cur = (rlim_t)raw.fd + 1;
+    check_int(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
+    start_s = test_now_s();
+    busy_s = cpu_s();
+    for (int i = 0; i < 3; i++) {
+        check_int(wait_for(l, SOON_S), ==, 1);
+        check_fails(covey_listener_accept(l, &c, 0), COVEY_ELIMIT, strerror(EMFILE));
+    }
+    check(test_now_s() - start_s >= 0.15); /* tried now and then only */
+    check(cpu_s() - busy_s < 0.1);
+    check_int(setrlimit(RLIMIT_NOFILE, &before), ==, 0);
+    client_start(&client, covey_listener_address(l));
+    check_int(wait_for(l, SOON_S), ==, 1);
+    check_int(covey_listener_accept(l, &c, 0), ==, 0);
+    client_join(&client);
+    check_int(covey_connection_close(c), ==, 0);
+    check_int(covey_connection_close(client.c), ==, 0);
+    raw_close(&raw);
+    check_int(covey_listener_close(l), ==, 0);
+}
+
 static void *wait_until_stopped(void *context)
 {
     struct pair *p = context;

@@ -2389,7 +2389,7 @@ static void note_code(const char *peer, int code, const char *why, void *context
 }
 
 /* What fails for each of those who come is told as the reason why they were turned away. */
-static int open_and_accept(const char *address)
+static int open_and_accept(const char *address, bool waits)
 {
     struct elsewhere e = {.pid = -1};
     covey_listener *l = NULL;
@@ -2407,10 +2407,15 @@ static int open_and_accept(const char *address)
         e.pid = fork();
         if (e.pid == 0)
             knock(&e);
-        r = covey_listener_accept(l, &c, ACCEPTS_S);
+        if (waits)
+            r = covey_wait(&(struct covey_waited)COVEY_WAITED(l), 1, ACCEPTS_S);
+        if (r >= 0)
+            r = covey_listener_accept(l, &c, ACCEPTS_S);
         is_refused = r == COVEY_ETIMEDOUT && refused == code_of_errno(cv_fault_plan->error);
     }
-    if (r == 0)
+    if (r == 0 && waits)
+        r = covey_wait(&(struct covey_waited)COVEY_WAITED(c), 1, SOON_S);
+    if (r >= 0)
         r = covey_connection_receive(c, bytes, sizeof bytes, NULL, SOON_S);
     if (r == 0)
         r = covey_connection_send(c, bytes, sizeof bytes, SOON_S);
@@ -2440,7 +2445,7 @@ static int open_listener(void)
     TEST(every_fault_in_##name##_is_named, .deadline_s = 120)                                      \
     {                                                                                              \
         check_int(connect_and_talk("tcp:127.0.0.1:0", 3), ==, 0);                                  \
-        check_int(open_and_accept("tcp:127.0.0.1:0"), ==, 0);                                      \
+        check_int(open_and_accept("tcp:127.0.0.1:0", false), ==, 0);                               \
         walk_all(#name, do_##name, walks);                                                         \
     }                                                                                              \
     static int do_##name(void)
@@ -2470,12 +2475,17 @@ FAULTS_LATER(connection_with_large_messages, ALONE)
 
 FAULTS_LATER(listener, ALONE)
 {
-    return open_and_accept("tcp:127.0.0.1:0");
+    return open_and_accept("tcp:127.0.0.1:0", false);
+}
+
+FAULTS_LATER(listener_that_is_waited_for, ALONE)
+{
+    return open_and_accept("tcp:127.0.0.1:0", true);
 }
 
 FAULTS_LATER(listener_at_name, ALONE)
 {
-    return open_and_accept("tcp:localhost:0");
+    return open_and_accept("tcp:localhost:0", false);
 }
 
 /* There is one that a killed listener has left behind. Only if the path cannot be removed does it stay. */
@@ -2488,7 +2498,7 @@ FAULTS_LATER(listener_at_path, ALONE)
     (void)snprintf(address, sizeof address, "unix:/tmp/covey-fault-%d", (int)getpid());
     start_echo(&e, address);
     stop_elsewhere(&e);
-    r = open_and_accept(address);
+    r = open_and_accept(address, false);
     if (unlink(address + strlen("unix:")) == 0 && r == 0)
         check(strcmp(cv_fault_plan->call, "unlink") == 0 ||
               strcmp(cv_fault_plan->call, "dlopen") == 0);
@@ -2534,7 +2544,7 @@ static int connect_without_memory(void)
 
 static int accept_without_memory(void)
 {
-    return name_any(open_and_accept("tcp:127.0.0.1:0"));
+    return name_any(open_and_accept("tcp:127.0.0.1:0", false));
 }
 
 static void walk_openssl(const char *name, operation *run)
@@ -2549,7 +2559,7 @@ static void walk_openssl(const char *name, operation *run)
     memcpy(&set, &address, sizeof address);
     check_int(set(openssl_malloc, openssl_realloc, openssl_free), ==, 1);
     check_int(connect_and_talk("tcp:127.0.0.1:0", 3), ==, 0);
-    check_int(open_and_accept("tcp:127.0.0.1:0"), ==, 0);
+    check_int(open_and_accept("tcp:127.0.0.1:0", false), ==, 0);
     walk_all(name, run, ONCE);
 }
 

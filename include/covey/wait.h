@@ -30,7 +30,7 @@ enum covey_waitable {
     COVEY_WAIT_EVENT,      /* until it is set */
     COVEY_WAIT_PROCESS,    /* until it has ended */
     COVEY_WAIT_CONNECTION, /* until there is a message to receive, or never will be one */
-    COVEY_WAIT_LISTENER,   /* until there is a connection to accept, or never will be one */
+    COVEY_WAIT_LISTENER,   /* until there is a connection to accept, or that fails */
 };
 
 /** struct covey_waited - one of them */
@@ -51,8 +51,8 @@ struct covey_waited {
  * The same thing may be there more than once. To wait for a pipe is to hold that end (covey/pipe.h). An
  * event that is set, and cleared at once, may be missed.
  *
- * To wait for a listener is to let in and to turn away, as covey_listener_accept() does; what was there to
- * accept stays for that. Connections and listeners cannot be closed while a thread waits for them; their
+ * To wait for a listener is to let in and to turn away, as covey_listener_accept() does; a connection or
+ * failure that comes of it stays for that. Connections and listeners cannot be closed while a thread waits for them; their
  * stop() ends the wait. Where another thread receives from the same connection, or accepts, a message or
  * connection that it leaves may be noticed up to 20 ms late.
  *

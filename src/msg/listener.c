@@ -38,8 +38,8 @@ enum {
  * handled at a time, so a connection that is complete is given to the caller at once, and what else is
  * ready keeps the poller readable.
  *
- * Who only waits (covey_wait()) goes on with them as well. The one that is complete then is kept for the
- * next who accepts; as long as it is, the timer has the poller readable.
+ * Who only waits (covey_wait()) goes on with them as well. The one that is complete then, or what has
+ * failed, is kept for the next who accepts; as long as it is, the timer has the poller readable.
  *
  * The pause: without a free descriptor a connection cannot be accepted, and the listening socket stays
  * readable. So it is not looked at until the timer says so.
@@ -73,7 +73,8 @@ struct covey_listener {
     struct list known;
     unsigned half_open;         /* in both */
     uint64_t paused_until_ns;   /* 0: it is not */
-    covey_connection *complete; /* NULL: none */
+    covey_connection *complete; /* kept; NULL: none */
+    struct cv_end failed;       /* kept; code 0: nothing */
 };
 
 /* In the making ***************************************************************************** */
@@ -141,12 +142,17 @@ static uint64_t earlier(uint64_t at_ns, const struct list *list)
     return list->oldest && list->oldest->deadline_ns < at_ns ? list->oldest->deadline_ns : at_ns;
 }
 
+static bool is_keeping(const covey_listener *l)
+{
+    return l->complete || l->failed.code;
+}
+
 static int set_timer(covey_listener *l)
 {
     uint64_t at = l->paused_until_ns ? l->paused_until_ns : CV_FOREVER;
 
     at = earlier(earlier(at, &l->strangers), &l->known);
-    if (l->complete)
+    if (is_keeping(l))
         at = 0;
     return cv_poller_set_timer(&l->poller, at);
 }
@@ -284,15 +290,43 @@ static int accept_until(covey_listener *l, covey_connection **result, uint64_t d
     return *result ? 0 : r ? r : COVEY_ETIMEDOUT;
 }
 
-/* The one that is kept, or the next. */
+/* What is kept, or the next. */
 static int take_next(covey_listener *l, covey_connection **result, uint64_t deadline_ns)
 {
-    *result = NULL;
-    if (l->complete && !cv_load_acquire(&l->stopped)) {
-        *result = l->complete;
-        l->complete = NULL;
+    int r = l->failed.code;
+
+    *result = l->complete;
+    if (!is_keeping(l) || cv_load_acquire(&l->stopped)) {
+        *result = NULL;
+        return accept_until(l, result, deadline_ns);
     }
-    return accept_until(l, result, deadline_ns);
+    if (r != 0)
+        (void)cv_fail(r, "%s", l->failed.why);
+    l->failed.code = 0;
+    l->complete = NULL;
+    (void)set_timer(l);
+    return r;
+}
+
+/* Is there anything for who accepts? 1, 0 or COVEY_EINTR. */
+static int keep_next(covey_listener *l)
+{
+    struct cv_error before;
+    int r;
+
+    if (is_keeping(l))
+        return 1;
+    cv_error_save(&before);
+    r = accept_until(l, &l->complete, 0);
+    if (r == COVEY_EINTR)
+        return r;
+    if (r != 0 && r != COVEY_ETIMEDOUT) {
+        (void)snprintf(l->failed.why, sizeof l->failed.why, "%s", covey_error());
+        l->failed.code = r;
+    }
+    (void)set_timer(l);
+    cv_error_restore(&before);
+    return is_keeping(l);
 }
 
 /* Opening *********************************************************************************** */
@@ -480,12 +514,10 @@ static void end_for_any(void *object)
     (void)cv_fetch_sub(&l->awaited, 1);
 }
 
-/* What the machine lacks may be there later. All else that fails, accept tells. */
 static int look_for_any(
     void *object, bool arm, struct cv_target *target, struct cv_watched_lives *lives)
 {
     covey_listener *l = object;
-    struct cv_error before;
     uint64_t deadline_ns;
     int r = begin(l, 0, &deadline_ns);
 
@@ -494,13 +526,9 @@ static int look_for_any(
     (void)lives;
     if (r != 0)
         return r == COVEY_ETIMEDOUT ? CV_ANY_BUSY : r;
-    cv_error_save(&before);
-    r = accept_until(l, &l->complete, 0);
+    r = keep_next(l);
     cv_turn_give(&l->accepting);
-    if (r == COVEY_EINTR)
-        return r;
-    cv_error_restore(&before);
-    return r != COVEY_ETIMEDOUT && r != COVEY_ELIMIT && r != COVEY_ENOMEM;
+    return r;
 }
 
 static int descriptor_for_any(void *object, struct cv_descriptor *own)
