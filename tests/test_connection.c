@@ -2532,7 +2532,7 @@ TEST(a_file_at_the_path_stays)
     check_int(fd, >=, 0);
     (void)close(fd);
     check_fails(covey_listener_open(&l, .address = address, .key = key, .key_size = sizeof key),
-        COVEY_ESTATE, "somebody else");
+        COVEY_ESTATE, "it is no socket");
     check_int(unlink(path), ==, 0);
 }
 
@@ -2544,6 +2544,7 @@ TEST(a_port_that_is_taken_is_told)
     check_fails(covey_listener_open(&second, .address = covey_listener_address(l), .key = key,
                     .key_size = sizeof key),
         COVEY_ESTATE, "somebody else");
+    check_has(covey_error(), covey_listener_address(l));
     check_int(covey_listener_close(l), ==, 0);
 }
 
@@ -2578,7 +2579,7 @@ TEST(addresses_are_checked)
         {"unix:", "0 bytes"}, {"unix:@", "0 bytes"}};
     covey_listener *l = NULL;
     covey_connection *c = NULL;
-    char path[200] = "unix:/";
+    char path[1100] = "unix:/";
 
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         check_fails(covey_listener_open(
@@ -2587,6 +2588,11 @@ TEST(addresses_are_checked)
     memset(path + strlen(path), 'x', 150);
     check_fails(covey_listener_open(&l, .address = path, .key = key, .key_size = sizeof key),
         COVEY_EINVAL, "151 bytes");
+    memcpy(path, "tcp:", 4);
+    memset(path + 4, 'x', 1000);
+    memcpy(path + 1004, ":1", 3);
+    check_fails(covey_connection_open(&c, .address = path, .key = key, .key_size = sizeof key),
+        COVEY_EINVAL, "1000 bytes");
     check_fails(
         covey_connection_open(&c, .address = "tcp:127.0.0.1:0", .key = key, .key_size = sizeof key),
         COVEY_EINVAL, "port 0");
@@ -2627,7 +2633,7 @@ TEST(misuse_is_named)
     check_fails(covey_listener_open_with(NULL), COVEY_EINVAL, "listener is NULL");
     check_fails(covey_connection_open_with(NULL), COVEY_EINVAL, "connection is NULL");
     check_fails(covey_listener_open(&l, .mode = 01000), COVEY_EINVAL, "mode");
-    check_fails(covey_listener_open(&l, .backlog = -1), COVEY_EINVAL, "backlog");
+    check_fails(covey_listener_open(&l, .backlog = -1), COVEY_EINVAL, "0 or more");
     check_fails(covey_listener_open(&l, .half_open_max = 65537), COVEY_EINVAL, "half_open_max");
     check_fails(
         covey_listener_open(&l, .handshake_timeout_s = -1), COVEY_EINVAL, "handshake_timeout");

@@ -21,11 +21,11 @@ static int read_port(uint16_t *port, const char *digits, const char *text)
     unsigned value = 0;
 
     if (n == 0 || n > PORT_DIGITS_MAX || digits[n])
-        return cv_fail(COVEY_EINVAL, "%s: the port is not a number from 0 to 65535", text);
+        return cv_fail(COVEY_EINVAL, "%.120s: the port is not a number from 0 to 65535", text);
     for (size_t i = 0; i < n; i++)
         value = value * 10 + (unsigned)(digits[i] - '0');
     if (value > PORT_MAX)
-        return cv_fail(COVEY_EINVAL, "%s: port %u is more than 65535", text, value);
+        return cv_fail(COVEY_EINVAL, "%.120s: port %u is more than 65535", text, value);
     *port = (uint16_t)value;
     return 0;
 }
@@ -38,19 +38,19 @@ static int read_tcp(struct cv_address *a, const char *rest, const char *text)
     size_t size;
 
     if (!colon)
-        return cv_fail(COVEY_EINVAL, "%s has no port: tcp:HOST:PORT is wanted", text);
+        return cv_fail(COVEY_EINVAL, "%.120s has no port: tcp:HOST:PORT is wanted", text);
     size = (size_t)(colon - rest);
     if (size >= 2 && host[0] == '[' && host[size - 1] == ']') {
         host++;
         size -= 2;
     } else if (memchr(host, ':', size)) {
-        return cv_fail(COVEY_EINVAL, "%s: an address of IPv6 is put in brackets: [::1]", text);
+        return cv_fail(COVEY_EINVAL, "%.120s: an address of IPv6 is put in brackets: [::1]", text);
     }
     if (size == 0 || size > CV_ADDRESS_HOST_MAX)
-        return cv_fail(COVEY_EINVAL, "%s: a machine's name of %zu bytes: from 1 to %d can be", text,
-            size, CV_ADDRESS_HOST_MAX);
+        return cv_fail(COVEY_EINVAL, "%.120s: a machine's name of %zu bytes: from 1 to %d can be",
+            text, size, CV_ADDRESS_HOST_MAX);
     if (memchr(host, '[', size) || memchr(host, ']', size) || memchr(host, '/', size))
-        return cv_fail(COVEY_EINVAL, "%s: this is no name of a machine", text);
+        return cv_fail(COVEY_EINVAL, "%.120s: this is no name of a machine", text);
     a->kind = CV_ADDRESS_TCP;
     memcpy(a->host, host, size);
     return read_port(&a->port, colon + 1, text);

@@ -349,8 +349,7 @@ static int flush_until(covey_connection *c, uint64_t deadline_ns)
 
 /* Opening *********************************************************************************** */
 
-/* The same failure, with the address in front. */
-static int fail_at(const char *address, int code)
+int cv_connection_fail_at(const char *address, int code)
 {
     char why[CV_END_WHY_MAX];
 
@@ -488,7 +487,7 @@ int covey_connection_open_with(const struct covey_connection_options *options)
     if (r == COVEY_ETIMEDOUT)
         return cv_fail(r, "%s: not connected within %g s", o.address, o.timeout_s);
     if (r != 0)
-        return fail_at(o.address, r);
+        return cv_connection_fail_at(o.address, r);
     cv_error_restore(&before);
     return 0;
 }

@@ -102,6 +102,9 @@ void cv_connection_drop(covey_connection *connection);
 /* Frees it without a word to the other side. */
 void cv_connection_discard(covey_connection *connection);
 
+/* The same failure, with the address in front. */
+int cv_connection_fail_at(const char *address, int code);
+
 /* What both kinds of options have. 0 or COVEY_EINVAL. */
 int cv_connection_check_key(const void *key, size_t size);
 

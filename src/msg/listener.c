@@ -336,14 +336,15 @@ static int check_options(struct covey_listener_options *o)
     if (!o->listener)
         return cv_fail(COVEY_EINVAL, "listener is NULL: there is no place for the new listener");
     if (o->backlog < 0)
-        return cv_fail(COVEY_EINVAL, "backlog is %d", o->backlog);
+        return cv_fail(COVEY_EINVAL, "backlog is %d: 0 or more can be", o->backlog);
     if (o->mode > MODE_MAX)
         return cv_fail(COVEY_EINVAL, "mode is 0%o: more than 0777", o->mode);
     if (o->half_open_max > HALF_OPEN_MAX)
         return cv_fail(
             COVEY_EINVAL, "half_open_max is %u: more than %d", o->half_open_max, HALF_OPEN_MAX);
     if (!(o->handshake_timeout_s >= 0))
-        return cv_fail(COVEY_EINVAL, "handshake_timeout_s is %g", o->handshake_timeout_s);
+        return cv_fail(
+            COVEY_EINVAL, "handshake_timeout_s is %g: 0 or more can be", o->handshake_timeout_s);
     if (o->backlog == 0)
         o->backlog = BACKLOG_DEFAULT;
     if (o->mode == 0)
@@ -394,10 +395,7 @@ static void discard(covey_listener *l)
 
 static int open_listener(covey_listener *l, const struct covey_listener_options *o)
 {
-    int r = cv_address_read(&l->address, o->address);
-
-    if (r == 0)
-        r = cv_tls_derive(l->psk, o->key, o->key_size);
+    int r = cv_tls_derive(l->psk, o->key, o->key_size);
     if (r == 0)
         r = cv_poller_open(&l->poller);
     if (r == 0)
@@ -428,7 +426,12 @@ int covey_listener_open_with(const struct covey_listener_options *options)
     l->socket = l->poller.events = l->poller.timer = CV_NO_DESCRIPTOR;
     set_options(l, &o);
     cv_error_save(&before);
-    r = open_listener(l, &o);
+    r = cv_address_read(&l->address, o.address);
+    if (r == 0) {
+        r = open_listener(l, &o);
+        if (r != 0)
+            (void)cv_connection_fail_at(o.address, r);
+    }
     if (r != 0) {
         discard(l);
         return r;

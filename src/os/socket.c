@@ -283,7 +283,7 @@ static int remove_stale(const struct cv_socket_targets *t, const char *path)
     int r;
 
     if (!file_at(path).exists)
-        return fail_to_listen(EADDRINUSE);
+        return cv_fail(COVEY_ESTATE, "there is a file, and it is no socket");
     r = make(&d, AF_UNIX);
     if (r != 0)
         return r;
