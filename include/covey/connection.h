@@ -136,10 +136,11 @@ COVEY_API int covey_connection_send_parts(
  *
  * Returns 0; COVEY_ETIMEDOUT; COVEY_ETOOBIG when @room is too small: *size says what is needed, and the
  * message stays; COVEY_ECLOSED when the other side has closed the connection and all is received, or
- * after covey_connection_stop(); COVEY_EDIED when it has vanished; COVEY_ECORRUPT when it has sent what covey never sends, such as a
- * message larger than this side accepts; COVEY_EINTR (see covey_on_interrupt()); COVEY_ENOTOWNER;
- * COVEY_EINVAL; COVEY_ENOMEM; COVEY_ESTATE when the program has closed the descriptor. After
- * COVEY_ECLOSED, COVEY_EDIED and COVEY_ECORRUPT nothing more comes, and the same is returned again.
+ * after covey_connection_stop(); COVEY_EDIED when it has vanished; COVEY_ECORRUPT when it has sent what
+ * covey never sends, such as a message larger than this side accepts; COVEY_EINTR (see
+ * covey_on_interrupt()); COVEY_ENOTOWNER; COVEY_EINVAL; COVEY_ENOMEM; COVEY_ESTATE when the program has
+ * closed the descriptor. After COVEY_ECLOSED, COVEY_EDIED and COVEY_ECORRUPT, and after COVEY_ENOMEM if something that has come is lost
+ * by it, nothing more comes, and the same is returned again.
  */
 COVEY_API int covey_connection_receive(
     covey_connection *connection, void *bytes, size_t room, size_t *size, double timeout_s);

@@ -26,6 +26,14 @@ enum {
     CLOSE_S = 1,
 };
 
+/* From now on that is what everybody is told. */
+static int end_with(struct cv_end *end, int code)
+{
+    end->code = code;
+    (void)snprintf(end->why, sizeof end->why, "%s", covey_error());
+    return code;
+}
+
 /* Without waiting *************************************************************************** */
 
 /* Sends what TLS has to send: 0 when that is all, CV_CONNECTION_WRITE, or a code. */
@@ -50,7 +58,7 @@ static int flush(covey_connection *c)
     return r == CV_SOCKET_PENDING ? CV_CONNECTION_WRITE : r;
 }
 
-/* Takes what has come to TLS: 0 or CV_CONNECTION_READ, or a code. */
+/* Takes what has come to TLS: 0 or CV_CONNECTION_READ, or a code. What TLS has no memory for is lost. */
 static int take_in(covey_connection *c)
 {
     unsigned char chunk[CHUNK_BYTES];
@@ -63,7 +71,7 @@ static int take_in(covey_connection *c)
     (void)pthread_mutex_lock(&c->tls_lock);
     r = cv_tls_put(c->tls, chunk, n);
     (void)pthread_mutex_unlock(&c->tls_lock);
-    return r;
+    return r == 0 ? 0 : end_with(&c->received, r);
 }
 
 /* Reads up to @room bytes: 0 with *n of them, not none; CV_CONNECTION_READ; a code. */
@@ -75,6 +83,8 @@ static int read_some(covey_connection *c, void *bytes, size_t room, size_t *n)
         (void)pthread_mutex_lock(&c->tls_lock);
         r = cv_tls_read(c->tls, bytes, room, n);
         (void)pthread_mutex_unlock(&c->tls_lock);
+        if (r == COVEY_ENOMEM) /* it does not go on after that */
+            (void)end_with(&c->received, r);
         if (r != CV_TLS_WANT)
             return r;
         r = take_in(c);
@@ -484,7 +494,7 @@ int covey_connection_open_with(const struct covey_connection_options *options)
     cv_error_save(&before);
     r = open_at(&o, &address, psk, deadline_ns);
     explicit_bzero(psk, sizeof psk);
-    if (r == COVEY_ETIMEDOUT)
+    if (r == COVEY_ETIMEDOUT && deadline_ns != CV_FOREVER)
         return cv_fail(r, "%s: not connected within %g s", o.address, o.timeout_s);
     if (r != 0)
         return cv_connection_fail_at(o.address, r);
@@ -497,14 +507,6 @@ int covey_connection_open_with(const struct covey_connection_options *options)
 static int end_is(const struct cv_end *end)
 {
     return cv_fail(end->code, "%s", end->why);
-}
-
-/* From now on that is what everybody is told. */
-static int end_with(struct cv_end *end, int code)
-{
-    end->code = code;
-    (void)snprintf(end->why, sizeof end->why, "%s", covey_error());
-    return code;
 }
 
 static int seal(covey_connection *c, const void *bytes, size_t size)
@@ -888,7 +890,7 @@ static int poll_in_turn(covey_connection *c, uint64_t deadline_ns)
     cv_turn_give(&c->receiving);
     if (r == COVEY_ETIMEDOUT)
         return 0;
-    if (r != 0 && !is_end(r))
+    if (r != 0 && !is_end(r) && !c->received.code)
         return r;
     cv_error_restore(&before);
     return 1;

@@ -280,12 +280,16 @@ static bool is_about_keys(int alert)
            alert == SSL_AD_BAD_RECORD_MAC;
 }
 
+static bool has_no_memory(const struct cv_tls *tls)
+{
+    return ERR_GET_REASON(tls->ssl->ERR_peek_error()) == ERR_R_MALLOC_FAILURE;
+}
+
 static int handshake_failed(const struct cv_tls *tls)
 {
-    unsigned long error = tls->ssl->ERR_peek_error();
-    int number = ERR_GET_REASON(error);
+    int number = ERR_GET_REASON(tls->ssl->ERR_peek_error());
 
-    if (number == ERR_R_MALLOC_FAILURE)
+    if (has_no_memory(tls))
         return cv_fail(COVEY_ENOMEM, "no memory for a handshake");
     if (number >= ALERT && number <= ALERT + ALERT_MAX && is_about_keys(number - ALERT))
         return cv_fail(COVEY_EAUTH, "the other side has refused the key: is it the same? (%s)",
@@ -356,6 +360,8 @@ int cv_tls_read(struct cv_tls *tls, void *bytes, size_t room, size_t *size)
     case SSL_ERROR_ZERO_RETURN:
         return COVEY_ECLOSED;
     default:
+        if (has_no_memory(tls))
+            return cv_fail(COVEY_ENOMEM, "no memory for what came");
         return cv_fail(COVEY_ECORRUPT, "what came is not what the other side has encrypted: %s",
             reason(tls->ssl));
     }

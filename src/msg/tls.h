@@ -49,7 +49,7 @@ bool cv_tls_is_known(const struct cv_tls *tls);
 int cv_tls_write(struct cv_tls *tls, const void *bytes, size_t size);
 
 /* 0 with *size bytes, not none; CV_TLS_WANT; COVEY_ECLOSED without a message after the other side's
- * end; COVEY_ECORRUPT for what is not encrypted with the key, or was changed on its way. */
+ * end; COVEY_ECORRUPT for what is not encrypted with the key, or was changed on its way; COVEY_ENOMEM. */
 int cv_tls_read(struct cv_tls *tls, void *bytes, size_t room, size_t *size);
 
 /* The last that is to be sent: that nothing more comes. */
