@@ -13,6 +13,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -1283,6 +1284,55 @@ TEST(connecting_has_its_time)
     check(test_now_s() - start_s >= 0.1);
     check_int(covey_listener_close(l), ==, 0);
 }
+
+#ifdef __GLIBC__
+
+/* In the place of the C library's: a name with two addresses, and nobody answers at the first. */
+int getaddrinfo(const char *restrict name, const char *restrict port,
+    const struct addrinfo *restrict hints, struct addrinfo **restrict found)
+{
+    int (*next)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    void *address = dlsym(RTLD_NEXT, "getaddrinfo");
+    struct addrinfo *last;
+    int r;
+
+    memcpy(&next, &address, sizeof address);
+    if (!name || strcmp(name, "two.test") != 0)
+        return next(name, port, hints, found);
+    r = next("127.0.0.2", port, hints, found);
+    for (last = *found; r == 0 && last->ai_next;)
+        last = last->ai_next;
+    return r == 0 ? next("127.0.0.1", port, hints, &last->ai_next) : r;
+}
+
+TEST(an_address_that_does_not_answer_leaves_time_for_the_next)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK + 1)}};
+    struct pair p = {.listener = listen_at(ANY)};
+    const char *port = strrchr(covey_listener_address(p.listener), ':') + 1;
+    struct client client = {.timeout_s = 2};
+    char address[64];
+    int deaf = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int full;
+
+    a.sin_port = htons((uint16_t)strtoul(port, NULL, 10));
+    check_int(bind(deaf, (struct sockaddr *)(void *)&a, sizeof a), ==, 0);
+    check_int(listen(deaf, 0), ==, 0);
+    (void)snprintf(address, sizeof address, "tcp:127.0.0.2:%s", port);
+    full = connect_socket(address);
+    (void)snprintf(address, sizeof address, "tcp:two.test:%s", port);
+    client_start(&client, address);
+    check_int(covey_listener_accept(p.listener, &p.server, SOON_S), ==, 0);
+    client_join(&client);
+    check_int(client.r, ==, 0);
+    p.client = client.c;
+    pass(p.client, p.server, 100);
+    pair_close(&p);
+    (void)close(full);
+    (void)close(deaf);
+}
+
+#endif
 
 /* A Unix socket whose backlog is full: the kernel does not say when that is over. */
 TEST(connecting_to_a_full_backlog_has_its_time)

@@ -75,7 +75,8 @@ struct covey_connection_options {
  *
  * The listener's program must be in covey_listener_accept() meanwhile, or come there. The name of a
  * machine is looked up first, which takes as long as the system's resolver allows, whatever @timeout_s
- * says; a number takes no time. Where a name has several addresses, they are tried one by one.
+ * says; a number takes no time. Where a name has several addresses, they are tried one by one, each for
+ * its share of the time.
  *
  * Returns 0 with the connection in *connection; COVEY_EREFUSED when nobody listens there;
  * COVEY_EAUTH when the other side has another key, or is no listener of covey's; COVEY_EDIED when it

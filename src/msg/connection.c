@@ -399,6 +399,15 @@ static int connect_to(struct cv_descriptor *socket, const struct cv_socket_targe
     return r;
 }
 
+/* An address that does not answer leaves time for those that are still to be tried. */
+static uint64_t share(uint64_t deadline_ns, unsigned left)
+{
+    uint64_t now = cv_clock_now();
+
+    return deadline_ns == CV_FOREVER || deadline_ns <= now ? deadline_ns
+                                                           : now + (deadline_ns - now) / left;
+}
+
 /* Those of its addresses in turn; of one that failed, the last tells. */
 static int connect_to_any(
     struct cv_descriptor *socket, const struct cv_address *address, uint64_t deadline_ns)
@@ -409,7 +418,7 @@ static int connect_to_any(
     if (r != 0)
         return r;
     for (unsigned i = 0; i < targets.n; i++) {
-        r = connect_to(socket, &targets, i, deadline_ns);
+        r = connect_to(socket, &targets, i, share(deadline_ns, targets.n - i));
         if (r == 0 || r == COVEY_EINTR || r == COVEY_ENOMEM || r == COVEY_ELIMIT)
             return r;
     }
