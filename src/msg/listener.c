@@ -483,21 +483,24 @@ int covey_listener_accept(covey_listener *l, covey_connection **connection, doub
     uint64_t deadline_ns;
     int r = check(l);
 
-    if (r == 0 && !connection)
-        r = cv_fail(COVEY_EINVAL, "connection is NULL: there is no place for the new connection");
-    if (r == 0)
-        r = begin(l, timeout_s, &deadline_ns);
+    if (r != 0)
+        return r;
+    if (!connection)
+        return cv_fail(
+            COVEY_EINVAL, "connection is NULL: there is no place for the new connection");
+    r = begin(l, timeout_s, &deadline_ns);
     if (r == 0) {
         cv_error_save(&before);
         r = take_next(l, &c, deadline_ns);
         cv_turn_give(&l->accepting);
-        if (r == 0) {
-            *connection = c;
-            cv_error_restore(&before);
-        }
     }
-    return r == COVEY_ETIMEDOUT ? cv_fail_late(r, "listener", l, "had no connection", timeout_s)
-                                : r;
+    if (r == COVEY_ETIMEDOUT)
+        return cv_fail_late(r, "listener", l, "had no connection", timeout_s);
+    if (r == 0) {
+        *connection = c;
+        cv_error_restore(&before);
+    }
+    return r;
 }
 
 static int check_for_any(void *object)

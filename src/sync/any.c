@@ -160,7 +160,7 @@ static int look_or_arm(struct covey_waited *w, struct pollfd *fd, struct cv_desc
 
     if (r < 0)
         return r;
-    w->ready = r == 1;
+    w->ready = (short)(r == 1);
     fd->fd = -1;
     if (r == 0 && own->fd >= 0)
         fd->fd = own->fd;
