@@ -45,7 +45,8 @@ struct cv_tls {
     BIO *in;
     BIO *out;
     const unsigned char *psk;
-    bool found;       /* a client has named the key: if that does not fail, its proof was right */
+    bool is_named; /* a client has named the key: if that does not fail, its proof was right */
+    bool is_known;
     unsigned records; /* sent with the present key */
 };
 
@@ -56,7 +57,7 @@ static struct shared *shared;
 /* The key as OpenSSL takes it: the session in which it was agreed on, so to speak. */
 static int make_session(SSL *state, SSL_SESSION **session)
 {
-    struct cv_tls *tls = shared->ssl.SSL_get_ex_data(state, 0);
+    const struct cv_tls *tls = shared->ssl.SSL_get_ex_data(state, 0);
     const struct cv_openssl *ssl = tls->ssl;
     SSL_SESSION *s = ssl->SSL_SESSION_new();
 
@@ -64,7 +65,6 @@ static int make_session(SSL *state, SSL_SESSION **session)
         ssl->SSL_SESSION_set_cipher(s, ssl->SSL_CIPHER_find(state, suite_id)) &&
         ssl->SSL_SESSION_set_protocol_version(s, TLS1_3_VERSION)) {
         *session = s;
-        tls->found = true;
         return 1;
     }
     ssl->SSL_SESSION_free(s);
@@ -85,10 +85,11 @@ static int use_key(SSL *state, const EVP_MD *hash, const unsigned char **id, siz
  * certificate. */
 static int find_key(SSL *state, const unsigned char *id, size_t id_size, SSL_SESSION **session)
 {
+    struct cv_tls *tls = shared->ssl.SSL_get_ex_data(state, 0);
+
     *session = NULL;
-    if (id_size != strlen(IDENTITY) || memcmp(id, IDENTITY, id_size) != 0)
-        return 1;
-    return make_session(state, session);
+    tls->is_named = id_size == strlen(IDENTITY) && memcmp(id, IDENTITY, id_size) == 0;
+    return tls->is_named ? make_session(state, session) : 1;
 }
 
 /* Settings of the machine (openssl.cnf) apply but for what is set here. */
@@ -307,13 +308,13 @@ static int handshake_failed(const struct cv_tls *tls)
         COVEY_EAUTH, "the other side does not speak covey's protocol (%s)", reason(tls->ssl));
 }
 
-/* Where the groups of the two sides differ, OpenSSL asks a client for other words (HelloRetryRequest), and
- * forgets meanwhile that it has verified the first. */
 bool cv_tls_is_known(const struct cv_tls *tls)
 {
-    return tls->found;
+    return tls->is_known;
 }
 
+/* Where the groups of the two sides differ, OpenSSL asks a client for other words (HelloRetryRequest), and
+ * forgets meanwhile that it has verified the first: so it does not tell who is known. */
 int cv_tls_handshake(struct cv_tls *tls)
 {
     int done;
@@ -321,12 +322,14 @@ int cv_tls_handshake(struct cv_tls *tls)
     tls->ssl->ERR_clear_error();
     done = tls->ssl->SSL_do_handshake(tls->state);
     if (done != 1) {
-        int error = tls->ssl->SSL_get_error(tls->state, done);
-
-        return error == SSL_ERROR_WANT_READ ? CV_TLS_WANT : handshake_failed(tls);
+        if (tls->ssl->SSL_get_error(tls->state, done) != SSL_ERROR_WANT_READ)
+            return handshake_failed(tls);
+        tls->is_known = tls->is_named;
+        return CV_TLS_WANT;
     }
     if (!tls->ssl->SSL_session_reused(tls->state))
         return cv_fail(COVEY_EAUTH, "the other side speaks TLS, but has no key");
+    tls->is_known = true;
     tls->psk = NULL;
     return 0;
 }

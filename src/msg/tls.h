@@ -41,8 +41,8 @@ void cv_tls_sent(struct cv_tls *tls, size_t size);
 /* 0: done, and the other side has the key; CV_TLS_WANT; COVEY_EAUTH; COVEY_ENOMEM. */
 int cv_tls_handshake(struct cv_tls *tls);
 
-/* The listener's, while the handshake has not failed: has the client shown that it has the key, or repeated
- * the words of one that has? Its first words tell. */
+/* Has the other side shown that it has the key, or repeated the words of one that has? A listener knows after
+ * the first words of a client. */
 bool cv_tls_is_known(const struct cv_tls *tls);
 
 /* Up to CV_TLS_PIECE_MAX bytes, but not none. */
