@@ -1199,6 +1199,53 @@ TEST(who_does_not_receive_is_not_dead)
     pair_close(&p);
 }
 
+static void *close_one(void *context)
+{
+    check_int(covey_connection_close(context), ==, 0);
+    return NULL;
+}
+
+/* The other side is just sending much, and takes what it was sent only then. */
+TEST(closing_loses_nothing_that_was_sent)
+{
+    enum {
+        MOST = 200,
+        BYTES = 100000
+    };
+    char address[64];
+    const char *const addresses[] = {ANY, abstract_address(address)};
+
+    for (int i = 0; i < 2; i++) {
+        struct pair p = pair_open(addresses[i]);
+        unsigned char *bytes = make_bytes(16 * MIB, 1);
+        struct sender s = {
+            .c = p.client, .bytes = bytes, .size = 16 * MIB, .timeout_s = COVEY_FOREVER};
+        pthread_t thread;
+        void *came;
+        size_t size;
+        int sent = 0;
+        int r;
+
+        sender_start(&s);
+        test_sleep_ms(50);
+        while (sent < MOST && covey_connection_send(p.server, bytes, BYTES, 0.05) == 0)
+            sent++;
+        check_int(pthread_create(&thread, NULL, close_one, p.server), ==, 0);
+        test_sleep_ms(50);
+        while ((r = covey_connection_receive_alloc(p.client, &came, &size, SOON_S)) == 0) {
+            check_int(size, ==, BYTES);
+            free(came);
+            sent--;
+        }
+        check_int(pthread_join(thread, NULL), ==, 0);
+        (void)sender_join(&s);
+        check_int(sent, ==, 0);
+        p.server = NULL;
+        pair_close(&p);
+        free(bytes);
+    }
+}
+
 TEST(sending_to_nobody_is_a_death)
 {
     struct pair p = pair_open(ANY);

@@ -201,8 +201,8 @@ COVEY_API size_t covey_connection_message_max(covey_connection *connection);
  *
  * All that was sent is on its way, and then the other side is told that this is the end. It waits at
  * most 1 s for that: if the system has no room for it, the other side sees a connection that was cut
- * off. What has come and was not received is dropped, and the other side may get COVEY_EDIED for what it
- * still sends.
+ * off. What has come and was not received is dropped. If the other side is sending, this second is also
+ * there for it to take what was sent: what it has not taken then is lost, and it gets COVEY_EDIED.
  *
  * Returns 0; COVEY_ESTATE while another thread sends, receives or waits: see covey_connection_stop();
  * COVEY_EINVAL.

@@ -993,19 +993,35 @@ static void end_sending(covey_connection *c, uint64_t deadline_ns)
         (void)flush_until(c, deadline_ns);
 }
 
-/* What has come is read, as far as it has: a socket that is closed over unread bytes cuts off what it
- * has sent. */
-static void say_the_end(covey_connection *c)
+/* Drops what has come: false if nothing more will. */
+static bool drain(covey_connection *c, bool *has_come)
 {
     unsigned char sink[CHUNK_BYTES];
-    uint64_t deadline_ns = cv_clock_now() + (uint64_t)CLOSE_S * CV_NS_PER_S;
     size_t n = 0;
+    int r = 0;
+
+    for (size_t all = 0; r == 0 && all < DRAIN_MAX; all += n) {
+        r = cv_socket_receive(c->socket.fd, sink, sizeof sink, &n);
+        *has_come = *has_come || r == 0;
+    }
+    return r == 0 || r == CV_SOCKET_PENDING;
+}
+
+/* A socket that is closed over unread bytes, or that more come to, cuts off what it has sent. So these are
+ * read, and of one who is still sending as long as he has not taken all. */
+static void say_the_end(covey_connection *c)
+{
+    uint64_t deadline_ns = cv_clock_now() + (uint64_t)CLOSE_S * CV_NS_PER_S;
+    bool has_come = false;
 
     end_sending(c, deadline_ns);
     cv_socket_end(c->socket.fd);
-    for (size_t all = 0; all < DRAIN_MAX; all += n) {
-        if (cv_socket_receive(c->socket.fd, sink, sizeof sink, &n) != 0)
-            break;
+    while (drain(c, &has_come) && has_come && cv_socket_is_sending(c->socket.fd)) {
+        uint64_t soon_ns = cv_clock_now() + BUSY_NS;
+        int r = await(c->socket.fd, false, soon_ns);
+
+        if ((r != 0 && r != COVEY_ETIMEDOUT) || soon_ns > deadline_ns)
+            return;
     }
 }
 

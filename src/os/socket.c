@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -446,6 +448,15 @@ int cv_socket_receive(int fd, void *bytes, size_t room, size_t *n)
 void cv_socket_end(int fd)
 {
     (void)shutdown(fd, SHUT_WR);
+}
+
+bool cv_socket_is_sending(int fd)
+{
+    int protocol = 0;
+    int bytes = 0;
+
+    return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &(socklen_t){sizeof protocol}) == 0 &&
+           protocol == IPPROTO_TCP && ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
 }
 
 void cv_socket_cut(int fd)

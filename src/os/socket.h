@@ -76,6 +76,9 @@ void cv_socket_close(struct cv_descriptor *descriptor);
 /* Nothing more will be sent. */
 void cv_socket_end(int fd);
 
+/* Has the other machine yet to confirm something? What a Unix socket has sent is there. */
+bool cv_socket_is_sending(int fd);
+
 /* Nothing more will be sent or come, or can be accepted: whoever waits for it goes on. */
 void cv_socket_cut(int fd);
 
