@@ -7,7 +7,8 @@
  * connection to its address. Addresses are text:
  *
  *   tcp:HOST:PORT     a machine by name or number, such as tcp:127.0.0.1:7000; [::1] is IPv6
- *   unix:PATH         a socket in the file system of this machine
+ *   unix:PATH         a socket in the file system of this machine; a relative path is meant, and removed
+ *                     by who listens, where the process then is
  *   unix:@NAME        the same without a file (an abstract socket), open to all users
  *
  * Both sides know the same key, and prove it to each other before anything else; all that is sent is

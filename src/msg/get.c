@@ -547,7 +547,7 @@ static int descriptor(void *object, struct cv_descriptor *own)
     return cv_queue_watch(object);
 }
 
-static const struct cv_any_kind kind = {check_queue, look_for_any, descriptor, false};
+static const struct cv_any_kind kind = {check_queue, look_for_any, descriptor, CV_ANY_SECOND};
 
 int cv_queue_watch(covey_queue *q)
 {

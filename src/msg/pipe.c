@@ -406,7 +406,7 @@ static int descriptor(void *object, struct cv_descriptor *own)
 
 __attribute__((constructor)) static void register_kind(void)
 {
-    static const struct cv_any_kind kind = {check_for_any, look_for_any, descriptor, false};
+    static const struct cv_any_kind kind = {check_for_any, look_for_any, descriptor, CV_ANY_SECOND};
 
     cv_any_set(COVEY_WAIT_PIPE, &kind);
 }
