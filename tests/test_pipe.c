@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -450,4 +451,103 @@ TEST(an_end_on_its_way_keeps_its_pipe)
     check_int(covey_pipe_close(there), ==, 0);
     check_int(covey_queue_free(queue), ==, 0);
     check_int(blocks(), ==, before);
+}
+
+/* Ends that nobody has used: the children of who has opened the pipe may have them. */
+enum {
+    CHILDREN = 5,
+};
+
+struct unused {
+    covey_pipe *here, *there;
+    uint32_t children; /* that have come, and have closed one end if they should */
+    uint32_t last_closes;
+    pid_t child[CHILDREN];
+};
+
+static void come_and_stay(struct unused *u, bool closes)
+{
+    check_int(covey_open(), ==, 0);
+    if (closes)
+        check_int(covey_pipe_close(u->there), ==, 0);
+    (void)__atomic_fetch_add(&u->children, 1, __ATOMIC_SEQ_CST);
+    for (;;)
+        (void)pause();
+}
+
+static void wait_for_children(struct unused *u, uint32_t n)
+{
+    while (__atomic_load_n(&u->children, __ATOMIC_SEQ_CST) < n)
+        test_sleep_ms(1);
+}
+
+static void end_child(pid_t pid)
+{
+    check_int(kill(pid, SIGKILL), ==, 0);
+    test_reap(pid, SIGKILL);
+}
+
+TEST(a_child_that_has_closed_an_end_is_not_waited_for)
+{
+    struct unused *u = covey_calloc(1, sizeof *u);
+
+    for (unsigned closes = 0; closes < 2; closes++) {
+        pid_t pid;
+
+        check_int(covey_pipe_open(&u->here, &u->there), ==, 0);
+        pid = covey_fork();
+        if (pid == 0)
+            come_and_stay(u, closes);
+        wait_for_children(u, closes + 1);
+        check_int(covey_pipe_close(u->there), ==, 0);
+        if (!closes) {
+            check_int(covey_pipe_receive(u->here, NULL, 0, NULL, 0), ==, COVEY_EEMPTY);
+            end_child(pid);
+        }
+        check_int(covey_pipe_receive(u->here, NULL, 0, NULL, 1), ==, COVEY_ECLOSED);
+        check_int(covey_pipe_close(u->here), ==, 0);
+        if (closes)
+            end_child(pid);
+    }
+    check_int(covey_free(u), ==, 0);
+}
+
+/* The first one may use the end; the others have closed it, and the last does so late. */
+static void open_and_fork(struct unused *u)
+{
+    check_int(covey_pipe_open(&u->here, &u->there), ==, 0);
+    for (uint32_t i = 0; i < CHILDREN; i++) {
+        u->child[i] = covey_fork();
+        if (u->child[i] != 0)
+            continue;
+        while (i == CHILDREN - 1 && !__atomic_load_n(&u->last_closes, __ATOMIC_SEQ_CST))
+            test_sleep_ms(1);
+        come_and_stay(u, i > 0);
+    }
+    for (;;)
+        (void)pause();
+}
+
+TEST(the_cell_of_a_dead_parent_tells_of_its_children)
+{
+    struct unused *u = covey_calloc(1, sizeof *u);
+    pid_t pid;
+
+    check_int(prctl(PR_SET_CHILD_SUBREAPER, 1), ==, 0);
+    pid = fork();
+    if (pid == 0)
+        open_and_fork(u);
+    wait_for_children(u, CHILDREN - 1);
+    check_int(covey_pipe_hold(u->here), ==, 0);
+    end_child(pid);
+    check_int(covey_pipe_receive(u->here, NULL, 0, NULL, 0), ==, COVEY_EEMPTY);
+    __atomic_store_n(&u->last_closes, 1, __ATOMIC_SEQ_CST);
+    wait_for_children(u, CHILDREN);
+    check_int(covey_pipe_receive(u->here, NULL, 0, NULL, 0), ==, COVEY_EEMPTY);
+    end_child(u->child[0]);
+    check_int(covey_pipe_receive(u->here, NULL, 0, NULL, 1), ==, COVEY_ECLOSED);
+    for (int i = 1; i < CHILDREN; i++)
+        end_child(u->child[i]);
+    check_int(covey_pipe_close(u->here), ==, 0);
+    check_int(covey_free(u), ==, 0);
 }

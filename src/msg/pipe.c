@@ -190,8 +190,12 @@ static void end_pipe(struct cv_pipe *p)
     (void)cv_heap_free(p);
 }
 
-/* Who holds an end: the process with the tag @first, another one, or a ticket. */
-static uint64_t find_holder(struct cv_pipe *p, uint32_t first)
+static uint64_t count_comings(struct cv_pipe *p)
+{
+    return cv_users_comings(&p->end[0].users) + cv_users_comings(&p->end[1].users);
+}
+
+static uint64_t look_for_holder(struct cv_pipe *p, uint32_t first)
 {
     uint64_t mark = cv_users_holder(&p->end[0].users, first);
     uint64_t other = cv_users_holder(&p->end[1].users, first);
@@ -199,6 +203,20 @@ static uint64_t find_holder(struct cv_pipe *p, uint32_t first)
     return !mark || cv_users_is_ticket(mark) || (other && (uint32_t)other == first)
                ? (other ? other : mark)
                : mark;
+}
+
+/* Who holds an end: the process with the tag @first, another one, or a ticket. For the holder of the lock:
+ * nobody leaves meanwhile, but one may die that has just given an end away. */
+static uint64_t find_holder(struct cv_pipe *p, uint32_t first)
+{
+    uint64_t comings;
+    uint64_t mark;
+
+    do {
+        comings = count_comings(p);
+        mark = look_for_holder(p, first);
+    } while (!mark && count_comings(p) != comings);
+    return mark;
 }
 
 /* Who buries the process may have asked before what it has; who ends the ticket is waiting for that. */

@@ -42,13 +42,18 @@ bool cv_users_is_dead(uint64_t mark)
            (!tag || cv_member_is_dead(tag, 0));
 }
 
+static bool has_been(const struct cv_cell *cell)
+{
+    return what_is(cv_load_acquire(&cell->value)) > CV_USER_EXPECTED;
+}
+
 /* Threads that came at the same time count as one. */
 static bool is_first(struct cv_users *users, uint64_t mark, const struct cv_cell *cell)
 {
     struct cv_cell *other;
 
     for (uint32_t i = 1; (other = cv_cells_at(&users->cells, i)) && other != cell; i++) {
-        if (cv_load_acquire(&other->mark) == mark)
+        if (cv_load_acquire(&other->mark) == mark && has_been(other))
             return false;
     }
     return true;
@@ -64,8 +69,7 @@ static bool were_enough(struct cv_users *users)
     for (uint32_t i = 1; been < needed && (cell = cv_cells_at(&users->cells, i)); i++) {
         uint64_t mark = cv_load_acquire(&cell->mark);
 
-        been += mark && what_is(cv_load_acquire(&cell->value)) > CV_USER_EXPECTED &&
-                is_first(users, mark, cell);
+        been += mark && has_been(cell) && is_first(users, mark, cell);
     }
     if (been < needed)
         return false;
@@ -80,11 +84,11 @@ static bool recycle(struct cv_users *users)
     bool any = false;
     struct cv_cell *cell;
 
-    if (!were_enough(users))
-        return false; /* each of them counts */
+    if (!were_enough(users) || (users->other && !cv_load_seq(&users->used)))
+        return false; /* each of them counts, or its children do */
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        uint64_t value = cv_load_acquire(&cell->value); /* first: no later one's */
         uint64_t mark = cv_load_acquire(&cell->mark);
-        uint64_t value = cv_load_acquire(&cell->value);
 
         if (!mark || !cv_users_is_dead(mark))
             continue;
@@ -105,6 +109,12 @@ static struct cv_cell *claim(struct cv_users *users, uint64_t mark)
     return cv_cells_at(&users->cells, i);
 }
 
+/* Of a cell whose value was @value. */
+static uint64_t next_value(uint64_t value, enum cv_user what)
+{
+    return (value / COUNT + (what == CV_USER_HERE)) * COUNT + what;
+}
+
 /* False: it is that already. */
 static bool become(struct cv_cell *cell, enum cv_user what)
 {
@@ -113,7 +123,7 @@ static bool become(struct cv_cell *cell, enum cv_user what)
     do {
         if (what_is(value) == what)
             return false;
-    } while (!cv_cas(&cell->value, &value, value / COUNT * COUNT + what));
+    } while (!cv_cas(&cell->value, &value, next_value(value, what)));
     return true;
 }
 
@@ -135,15 +145,12 @@ int cv_users_reserve(struct cv_users *users)
 
 int cv_users_be(struct cv_users *users, enum cv_user what)
 {
-    struct cv_cell *cell;
+    struct cv_cell *cell = claim(users, cv_self.mark);
     bool is_new;
 
-    do {
-        cell = claim(users, cv_self.mark);
-        if (!cell)
-            return covey_error_code();
-        is_new = become(cell, what);
-    } while (cv_load_seq(&cell->mark) != cv_self.mark); /* it was taken back */
+    if (!cell)
+        return covey_error_code();
+    is_new = become(cell, what);
     if (what == CV_USER_HERE && is_new)
         cv_store_seq(&users->used, 1);
     if (what == CV_USER_LEFT)
@@ -174,9 +181,7 @@ int cv_users_give(struct cv_users *users, uint64_t mark)
     if (what_is(value) != CV_USER_NONE)
         return 0;
     if (!has_another(users, mark, cell))
-        (void)cv_cas64(&cell->value, value, value + CV_USER_HERE);
-    else if (cv_cas64(&cell->value, value, value + COUNT))
-        (void)cv_cas64(&cell->mark, mark, 0);
+        (void)cv_cas64(&cell->value, value, next_value(value, CV_USER_HERE));
     cv_store_seq(&users->used, 1);
     return 0;
 }
@@ -203,10 +208,22 @@ enum cv_user cv_users_own(struct cv_users *users)
     struct cv_cell *cell;
 
     for (uint32_t i = 1; own != CV_USER_HERE && (cell = cv_cells_at(&users->cells, i)); i++) {
-        if (cv_load_relaxed(&cell->mark) == cv_self.mark)
-            own = what_is(cv_load_relaxed(&cell->value));
+        enum cv_user what = what_is(cv_load_relaxed(&cell->value));
+
+        if (what != CV_USER_NONE && cv_load_relaxed(&cell->mark) == cv_self.mark)
+            own = what;
     }
     return own;
+}
+
+uint64_t cv_users_comings(struct cv_users *users)
+{
+    uint64_t n = 0;
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++)
+        n += cv_load_seq(&cell->value) / COUNT;
+    return n;
 }
 
 uint64_t cv_users_holder(struct cv_users *users, uint32_t first)
@@ -259,10 +276,14 @@ static void add(struct survey *s, uint64_t tag)
         s->tags[(*s->n)++] = tag;
 }
 
-/* With a process that has died its tickets end, when it is buried. */
+/* With a process that has died its tickets end, when it is buried; but for one that it was putting into a
+ * queue, or taking out: its own cell may be another's by now. */
 static void add_ticket(struct survey *s, uint64_t mark)
 {
     uint64_t tag = cv_pipe_ticket_holder(cv_users_ticket_block(mark));
+
+    if (!tag)
+        cv_pipe_settle(cv_users_ticket_block(mark));
 
     if (tag && cv_member_is_dead(tag, 0)) {
         (void)cv_member_bury(tag);
@@ -295,20 +316,26 @@ static void bury_dead(struct cv_users *users)
     }
 }
 
-static bool is_at_other_end(const struct cv_users *users, uint64_t tag)
+static bool is_at(struct cv_cells *cells, uint64_t tag, enum cv_user what)
 {
-    struct cv_users *other = (struct cv_users *)(uintptr_t)users->other;
     struct cv_cell *cell;
 
-    for (uint32_t i = 1; other && (cell = cv_cells_at(&other->cells, i)); i++) {
+    for (uint32_t i = 1; (cell = cv_cells_at(cells, i)); i++) {
         if (cv_mark_is_of(cv_load_acquire(&cell->mark), cv_tag_mark(tag, 0)) &&
-            what_is(cv_load_acquire(&cell->value)) == CV_USER_HERE)
+            what_is(cv_load_acquire(&cell->value)) == what)
             return true;
     }
     return false;
 }
 
-/* Is it the child of one who has a cell? */
+static bool is_at_other_end(const struct cv_users *users, uint64_t tag)
+{
+    struct cv_users *other = (struct cv_users *)(uintptr_t)users->other;
+
+    return other && is_at(&other->cells, tag, CV_USER_HERE);
+}
+
+/* Is it the child of one who has a cell, and has not left? */
 static bool visit_child(uint64_t tag, enum cv_phase phase, void *context)
 {
     struct survey *s = context;
@@ -317,7 +344,7 @@ static bool visit_child(uint64_t tag, enum cv_phase phase, void *context)
     struct cv_cell *cell;
 
     if ((phase != CV_BORN && phase != CV_ALIVE) || !parent || m->fresh || tag == cv_self.tag ||
-        is_at_other_end(s->users, tag))
+        is_at(&s->users->cells, tag, CV_USER_LEFT) || is_at_other_end(s->users, tag))
         return true;
     for (uint32_t i = 1; (cell = cv_cells_at(&s->users->cells, i)); i++) {
         uint64_t mark = cv_load_acquire(&cell->mark);
@@ -330,15 +357,13 @@ static bool visit_child(uint64_t tag, enum cv_phase phase, void *context)
     return true;
 }
 
-bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n)
+static bool are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n)
 {
     struct survey s = {users, tags, max, n, false};
     bool used = cv_load_seq(&users->used);
     uint64_t ticket = 0;
     struct cv_cell *cell;
 
-    if (CV_RECOVERS(users_bury))
-        bury_dead(users);
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
         uint64_t mark = cv_load_acquire(&cell->mark);
         enum cv_user what = what_is(cv_load_acquire(&cell->value));
@@ -359,6 +384,20 @@ bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, uns
     return !s.any;
 }
 
+bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n)
+{
+    uint64_t comings;
+    bool gone;
+
+    if (CV_RECOVERS(users_bury))
+        bury_dead(users);
+    do {
+        comings = cv_users_comings(users);
+        gone = are_gone(users, tags, max, n);
+    } while (gone && cv_users_comings(users) != comings);
+    return gone;
+}
+
 bool cv_users_see(struct cv_users *own, struct cv_users *others)
 {
     bool here = false;
@@ -366,12 +405,14 @@ bool cv_users_see(struct cv_users *own, struct cv_users *others)
 
     for (unsigned i = 0; i < CV_CELLS_FIRST; i++) {
         const struct cv_cell *cell = &own->cells.cell[i];
+        uint64_t mark;
 
         here |= cv_load_relaxed(&cell->mark) == cv_self.mark &&
                 what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE;
         cell = &others->cells.cell[i];
-        there |= !there && what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE &&
-                 !cv_users_is_dead(cv_load_relaxed(&cell->mark));
+        mark = cv_load_relaxed(&cell->mark);
+        there |= !there && mark && what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE &&
+                 !cv_users_is_dead(mark);
     }
     return here && there;
 }

@@ -11,11 +11,13 @@
  *   LEFT     it has said that it will not use it any more
  *
  * Only the process itself changes its value, but for the first: who gives it the end writes HERE. Nothing is
- * left half done by a kill; a dead process's cell stays as it is, for it tells that there was one. Only
- * when there is no other does the next one get it: the value becomes 0, and then the mark. The upper half
- * of a value counts how often that was, so that who comes late with it misses. A process whose threads come
- * at the same time may have two cells: it is here if one of them says so, has left when both do, and counts
- * once. Who gives it the end while it comes by itself takes his cell back.
+ * left half done by a kill; a dead process's cell stays as it is, for it tells that there was one, whose
+ * children may have the end. Only when there is no other, and that does not matter, does the next one get
+ * it: the value becomes 0, and then the mark. The upper half of a value counts how often that was, and how
+ * often it became HERE; so who comes late with a value that he read before the mark misses. A process
+ * whose threads come at the same time may have two cells: it is here if one of them says so, has left when
+ * both do, and counts once. So it may if somebody gives it the end while it comes by itself: he leaves
+ * his cell at 0.
  *
  * A ticket (msg/pipe.h) has a cell like a process, with a mark that no process has; it is dropped when it
  * ends. Where there are only tickets, who waits looks again every 20 ms: nobody's life tells of theirs.
@@ -23,6 +25,10 @@
  * Who waits for users to go watches the lives of all who are there. One that comes later comes by one of
  * these, who gives it the end or is its parent: when that one goes, he looks again. One that leaves, or is
  * the first of all that are needed, rings; so he looks after he has armed the bell.
+ *
+ * One may come to a cell that was looked at already, and who has given him the end may go before its cell is.
+ * So nobody is there only if none was seen, and the sum of all counts is what it was before. (Who leaves does so
+ * after the other's cell says HERE, and who is dead stays that.)
  *
  * As long as nobody is or has been HERE, those who are EXPECTED count, and the children of all who have a
  * cell that were made by a fork, for that has given them the end, too; but not those that are HERE at the
@@ -69,6 +75,9 @@ bool cv_users_drop(struct cv_users *users, uint64_t mark);
 
 /* What this process is. */
 enum cv_user cv_users_own(struct cv_users *users);
+
+/* How often anything has become HERE, or a cell 0 again: only grows. */
+uint64_t cv_users_comings(struct cv_users *users);
 
 /* One that is here or expected: the process with the short tag @first, if it is; a ticket, if there is no
  * living process; 0: nobody. */

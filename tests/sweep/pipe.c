@@ -8,12 +8,14 @@
 #include "msg/pipe.h"
 
 #include <string.h>
+#include <unistd.h>
 
 enum {
     TOLD_HERE = 0, /* the pipe that V has opened */
     TOLD_THERE,
-    GOT,  /* a message of V's */
-    ENDS, /* rescuers that have found the end */
+    GOT,               /* a message of V's */
+    ENDS,              /* rescuers that have found the end */
+    CLOSED = ENDS + 4, /* V has found it */
     MESSAGE = 24,
 };
 
@@ -406,3 +408,87 @@ static bool kill_started(void)
 OPERATION(pipe_hand_over, .setup = set_up_started, .victim = hand_over, .when = RESCUE_SLEEPS_FIRST,
     .rescuers = 2, .prepare = hold_here, .rescue = receive_and_close, .unblock = kill_started,
     .no_stall = true, .verify = done, .proves = "users_dead");
+
+/* V looks whether anybody has an end, while W, whose cell it has seen, gets that again. */
+static void set_up_away(void)
+{
+    set_up_way();
+    put_there();
+    close_there();
+}
+
+static void look_for_holder(void)
+{
+    unsigned char got[MESSAGE];
+    int r = covey_pipe_send(here, message, MESSAGE, 0);
+
+    if (r == 0)
+        r = covey_pipe_receive(here, got, sizeof got, NULL, 0);
+    sweep_tell(CLOSED, r == COVEY_ECLOSED);
+}
+
+static bool get_back(void)
+{
+    get_there();
+    return true;
+}
+
+static void check_open(void)
+{
+    check(!sweep_told(CLOSED));
+    check_int(covey_queue_free(queue), ==, 0);
+    close_both();
+}
+
+OPERATION(pipe_look, .setup = set_up_away, .warm = hold_here, .victim = look_for_holder,
+    .unblock = get_back, .verify = check_open);
+
+/* V leaves, and looks for one to have the pipe, while the only one puts its end into a queue and dies. */
+static pid_t holder;
+static covey_queue *order;
+
+static void put_when_told(void)
+{
+    int word;
+
+    hold_there();
+    check_int(covey_queue_get_value(order, &word, COVEY_FOREVER), ==, 0);
+    put_there();
+    (void)pause();
+}
+
+static void set_up_last(void)
+{
+    set_up_way();
+    check_int(covey_queue_open(&order, .items = 4), ==, 0);
+    put_there();
+    holder = sweep_fork_asleep(put_when_told);
+    check_int(covey_pipe_get(queue, &(covey_pipe *){NULL}, 0), ==, 0);
+    close_there();
+    check_int(covey_pipe_close(here), ==, 0);
+}
+
+static bool put_and_die(void)
+{
+    check_int(covey_queue_put(order, &(int){1}, sizeof(int), 0), ==, 0);
+    while (covey_queue_is_empty(queue))
+        (void)usleep(100);
+    sweep_kill(holder);
+    return true;
+}
+
+static void check_pipe(void)
+{
+    covey_pipe *end;
+
+    check_int(covey_pipe_get(queue, &end, 0), ==, 0);
+    check(end == there);
+    check_int(covey_pipe_poll(there, COVEY_FOREVER), ==, 1);
+    close_there();
+    check_int(covey_queue_free(order), ==, 0);
+    check_int(covey_queue_free(queue), ==, 0);
+    check_int(covey_free(message), ==, 0);
+}
+
+OPERATION(pipe_close_last, .setup = set_up_last, .warm = hold_here, .victim = close_here_late,
+    .unblock = put_and_die, .verify = check_pipe);

@@ -157,3 +157,33 @@ static void get_any(void)
 OPERATION(queue_come_crowd, .setup = set_up_crowd, .victim = items_victim_puts,
     .when = RESCUE_SLEEPS_LATE, .rescue = get_any, .unblock = disperse, .no_stall = true,
     .no_rescue = true, .verify = done, .proves = "users_dead cells_settle cells_dangling");
+
+/* V and another one come, and the cells are of producers that have died. */
+static void set_up_dead(void)
+{
+    set_up_crowd();
+    sweep_disperse();
+}
+
+static void come(void)
+{
+    int r = items_put(OF_RESCUER, ITEM_SMALL, sweep_patience());
+
+    check(sweep_is_fine(r));
+    sweep_tell(PUT_BY_RESCUERS, r == 0);
+}
+
+/* That one has put something, and is there. */
+static void check_not_ended(void)
+{
+    int r;
+
+    while ((r = items_get(0)) > 0) {
+    }
+    check(r == COVEY_EEMPTY || !sweep_told(PUT_BY_RESCUERS) || !sweep_rescuer_finished());
+    check_int(covey_queue_free(items.queue), ==, 0);
+    check_int(covey_free(items.buffer), ==, 0);
+}
+
+OPERATION(queue_come_again, .setup = set_up_dead, .victim = items_victim_puts, .rescue = come,
+    .verify = check_not_ended, .proves = "cells_settle");
