@@ -484,17 +484,35 @@ void cv_queue_wake_all(covey_queue *q)
     cv_bell_ring(q->bell.done, INT_MAX);
 }
 
-/* The first time, all who wait for items must come to know of one more whose life they are to watch. */
+/*
+ * The first time, all who wait for items must come to know of one more whose life they are to watch. They may
+ * be about to fall asleep; so he has a cell, and tells them, before he counts.
+ */
+int cv_queue_change_writer(covey_queue *q, enum cv_user what)
+{
+    struct cv_users *writers = cv_queue_writers(q);
+    int r;
+
+    cv_alarm_set(q->bell.alarm);
+    if (cv_users_own(writers) == CV_USER_NONE) {
+        r = cv_users_reserve(writers);
+        if (r != 0)
+            return r;
+        cv_queue_wake_all(q);
+    }
+    r = cv_users_be(writers, what);
+    if (r > 0)
+        cv_queue_wake_all(q);
+    return r;
+}
+
 static int come(covey_queue *q)
 {
     int r;
 
     if (!q->has_writers)
         return 0;
-    cv_alarm_set(q->bell.alarm);
-    r = cv_users_be(cv_queue_writers(q), CV_USER_HERE);
-    if (r > 0)
-        cv_queue_wake_all(q);
+    r = cv_queue_change_writer(q, CV_USER_HERE);
     if (r >= 0 && q->has_readers && !cv_users_see(cv_queue_writers(q), cv_queue_readers(q)) &&
         cv_users_are_gone(cv_queue_readers(q), NULL, 0, &(unsigned){0}))
         cv_queue_close(q);

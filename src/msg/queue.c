@@ -310,9 +310,7 @@ int covey_queue_leave(covey_queue *queue)
 
     if (r != 0)
         return r;
-    cv_alarm_set(queue->bell.alarm);
-    r = cv_users_be(cv_queue_writers(queue), CV_USER_LEFT);
-    cv_queue_wake_all(queue);
+    r = cv_queue_change_writer(queue, CV_USER_LEFT);
     cv_alarm_clear();
     return r < 0 ? r : 0;
 }

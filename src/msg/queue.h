@@ -475,6 +475,9 @@ static inline void cv_queue_ring_items(covey_queue *q, int n)
 /* Wakes all who watch the users of the ends. */
 void cv_queue_wake_all(covey_queue *q);
 
+/* This process is now that, as one who puts; the alarm stays set. 1 or 0, or a code with its message. */
+int cv_queue_change_writer(covey_queue *q, enum cv_user what);
+
 /* The queue as a whole *********************************************************************** */
 
 /* A queue that is like @q, of which only what is written once counts, in @memory at a multiple of a line. */

@@ -180,8 +180,10 @@ int cv_users_give(struct cv_users *users, uint64_t mark)
     value = cv_load_relaxed(&cell->value);
     if (what_is(value) != CV_USER_NONE)
         return 0;
-    if (!has_another(users, mark, cell))
-        (void)cv_cas64(&cell->value, value, next_value(value, CV_USER_HERE));
+    /* Who recycles the cell late may change the value once more, but only to one that is NONE, too. */
+    while (!has_another(users, mark, cell) && what_is(value) == CV_USER_NONE &&
+           !cv_cas(&cell->value, &value, next_value(value, CV_USER_HERE))) {
+    }
     cv_store_seq(&users->used, 1);
     return 0;
 }
@@ -268,12 +270,17 @@ struct survey {
     bool any;
 };
 
+static void watch(struct survey *s, uint64_t tag)
+{
+    if (tag != cv_self.tag && *s->n < s->max)
+        s->tags[(*s->n)++] = tag;
+}
+
 /* @tag: to be watched, if it is not this process's. */
 static void add(struct survey *s, uint64_t tag)
 {
     s->any = true;
-    if (tag != cv_self.tag && *s->n < s->max)
-        s->tags[(*s->n)++] = tag;
+    watch(s, tag);
 }
 
 /* With a process that has died its tickets end, when it is buried; but for one that it was putting into a
@@ -357,10 +364,9 @@ static bool visit_child(uint64_t tag, enum cv_phase phase, void *context)
     return true;
 }
 
-static bool are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n)
+static bool are_gone(struct cv_users *users, bool used, uint64_t *tags, unsigned max, unsigned *n)
 {
     struct survey s = {users, tags, max, n, false};
-    bool used = cv_load_seq(&users->used);
     uint64_t ticket = 0;
     struct cv_cell *cell;
 
@@ -368,6 +374,8 @@ static bool are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsig
         uint64_t mark = cv_load_acquire(&cell->mark);
         enum cv_user what = what_is(cv_load_acquire(&cell->value));
 
+        if (mark && what == CV_USER_NONE && cv_load_relaxed(&users->needed) && !is_dead(mark))
+            watch(&s, cv_member_marked(mark)); /* it is about to come */
         if (!mark || !(what == CV_USER_HERE || (what == CV_USER_EXPECTED && !used)))
             continue;
         if (cv_users_is_ticket(mark))
@@ -387,14 +395,19 @@ static bool are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsig
 bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n)
 {
     uint64_t comings;
+    unsigned before = *n;
+    bool used;
     bool gone;
 
     if (CV_RECOVERS(users_bury))
         bury_dead(users);
     do {
+        used = cv_load_seq(&users->used);
         comings = cv_users_comings(users);
-        gone = are_gone(users, tags, max, n);
-    } while (gone && cv_users_comings(users) != comings);
+        *n = before;
+        gone = are_gone(users, used, tags, max, n);
+    } while ((gone || !used) &&
+             (cv_users_comings(users) != comings || cv_load_seq(&users->used) != used));
     return gone;
 }
 

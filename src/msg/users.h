@@ -24,11 +24,16 @@
  *
  * Who waits for users to go watches the lives of all who are there. One that comes later comes by one of
  * these, who gives it the end or is its parent: when that one goes, he looks again. One that leaves, or is
- * the first of all that are needed, rings; so he looks after he has armed the bell.
+ * the first of all that are needed, rings; so he looks after he has armed the bell. (One that is needed rings
+ * as soon as he has a cell, too, and is watched from then on: else, killed before he rings for having come,
+ * he would wake nobody who was just about to sleep.)
  *
  * One may come to a cell that was looked at already, and who has given him the end may go before its cell is.
  * So nobody is there only if none was seen, and the sum of all counts is what it was before. (Who leaves does so
  * after the other's cell says HERE, and who is dead stays that.)
+ *
+ * The same if nobody has been HERE before: the first one may have come and died meanwhile, which ends what the
+ * next lines say.
  *
  * As long as nobody is or has been HERE, those who are EXPECTED count, and the children of all who have a
  * cell that were made by a fork, for that has given them the end, too; but not those that are HERE at the

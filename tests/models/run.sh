@@ -30,6 +30,10 @@ lines() {
     local condition="WAITERS=2 NOTIFIERS=1 NOTES=1 BURIERS=0 TWICE=9 TIMES=2 IMPATIENT=0 KILLS=1"
     local chain="PUTS=4 BLOCKS=2 KILLS=1"
     local claims="ITEMS=2 TAKERS=2 JOINERS=1 UNCLAIMS=0 LEAVES=9 END=1 PUTS=0 KILLS=1"
+    local users="MEMBERS=2 CELLS=2 HOLD=1 EXPECT=0 FORKS=0 COME=0 CHILD=9 NEEDED=0 TICKETS=1 ACTS=2 BURIERS=0 KILLS=1"
+    local child="$users CELLS=3 CHILD=1 COME=2 TICKETS=0"
+    local needed="$users TICKETS=0 NEEDED=1 HOLD=0 COME=3"
+    local forks="$users TICKETS=0 EXPECT=1 HOLD=0 FORKS=2 COME=2"
     local queue="PLACES=3 SMALL=1 IMPATIENT=0 CLOSERS=0"
 
     cat <<END
@@ -244,6 +248,30 @@ fails claims NO_RING_JOIN $claims
 fails claims NO_RING_TAKE $claims REDELIVERS JOINERS=0
 fails claims NO_COMPARE_NEXT $claims REDELIVERS JOINERS=0 UNCLAIMS=1
 fails claims NO_COMPARE_GONG $claims REDELIVERS
+holds users - $users
+holds users - $users KILLS=2
+holds users - $users BURIERS=1
+holds users - $child ACTS=1
+holds users - $child COARSE KILLS=0
+holds users - $needed ACTS=1
+holds users - $needed CELLS=3 NEEDED=2 KILLS=0 TWINS COARSE
+holds users - $forks
+ends users - $users
+fails users NO_SUM $users
+fails users NO_COUNT_HERE $users
+fails users NO_RING_LEAVE $users
+fails users NO_LIVES $users
+loops users NO_BURIAL $users
+loops users NO_SETTLE $users
+fails users MARK_FIRST $users MEMBERS=4 HOLD=3 COME=12 TICKETS=0 NEEDED=1 ACTS=1
+fails users TAKE_BACK $child TICKETS=1 COARSE
+fails users NO_HAS_ANOTHER $child COARSE
+fails users NO_ANNOUNCE $needed ACTS=1
+fails users COUNT_TWICE $needed CELLS=3 NEEDED=2 KILLS=0 TWINS COARSE
+fails users NO_LEAVE_OTHERS $needed KILLS=0 TWINS
+fails users ONLY_IF_GONE $forks
+fails users COUNT_LEFT $forks
+fails users RECYCLE_PARENTS $forks MEMBERS=4 FORKS=14 COME=8 ACTS=1
 holds pipe - N=3 STAYS=0 KILLS=3
 holds pipe - N=3 STAYS=1 KILLS=2
 ends pipe - N=3 STAYS=0 KILLS=2
