@@ -382,21 +382,32 @@ static int put_and_wait(void *argument)
     return 0;
 }
 
+static int do_nothing(void *argument)
+{
+    (void)argument;
+    return 0;
+}
+
 TEST_METHODS(who_gets_is_told_that_the_sender_has_died, 30)
 {
     struct ways *w = open_ways();
     covey_process *child = child_start(put_and_wait, w, method);
+    char has_ended[64];
     unsigned before;
     int fd = -1;
 
     word_await(&w->word, 1);
     before = test_open_descriptors();
+    (void)snprintf(
+        has_ended, sizeof has_ended, "process %d has ended", (int)covey_process_pid(child));
     check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
     check_int(close(fd), ==, 0);
     check_int(covey_process_kill(child), ==, 0);
     child_join(child, -SIGKILL);
-    for (int i = 0; i < 2; i++)
-        check_fails(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), COVEY_EDIED, "has ended");
+    check_fails(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), COVEY_EDIED, has_ended);
+    child = child_start(do_nothing, w, COVEY_FORK); /* takes the other one's place in the family */
+    child_join(child, 0);
+    check_fails(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), COVEY_EDIED, has_ended);
     check_int(covey_descriptor_get(w->there, &fd, 0), ==, COVEY_EEMPTY);
     check_int(test_open_descriptors(), <=, before);
     free_ways(w);

@@ -64,6 +64,7 @@ struct ticket {
     uint64_t sender;    /* its tag */
     struct number number;
     struct cv_passing_name name;
+    uint32_t pid;  /* the sender's */
     uint32_t over; /* 1: nobody gets anything for it; written by who frees it, before he says so */
 };
 
@@ -430,6 +431,7 @@ static int issue(struct ticket *t, int fd)
     int r;
 
     t->sender = cv_self.tag;
+    t->pid = (uint32_t)getpid();
     if (getrandom(&t->number, sizeof t->number, 0) != sizeof t->number)
         return cv_fail_errno("no random number");
     lock();
@@ -612,10 +614,10 @@ static int fetch(struct fetching *f, int *fd)
     uint64_t patience_ns = cv_clock_now() + PATIENCE_NS;
     int r;
 
-    f->sender = cv_member_pid(f->ticket->sender);
+    f->sender = (pid_t)f->ticket->pid;
     if (f->deadline_ns < patience_ns)
         f->deadline_ns = patience_ns;
-    while ((r = f->sender ? fetch_once(f, fd) : has_died(f)) == ASK_AGAIN) {
+    while ((r = fetch_once(f, fd)) == ASK_AGAIN) {
         close_one(&f->connection);
         cv_descriptor_close(&f->pidfd);
         if (cv_clock_now() >= f->deadline_ns)
