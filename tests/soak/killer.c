@@ -445,6 +445,15 @@ static void look_after_all(void)
 
 /* Rounds ************************************************************************************* */
 
+static unsigned focus;
+
+static void choose_focus(void)
+{
+    uint64_t any = soak_random(soak_scenario_count());
+
+    cv_store_seq(&run->focus, (uint32_t)(focus < SCENARIOS_MAX ? focus : any));
+}
+
 /* Set up first, and finished last, is the last one: the heap. */
 static void set_up_all(void)
 {
@@ -457,7 +466,7 @@ static void set_up_all(void)
     run->lives = 0;
     for (unsigned i = 0; i < PLACES; i++)
         run->at_place[i] = LIVES_MAX;
-    run->focus = (uint32_t)soak_random(soak_scenario_count());
+    choose_focus();
     for (unsigned i = soak_scenario_count(); i-- > 0;)
         run->state[i] = soak_scenarios[i]->set_up();
 }
@@ -537,7 +546,7 @@ static void close_round(void)
 static void act(void)
 {
     if (soak_chance(FOCUS_ONCE_IN))
-        cv_store_seq(&run->focus, (uint32_t)soak_random(soak_scenario_count()));
+        choose_focus();
     if (soak_chance(STOP_ONCE_IN))
         stop_one();
     if (soak_chance(HELPER_ONCE_IN))
@@ -604,6 +613,7 @@ int killer_run(const struct order *order)
     total.start_s = test_now_s();
     total.progress_s = total.start_s + PROGRESS_S;
     open_family(order);
+    focus = order->focus;
     do {
         play_round(order);
     } while (test_now_s() < order->end_s || total.kills < order->kills_min);

@@ -11,6 +11,7 @@ struct order {
     uint64_t kills_min; /* nor with fewer kills; but soon after */
     double kills_per_s; /* about */
     double deadline_s;  /* for each operation */
+    unsigned focus;     /* the scenario that most are at; SCENARIOS_MAX: now one, now another */
 };
 
 /* In shared memory: grows as long as the killer is well. */

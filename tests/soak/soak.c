@@ -8,6 +8,7 @@
  *   --rate N         kills a second, about (60)
  *   --deadline S     seconds that an operation may take (30)
  *   --seed S         repeats the choices of a run, if not what came between; else it is a random one
+ *   --focus NAME     most are at this scenario all the time
  *   --without STEP   one step of the recovery is missing (base/mutation.h)
  */
 #include "killer.h"
@@ -34,7 +35,7 @@ enum {
 /* In this order they are checked. The heap is the last: what is left then is its. */
 const struct scenario *const soak_scenarios[] = {&soak_lock, &soak_rlock, &soak_rwlock,
     &soak_semaphore, &soak_counter, &soak_condition, &soak_event, &soak_barrier, &soak_queue,
-    &soak_array, &soak_pool, &soak_heap};
+    &soak_pipe, &soak_descriptor, &soak_wait, &soak_array, &soak_pool, &soak_heap};
 
 uint64_t *killer_heartbeat;
 
@@ -140,6 +141,7 @@ enum option_name {
     RATE,
     DEADLINE,
     SEED,
+    FOCUS,
     WITHOUT,
 };
 
@@ -149,9 +151,20 @@ static const struct option known[] = {
     {"rate", required_argument, NULL, RATE},
     {"deadline", required_argument, NULL, DEADLINE},
     {"seed", required_argument, NULL, SEED},
+    {"focus", required_argument, NULL, FOCUS},
     {"without", required_argument, NULL, WITHOUT},
     {0},
 };
+
+static unsigned find_scenario(const char *name)
+{
+    for (unsigned i = 0; i < soak_scenario_count(); i++) {
+        if (strcmp(soak_scenarios[i]->name, name) == 0)
+            return i;
+    }
+    (void)fprintf(stderr, "there is no scenario %s\n", name);
+    exit(2);
+}
 
 static void read_option(struct order *order, int c)
 {
@@ -171,6 +184,9 @@ static void read_option(struct order *order, int c)
     case SEED:
         order->seed = strtoull(optarg, NULL, 0);
         break;
+    case FOCUS:
+        order->focus = find_scenario(optarg);
+        break;
     default:
         mutation_set(mutation_find(optarg));
         break;
@@ -179,7 +195,8 @@ static void read_option(struct order *order, int c)
 
 int main(int argc, char **argv)
 {
-    struct order order = {.end_s = test_now_s() + 60, .kills_per_s = 60, .deadline_s = 30};
+    struct order order = {
+        .end_s = test_now_s() + 60, .kills_per_s = 60, .deadline_s = 30, .focus = SCENARIOS_MAX};
     int c;
 
     mutation_inherit();
