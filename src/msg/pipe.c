@@ -274,7 +274,7 @@ int covey_pipe_close(covey_pipe *pipe)
         return 0;
     r = check(pipe);
     if (r == 0)
-        r = cv_users_reserve(&pipe->users); /* nothing is allocated in the lock */
+        r = cv_users_reserve(&pipe->users, cv_self.mark); /* nothing is allocated in the lock */
     if (r != 0)
         return r;
     if (pipe->incoming)

@@ -297,9 +297,15 @@ int cv_queue_add_producer(covey_queue *q, uint64_t mark)
     if (r != 0)
         return r;
     cv_alarm_set(q->bell.alarm);
-    r = mark ? cv_users_give(cv_queue_writers(q), mark)
-             : cv_users_be(cv_queue_writers(q), CV_USER_HERE);
-    cv_queue_wake_all(q);
+    if (mark) {
+        r = cv_users_reserve(cv_queue_writers(q), mark);
+        cv_queue_wake_all(q); /* who is about to sleep has to watch it, before it counts */
+        if (r == 0)
+            r = cv_users_give(cv_queue_writers(q), mark);
+        cv_queue_wake_all(q);
+    } else {
+        r = cv_queue_change_writer(q, CV_USER_HERE);
+    }
     cv_alarm_clear();
     return r < 0 ? r : 0;
 }

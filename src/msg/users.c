@@ -138,9 +138,9 @@ static void leave_others(struct cv_users *users)
     }
 }
 
-int cv_users_reserve(struct cv_users *users)
+int cv_users_reserve(struct cv_users *users, uint64_t mark)
 {
-    return claim(users, cv_self.mark) ? 0 : covey_error_code();
+    return claim(users, mark) ? 0 : covey_error_code();
 }
 
 int cv_users_be(struct cv_users *users, enum cv_user what)
@@ -374,7 +374,8 @@ static bool are_gone(struct cv_users *users, bool used, uint64_t *tags, unsigned
         uint64_t mark = cv_load_acquire(&cell->mark);
         enum cv_user what = what_is(cv_load_acquire(&cell->value));
 
-        if (mark && what == CV_USER_NONE && cv_load_relaxed(&users->needed) && !is_dead(mark))
+        if (mark && what == CV_USER_NONE && cv_load_relaxed(&users->needed) &&
+            !cv_users_is_dead(mark))
             watch(&s, cv_member_marked(mark)); /* it is about to come */
         if (!mark || !(what == CV_USER_HERE || (what == CV_USER_EXPECTED && !used)))
             continue;

@@ -61,8 +61,8 @@ enum cv_user {
     CV_USER_LEFT,
 };
 
-/* So that this process has a cell, and need not look for memory any more. 0, or a code with its message. */
-int cv_users_reserve(struct cv_users *users);
+/* So that process @mark has a cell, and need not look for memory any more. 0, or a code with its message. */
+int cv_users_reserve(struct cv_users *users, uint64_t mark);
 
 /* Makes this process one: 1 when that is new, and all who wait for users to go are to be woken; 0; or a
  * code with its message. */

@@ -186,4 +186,4 @@ static void check_not_ended(void)
 }
 
 OPERATION(queue_come_again, .setup = set_up_dead, .victim = items_victim_puts, .rescue = come,
-    .verify = check_not_ended, .proves = "cells_settle");
+    .no_rescue = true, .verify = check_not_ended, .proves = "cells_settle");
