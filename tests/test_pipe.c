@@ -517,9 +517,12 @@ static void open_and_fork(struct unused *u)
 {
     check_int(covey_pipe_open(&u->here, &u->there), ==, 0);
     for (uint32_t i = 0; i < CHILDREN; i++) {
-        u->child[i] = covey_fork();
-        if (u->child[i] != 0)
+        pid_t pid = covey_fork();
+
+        if (pid != 0) {
+            u->child[i] = pid; /* in the arena: not in the child, too */
             continue;
+        }
         while (i == CHILDREN - 1 && !__atomic_load_n(&u->last_closes, __ATOMIC_SEQ_CST))
             test_sleep_ms(1);
         come_and_stay(u, i > 0);
