@@ -3,8 +3,10 @@
 #include "messages.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +37,7 @@ void crew_work(unsigned n, void (*work)(unsigned me))
         pids[i] = fork();
         fail_if(pids[i] < 0, "fork");
         if (pids[i] == 0) {
+            (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
             me = i;
             work(i);
             exit(EXIT_SUCCESS);

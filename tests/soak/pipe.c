@@ -371,9 +371,7 @@ static unsigned look_at_dead(struct pipes *p)
         }
         if (!soak_is_doomed(i))
             continue;
-        if (n->getting && n->got)
-            (void)know(p, number_of(p, n->got), WITH_DEAD);
-        doubts += n->getting && !n->got;
+        doubts += n->getting && !n->held[0]; /* what address it had got may be another end's now */
         for (size_t size = sizeof n->message; n->receiving; size -= sizeof(uint64_t)) {
             if (size < offsetof(struct message, fill))
                 break;
