@@ -20,7 +20,7 @@ ZEROMQ = {"ZeroMQ ipc": ("zeromq", "zeromq")}
 NNG = {"nng ipc": ("nng", "nng")}
 OPENMPI = {"Open MPI": ("openmpi", "mpi")}
 MPICH = {"MPICH": ("mpich", "mpi")}
-LIMITS = {*RING, *FUTEX, *COPIES}
+LIMITS = {*RING, *FUTEX, *COPIES, "bare ring, 100 at once"}
 
 MPI = {"openmpi": ["mpirun.openmpi", "--allow-run-as-root", "--oversubscribe", "-n"],
        "mpich": ["mpirun.mpich", "-n"]}
@@ -48,11 +48,13 @@ MANY = 100
 BATCHES = [(8, 1, 1), (64, 1, 1), (64, 2, 2)]
 COPIED = [1 << 20, 64 << 20]
 REFERENCES = [64, 64 << 10, 1 << 20, 64 << 20]
-ROUNDS = {
-    "round": ("both of which run", [8, 1 << 10, 64 << 10], SMALL),
-    "asleep": ("both of which sleep", [8], QUEUE | FUTEX | PIPE | SOCKET | MQ | BOOST | ZEROMQ | NNG),
-    "one_cpu": ("on one CPU", [8], SMALL | FUTEX),
-}
+ROUNDS = [
+    ("round", "both of which run", 8, SMALL),
+    ("round", "both of which run", 1 << 10, SMALL),
+    ("round", "both of which run", 64 << 10, LARGE),
+    ("asleep", "both of which sleep", 8, QUEUE | FUTEX | PIPE | SOCKET | MQ | BOOST | ZEROMQ | NNG),
+    ("one_cpu", "on one CPU", 8, SMALL | FUTEX),
+]
 
 QUESTIONS = {}
 CONTENDERS = []
@@ -79,21 +81,22 @@ for size, producers, consumers, who in STREAMS:
     ask(key, who, producers + consumers, ["stream", size, producers, consumers, 1])
 for size, producers, consumers in BATCHES:
     key = f"stream_{size}_{producers}x{consumers}"
-    ask(key, {f"covey, {MANY} at once": QUEUE["covey"]}, 0,
-        ["stream", size, producers, consumers, MANY])
+    many = ["stream", size, producers, consumers, MANY]
+    ask(key, {f"covey, {MANY} at once": QUEUE["covey"]}, 0, many)
+    if producers == 1:
+        ask(key, {f"bare ring, {MANY} at once": RING["bare ring"]}, 0, many)
 for size in COPIED:
     ask(f"stream_{size}_1x1", COPIES, 0, ["stream", size, 1, 1, 1])
 for size in REFERENCES:
     key = f"reference_{size}"
     QUESTIONS[key] = Question(f"A block of {size_name(size)} given away, and given back", "us", target=1)
     ask(key, BLOCKS, 0, ["each", size, 1, 1])
-for how, (crowd, sizes, who) in ROUNDS.items():
-    for size in sizes:
-        key = f"{how}_{size}"
-        title = f"A round trip of {size_name(size)} between two processes, {crowd}"
-        QUESTIONS[key] = Question(f"{title}: median", "us")
-        QUESTIONS[f"{key}_p99"] = Question(f"{title}: 99 % take no longer", "us")
-        ask(key, who, 2, [how, size])
+for how, crowd, size, who in ROUNDS:
+    key = f"{how}_{size}"
+    title = f"A round trip of {size_name(size)} between two processes, {crowd}"
+    QUESTIONS[key] = Question(f"{title}: median", "us")
+    QUESTIONS[f"{key}_p99"] = Question(f"{title}: 99 % take no longer", "us")
+    ask(key, who, 2, [how, size])
 
 MANY_AT_ONCE = f"covey, {MANY} at once"
 

@@ -20,8 +20,14 @@ struct i8 {
 struct i64 {
     char bytes[64];
 };
+struct i800 {
+    char bytes[800];
+};
 struct i1024 {
     char bytes[1024];
+};
+struct i6400 {
+    char bytes[6400];
 };
 struct i65536 {
     char bytes[65536];
@@ -29,7 +35,9 @@ struct i65536 {
 
 CK_RING_PROTOTYPE(i8, i8)
 CK_RING_PROTOTYPE(i64, i64)
+CK_RING_PROTOTYPE(i800, i800)
 CK_RING_PROTOTYPE(i1024, i1024)
+CK_RING_PROTOTYPE(i6400, i6400)
 CK_RING_PROTOTYPE(i65536, i65536)
 
 static struct {
@@ -41,13 +49,14 @@ static const struct plan *plan;
 
 static void make(const struct plan *p)
 {
+    size_t size = p->size * p->many; /* a batch is an item */
     unsigned n = 16;
 
     plan = p;
-    while (n * p->size < RING_BYTES)
+    while (n * size < RING_BYTES)
         n *= 2;
     for (unsigned i = 0; i < p->ways; i++) {
-        way_of[i] = mmap(NULL, sizeof *way_of[i] + n * p->size + 64, PROT_READ | PROT_WRITE,
+        way_of[i] = mmap(NULL, sizeof *way_of[i] + n * size + 64, PROT_READ | PROT_WRITE,
             MAP_SHARED | MAP_ANONYMOUS, -1, 0);
         fail_if(way_of[i] == MAP_FAILED, "shared memory");
         way_of[i]->items = (void *)(way_of[i] + 1);
@@ -87,20 +96,28 @@ static void make(const struct plan *p)
 
 TYPE_OPERATIONS(i8)
 TYPE_OPERATIONS(i64)
+TYPE_OPERATIONS(i800)
 TYPE_OPERATIONS(i1024)
+TYPE_OPERATIONS(i6400)
 TYPE_OPERATIONS(i65536)
 
 static void put(unsigned way, const void *items)
 {
-    switch (plan->size) {
+    switch (plan->size * plan->many) {
     case 8:
         put_i8(way, items);
         break;
     case 64:
         put_i64(way, items);
         break;
+    case 800:
+        put_i800(way, items);
+        break;
     case 1024:
         put_i1024(way, items);
+        break;
+    case 6400:
+        put_i6400(way, items);
         break;
     default:
         put_i65536(way, items);
@@ -110,15 +127,21 @@ static void put(unsigned way, const void *items)
 
 static void get(unsigned way, void *items)
 {
-    switch (plan->size) {
+    switch (plan->size * plan->many) {
     case 8:
         get_i8(way, items);
         break;
     case 64:
         get_i64(way, items);
         break;
+    case 800:
+        get_i800(way, items);
+        break;
     case 1024:
         get_i1024(way, items);
+        break;
+    case 6400:
+        get_i6400(way, items);
         break;
     default:
         get_i65536(way, items);

@@ -12,7 +12,7 @@
 enum {
     RUN_MIN = 4,   /* items one after the other, for which it is worth to wait for more together */
     GAP_MAX = 256, /* pauses */
-    TRIAL = 64,    /* times that nothing was there */
+    TRIAL = 512,   /* times that nothing was there */
 };
 
 /* Blocks ************************************************************************************* */

@@ -68,8 +68,8 @@ static void learn(bool success, uint64_t took_ns)
     uint32_t now = cv_load_relaxed(&spin_ns);
     uint32_t next = success ? now + (SPIN_MAX_NS - now) / 64 : now - now / 2;
 
-    if (next < took_ns)
-        next = took_ns < SPIN_MAX_NS ? (uint32_t)took_ns : SPIN_MAX_NS;
+    if (next < 2 * took_ns)
+        next = 2 * took_ns < SPIN_MAX_NS ? (uint32_t)(2 * took_ns) : SPIN_MAX_NS;
     if (next >= SPIN_MIN_NS && next != now)
         cv_store_relaxed(&spin_ns, next);
 }
