@@ -26,7 +26,7 @@ enum {
     COVEY_EEMPTY = -6,      /* nothing to get, within the time given */
     COVEY_EFULL = -7,       /* no room to put, within the time given */
     COVEY_ETOOBIG = -8,     /* the item can never fit, or the buffer is too small for it */
-    COVEY_ECLOSED = -9,     /* the object is closed */
+    COVEY_ECLOSED = -9,     /* the object is closed, or nobody holds its other end any more */
     COVEY_EDIED = -10,      /* a process died that was needed for this */
     COVEY_EOWNERDEAD = -11, /* acquired, but the holder before died holding it */
     COVEY_ENOTHELD = -12,   /* released what is not held */

@@ -126,6 +126,7 @@ struct copy {
 
 static struct copy *copies; /* kept to the end: here leak checkers find them */
 
+/* The ends of pipes in it are this process's own, also if its parent dies before it can say so. */
 static void *copy_argument(covey_process *p, const void *argument, size_t size)
 {
     struct copy *copy;
@@ -139,6 +140,7 @@ static void *copy_argument(covey_process *p, const void *argument, size_t size)
     }
     copy->before = copies;
     copies = copy;
+    cv_pipe_hand_over(cv_self.mark, argument, size);
     return memcpy(copy->bytes, argument, size);
 }
 
