@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static int get_int(covey_queue *q, double timeout_s)
@@ -1049,6 +1050,50 @@ TEST(a_queue_ends_with_its_producers)
     for (int i = 0; i < 3; i++)
         check_int(waitpid(pid[i], NULL, 0), ==, pid[i]);
     check_int(covey_queue_free(q), ==, 0);
+}
+
+/* What is taken and not done may come again: so it is waited for, but no longer than one has time. */
+TEST(a_queue_that_has_ended_waits_for_what_is_not_done)
+{
+    double timeouts[] = {0, 0.05};
+    covey_queue *q;
+    int value = 0;
+
+    for (int dies = 0; dies < 2; dies++) {
+        pid_t pid;
+
+        check_int(covey_queue_open(&q, .redeliver = true, .producers = 1), ==, 0);
+        put_int(q, 7);
+        pid = fork();
+        if (pid == 0) {
+            value = get_int(q, COVEY_FOREVER);
+            raise(SIGSTOP);
+            if (dies)
+                raise(SIGKILL);
+            check_int(covey_queue_task_done(q), ==, 0);
+            _exit(0);
+        }
+        check_int(waitpid(pid, NULL, WUNTRACED), ==, pid);
+        check_int(covey_queue_leave(q), ==, 0);
+        for (int i = 0; i < 2; i++) {
+            clock_t before = clock();
+
+            check_int(covey_queue_get_value(q, &value, timeouts[i]), ==, COVEY_EEMPTY);
+            check_int(covey_queue_get_many(q, &value, sizeof value, NULL, 1, timeouts[i]), ==,
+                COVEY_EEMPTY);
+            check_int(
+                covey_queue_peek(q, &(const void *){NULL}, NULL, timeouts[i]), ==, COVEY_EEMPTY);
+            check_int(clock() - before, <, CLOCKS_PER_SEC / 20);
+        }
+        check_int(kill(pid, SIGCONT), ==, 0);
+        if (dies) {
+            check_int(get_int(q, COVEY_FOREVER), ==, 7);
+            check_int(covey_queue_task_done(q), ==, 0);
+        }
+        check_int(covey_queue_get_value(q, &value, COVEY_FOREVER), ==, COVEY_ECLOSED);
+        test_reap(pid, dies ? SIGKILL : 0);
+        check_int(covey_queue_free(q), ==, 0);
+    }
 }
 
 static int die_first(void *argument)

@@ -330,8 +330,9 @@ struct emptiness {
     uint64_t tags[CV_WAIT_TAGS_MAX];
 };
 
-/* Has anything come of the deaths of others? If not, whose lives are to be watched. */
-static bool look_at_others(covey_queue *q, struct emptiness *e, bool *claimed)
+/* Has anything come of the deaths of others? If not, whose lives are to be watched. Of who could put, that
+ * matters until the queue has @ended. */
+static bool look_at_others(covey_queue *q, struct emptiness *e, bool ended, bool *claimed)
 {
     bool any = false;
 
@@ -340,7 +341,7 @@ static bool look_at_others(covey_queue *q, struct emptiness *e, bool *claimed)
         (void)cv_users_are_gone(&cv_queue_more(q)->takers, e->tags, CV_WAIT_TAGS_MAX, &e->n_tags);
         any = cv_queue_reap_claims(q, claimed);
     }
-    if (q->has_writers &&
+    if (q->has_writers && !ended &&
         cv_users_are_gone(cv_queue_writers(q), e->tags, CV_WAIT_TAGS_MAX, &e->n_tags)) {
         cv_queue_close(q);
         any = true;
@@ -372,7 +373,7 @@ static bool see_empty(covey_queue *q, struct emptiness *e)
         if (q->has_claims)
             e->words[e->n_words++] = cv_word_low(&head->next, next);
     }
-    return !((q->redelivers || q->has_writers) && look_at_others(q, e, &claimed)) &&
+    return !((q->redelivers || q->has_writers) && look_at_others(q, e, ended, &claimed)) &&
            !(ended && !claimed);
 }
 
