@@ -16,7 +16,7 @@ from pathlib import Path
 
 COMMENT = re.compile(r"/\*\*(.*?)\*/\s*((?:(?!/\*\*).)*)", re.S)
 DECLARATION = re.compile(r"COVEY_API\s+(.*?;)", re.S)
-MACRO = re.compile(r"^/\* (covey_\w+)(\(.*?\)) - (.*?) \*/\n#define \1\(", re.S | re.M)
+MACRO = re.compile(r"^/\* ((?:covey|COVEY)_\w+)(\(.*?\)) - (.*?) \*/\n#define \1\(", re.S | re.M)
 TYPE = re.compile(r"(?:typedef [^;{]*;|(?:struct|enum)(?: \w+)? {.*?^};)", re.S | re.M)
 
 
@@ -113,7 +113,7 @@ def macro_page(directory, version, header, name, arguments, what):
     short = " ".join(line.lstrip(" *") for line in what.splitlines())
     synopsis = [".nf", f"#include <covey/{header}.h>", "", escape(f"{name}{arguments}"), ".fi"]
     page(directory / "man3" / f"{name}.3", name.upper(), 3, version, f"{name} - {short}",
-         [("SYNOPSIS", synopsis), ("DESCRIPTION", body("A macro, for C only.")),
+         [("SYNOPSIS", synopsis), ("DESCRIPTION", body("A macro.")),
           ("SEE ALSO", [f".BR covey_{header} (7)"])])
     return name, short
 

@@ -273,6 +273,8 @@ TEST(a_pipe_is_no_block)
     check_fails(covey_free(a), COVEY_EINVAL, "is a covey object");
     check_fails(covey_share(a), COVEY_EINVAL, "is a covey object");
     check(!covey_realloc(a, 100));
+    check_fails(covey_queue_free(covey_pipe_outgoing(a)), COVEY_ESTATE, "that of a pipe");
+    check_fails(covey_queue_close(covey_pipe_outgoing(a)), COVEY_ESTATE, "that of a pipe");
     check_fails(covey_queue_put_block(queue, a, 8, 0), COVEY_EINVAL, "is a covey object");
     send_int(a, 1);
     check_int(receive_int(b), ==, 1);

@@ -133,8 +133,10 @@ TEST(waiting_names_what_cannot_be_waited_for)
     check_int(covey_pipe_open(&receiver, &sender, .one_way = true), ==, 0);
     thing = (struct covey_waited)COVEY_WAITED(queue);
     check_fails(covey_wait(NULL, 1, 0), COVEY_EINVAL, "NULL");
-    check_fails(covey_wait(&thing, 0, 0), COVEY_EINVAL, "1 to 1024");
-    check_fails(covey_wait(&thing, 1025, 0), COVEY_EINVAL, "1 to 1024");
+    check_fails(covey_wait(&thing, 1025, 0), COVEY_EINVAL, "up to 1024");
+    check_fails(covey_wait(NULL, 1, 0), COVEY_EINVAL, "at NULL");
+    check_fails(covey_wait(NULL, 0, 0.01), COVEY_ETIMEDOUT, "none of 0 things");
+    check_fails(covey_wait(&(struct covey_waited){0}, 1, 0), COVEY_EINVAL, "thing 0");
     check_fails(covey_wait(&thing, 1, 0.0 / 0.0), COVEY_EINVAL, "number");
     thing.kind = (enum covey_waitable)99;
     check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "kind 99");

@@ -45,7 +45,7 @@ COVEY_API int covey_descriptor_put(covey_queue *queue, int fd, double timeout_s)
  * @timeout_s: how long to wait for an item at most
  *
  * The process that has put it hands it over, which takes a moment. Should it be stopped, this takes as
- * long as the timeout says, but a second at least.
+ * long as the timeout says, but a second at least, also with a timeout of 0.
  *
  * Returns 0; COVEY_EINVAL when the next item is no descriptor: it stays; COVEY_ELIMIT when this process
  * can have no more descriptors (it takes two for a moment); COVEY_ESTATE for a joinable queue; the codes

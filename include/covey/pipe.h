@@ -21,8 +21,15 @@
  *
  * The end of a pipe. When nobody holds the other end any more, receiving fails, after all messages that
  * still were there, with COVEY_ECLOSED, and sending fails at once. So a parent need not close the end that
- * it has opened for a child; unless that is made by a fork: should it die before it has used the end, the
- * parent would wait for itself.
+ * it has opened for a child, for the child's death to be noticed; unless the child was made by fork() or
+ * covey_fork(), or finds the end by a pointer in the arena: should that die before it has used the end, the
+ * parent would wait for itself. It should close it all the same: the memory of a pipe, some 64 KiB, is given
+ * back when nobody holds it, and who opened it has closed both ends.
+ *
+ * Give a child only the end that it uses. One that is given both, and closes one, leaves that to nobody until
+ * somebody else holds it, which the parent may do (covey_pipe_hold()). An address of an end within an item or
+ * a message holds nothing: ends go by covey_pipe_put(). So to ask for an answer, put the request into a new
+ * pipe, and then the pipe's other end into the queue: should who takes it die, one is told.
  *
  * A process that is killed while it sends or receives takes nothing with it but the message that it had
  * not finished sending, or had already received.
@@ -182,11 +189,11 @@ COVEY_API int covey_pipe_get(covey_queue *queue, covey_pipe **pipe, double timeo
         .size = sizeof(struct covey_pipe_options), .first = (first_), .second = __VA_ARGS__})
 #endif
 
-/* covey_pipe_send_value(pipe, value, timeout_s): a message that is a variable */
+/* covey_pipe_send_value(pipe, value, timeout_s) - send a variable: of an array all of it, of a pointer only that */
 #define covey_pipe_send_value(pipe_, value_, timeout_s_)                                           \
     covey_pipe_send((pipe_), &(value_), sizeof(value_), (timeout_s_))
 
-/* covey_pipe_receive_value(pipe, &value, timeout_s): a message of that type's size */
+/* covey_pipe_receive_value(pipe, &value, timeout_s) - receive into a variable, whose size the message must have */
 #define covey_pipe_receive_value(pipe_, pointer_, timeout_s_)                                      \
     covey_pipe_receive_exactly((pipe_), (pointer_), sizeof *(pointer_), (timeout_s_))
 

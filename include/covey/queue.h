@@ -56,7 +56,7 @@ struct covey_queue_options {
     size_t item_size;    /* all items have so many bytes; default: any number of them */
     unsigned priorities; /* up to 16: an item may have a priority below this; default: 1 */
     bool joinable;       /* an item is unfinished until covey_queue_task_done() */
-    bool redeliver;      /* joinable; and a dead process's unfinished items are given to others */
+    bool redeliver;      /* joinable, and a dead process's unfinished items are given to others */
     unsigned
         producers; /* the queue closes itself when so many processes, or more, have put something or
                             were added, and all of these have left it or died; up to 1,023; default: it
@@ -308,6 +308,10 @@ COVEY_API int covey_queue_fd_close(covey_queue *queue);
  *         covey_queue_add_producer(queue, child[i]);
  *     }
  *
+ * If their number is not known when the queue is opened: .producers = 1, and this process is one itself
+ * (NULL) until it has started and added all, and then leaves (covey_queue_leave()). One that is added twice,
+ * or has ended, counts once.
+ *
  * Returns 0; COVEY_ESTATE for another queue; COVEY_ELIMIT, COVEY_ENOMEM; COVEY_EINVAL.
  */
 COVEY_API int covey_queue_add_producer(covey_queue *queue, covey_process *process);
@@ -327,7 +331,8 @@ COVEY_API int covey_queue_leave(covey_queue *queue);
  *
  * From now on putting fails. Items that wait can still be taken; then getting fails, too, and those
  * who wait in it are told. Closing twice is no error. Does not wait, but for another's put that is
- * under way. Returns 0; COVEY_ESTATE while this thread has reserved an item; COVEY_EINVAL.
+ * under way, or item that is reserved: should that process be stopped, until it goes on or is killed.
+ * Returns 0; COVEY_ESTATE for the queue of a pipe, or while this thread has reserved an item; COVEY_EINVAL.
  */
 COVEY_API int covey_queue_close(covey_queue *queue);
 
@@ -335,7 +340,7 @@ COVEY_API int covey_queue_close(covey_queue *queue);
  * covey_queue_free() - free the queue and all items in it
  * @queue: the queue, which nobody may be using, nor be waiting for; NULL does nothing
  *
- * Returns 0; COVEY_ESTATE while this thread has reserved an item, or looks at one; COVEY_EINVAL.
+ * Returns 0; COVEY_ESTATE for the queue of a pipe, or while this thread has reserved an item, or looks at one; COVEY_EINVAL.
  */
 COVEY_API int covey_queue_free(covey_queue *queue);
 
@@ -353,22 +358,28 @@ COVEY_API int covey_queue_is_empty(covey_queue *queue);
 /**
  * covey_queue_is_full() - 1 if an item of @size bytes would have to wait, 0 if not
  *
+ * It would also while another process has reserved an item, or is stopped in putting one.
+ *
  * COVEY_ECLOSED; COVEY_ETOOBIG for an item that never fits; COVEY_ENOMEM and COVEY_ELIMIT as
  * covey_queue_put(); COVEY_ESTATE while this thread has reserved an item; COVEY_EINVAL.
  */
 COVEY_API int covey_queue_is_full(covey_queue *queue, size_t size);
 
-/** covey_queue_is_closed() - 1 after covey_queue_close(), 0 before; COVEY_EINVAL */
+/**
+ * covey_queue_is_closed() - 1 after covey_queue_close(), 0 before
+ *
+ * A queue that ends with its producers is closed by who next looks for an item. COVEY_EINVAL.
+ */
 COVEY_API int covey_queue_is_closed(covey_queue *queue);
 
 /** covey_queue_item_max() - the largest item that the queue can hold, in bytes; 0 if not a queue */
 COVEY_API size_t covey_queue_item_max(covey_queue *queue);
 
-/* covey_queue_put_value(queue, value, timeout_s): an item that is a variable */
+/* covey_queue_put_value(queue, value, timeout_s) - put a variable: of an array all of it, of a pointer only that */
 #define covey_queue_put_value(queue_, value_, timeout_s_)                                          \
     covey_queue_put((queue_), &(value_), sizeof(value_), (timeout_s_))
 
-/* covey_queue_get_value(queue, &value, timeout_s): an item of that type's size */
+/* covey_queue_get_value(queue, &value, timeout_s) - get a variable, whose size the item must have */
 #define covey_queue_get_value(queue_, pointer_, timeout_s_)                                        \
     covey_queue_get_exactly((queue_), (pointer_), sizeof *(pointer_), (timeout_s_))
 

@@ -24,8 +24,8 @@ extern "C" {
 
 /** enum covey_waitable - what can be waited for, and until when */
 enum covey_waitable {
-    COVEY_WAIT_DESCRIPTOR, /* until poll() says so */
-    COVEY_WAIT_QUEUE,      /* until there is an item to get, or the queue is closed */
+    COVEY_WAIT_DESCRIPTOR = 1, /* until poll() says so */
+    COVEY_WAIT_QUEUE,          /* until there is an item to get, or the queue is closed */
     COVEY_WAIT_PIPE,       /* until there is a message to receive, or nobody holds the other end */
     COVEY_WAIT_EVENT,      /* until it is set */
     COVEY_WAIT_PROCESS,    /* until it has ended */
@@ -45,7 +45,7 @@ struct covey_waited {
 /**
  * covey_wait() - wait until at least one is ready
  * @waited: @n of them; their @ready is set
- * @n: how many, up to 1,024
+ * @n: how many, up to 1,024; with 0 of them it sleeps
  * @timeout_s: how long to wait at most, in seconds; 0 or less: only look; COVEY_FOREVER
  *
  * The same thing may be there more than once. To wait for a pipe is to hold that end (covey/pipe.h). An
@@ -61,6 +61,9 @@ struct covey_waited {
  * for the next time. If there are not, no descriptor and no thread is needed; where there are more than
  * one, a death in the middle of a put may then be noticed up to 0.1 s late.
  *
+ * A pipe tells of the death of who holds its other end by itself: the process need not be among the things
+ * only for that. There is no waiting for room: to put or send with a timeout of 0 tells whether there is some.
+ *
  * Should another process free an object meanwhile, that ends the wait with COVEY_EINVAL.
  *
  * Returns how many are ready; COVEY_ETIMEDOUT; COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL for
@@ -70,7 +73,7 @@ struct covey_waited {
 COVEY_API int covey_wait(struct covey_waited *waited, size_t n, double timeout_s);
 
 #ifndef __cplusplus
-/* An initializer for struct covey_waited. */
+/* COVEY_WAITED(what) - an initializer for struct covey_waited: a pointer to such an object, or a descriptor */
 #define COVEY_WAITED(what_)                                                                        \
     {                                                                                              \
         .kind = _Generic((what_), covey_queue *                                                    \

@@ -236,6 +236,13 @@ static void end(covey_queue *q)
     (void)cv_heap_free(q);
 }
 
+static int check_not_of_pipe(const covey_queue *q)
+{
+    return q->has_readers ? cv_fail(COVEY_ESTATE, "queue %p is that of a pipe, and ends with it",
+                                (const void *)q)
+                          : 0;
+}
+
 int covey_queue_free(covey_queue *queue)
 {
     int r;
@@ -243,6 +250,8 @@ int covey_queue_free(covey_queue *queue)
     if (!queue)
         return 0;
     r = check(queue);
+    if (r == 0)
+        r = check_not_of_pipe(queue);
     if (r == 0)
         r = cv_queue_check_put(queue);
     if (r == 0)
@@ -272,6 +281,8 @@ int covey_queue_close(covey_queue *queue)
 {
     int r = check(queue);
 
+    if (r == 0)
+        r = check_not_of_pipe(queue);
     if (r == 0)
         r = cv_queue_check_put(queue);
     if (r != 0)
@@ -400,6 +411,15 @@ int covey_queue_is_empty(covey_queue *queue)
     return size < 0 ? (int)size : size == 0;
 }
 
+/* False: somebody has reserved an item, or is stopped in putting one. */
+static bool enter_put_soon(covey_queue *q)
+{
+    if (cv_queue_enter_put(q, 0) == 0)
+        return true;
+    cv_alarm_clear();
+    return false;
+}
+
 int covey_queue_is_full(covey_queue *queue, size_t size)
 {
     int r = check(queue);
@@ -410,7 +430,8 @@ int covey_queue_is_full(covey_queue *queue, size_t size)
         r = cv_queue_check_put(queue);
     if (r != 0)
         return r;
-    (void)cv_queue_enter_put(queue, CV_FOREVER);
+    if (!enter_put_soon(queue))
+        return 1; /* so would who puts */
     r = cv_queue_is_closed(queue) ? cv_fail(COVEY_ECLOSED, "queue %p is closed", (void *)queue)
                                   : cv_queue_make_room(queue, 0, size);
     cv_lock_exit(&queue->put.lock);
@@ -426,7 +447,8 @@ int covey_queue_is_closed(covey_queue *queue)
         r = cv_queue_check_put(queue);
     if (r != 0)
         return r;
-    (void)cv_queue_enter_put(queue, CV_FOREVER);
+    if (!enter_put_soon(queue))
+        return 0; /* somebody can put */
     r = cv_queue_is_closed(queue);
     cv_lock_exit(&queue->put.lock);
     cv_alarm_clear();

@@ -62,8 +62,8 @@ static void end(const struct covey_waited *waited, size_t n)
 
 static int check(const struct covey_waited *waited, size_t n)
 {
-    if (!waited || n == 0 || n > WAITED_MAX)
-        return cv_fail(COVEY_EINVAL, "%zu things to wait for%s: it can be 1 to %d", n,
+    if ((!waited && n) || n > WAITED_MAX)
+        return cv_fail(COVEY_EINVAL, "%zu things to wait for%s: it can be up to %d", n,
             waited ? "" : ", at NULL", WAITED_MAX);
     for (size_t i = 0; i < n; i++) {
         int r = check_one(&waited[i], i);
@@ -78,7 +78,7 @@ static int check(const struct covey_waited *waited, size_t n)
 
 static bool needs_poll(const struct covey_waited *waited, size_t n)
 {
-    bool needs = n > CV_TARGETS_MAX;
+    bool needs = n == 0 || n > CV_TARGETS_MAX;
 
     for (size_t i = 0; i < n && !needs; i++)
         needs = is_descriptor(&waited[i]) || kinds[waited[i].kind]->by_descriptor != CV_ANY_SECOND;
@@ -256,7 +256,7 @@ static int poll_all(struct covey_waited *waited, size_t n, struct polled *p, uin
 
 static int wait_by_poll(struct covey_waited *waited, size_t n, uint64_t deadline_ns)
 {
-    struct polled p = {calloc(n, sizeof *p.fds), calloc(n, sizeof *p.own), false};
+    struct polled p = {calloc(n + 1, sizeof *p.fds), calloc(n + 1, sizeof *p.own), false};
     int r;
 
     for (size_t i = 0; p.own && i < n; i++)
