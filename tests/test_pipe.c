@@ -464,6 +464,7 @@ struct unused {
     covey_pipe *here, *there;
     uint32_t children; /* that have come, and have closed one end if they should */
     uint32_t last_closes;
+    uint32_t all_are_there;
     pid_t child[CHILDREN];
 };
 
@@ -529,6 +530,7 @@ static void open_and_fork(struct unused *u)
             test_sleep_ms(1);
         come_and_stay(u, i > 0);
     }
+    __atomic_store_n(&u->all_are_there, 1, __ATOMIC_SEQ_CST);
     for (;;)
         (void)pause();
 }
@@ -543,6 +545,8 @@ TEST(the_cell_of_a_dead_parent_tells_of_its_children)
     if (pid == 0)
         open_and_fork(u);
     wait_for_children(u, CHILDREN - 1);
+    while (!__atomic_load_n(&u->all_are_there, __ATOMIC_SEQ_CST))
+        test_sleep_ms(1);
     check_int(covey_pipe_hold(u->here), ==, 0);
     end_child(pid);
     check_int(covey_pipe_receive(u->here, NULL, 0, NULL, 0), ==, COVEY_EEMPTY);
