@@ -289,6 +289,7 @@ TEST(variables_go_through_a_pipe)
         double x, y;
     } sent = {1.5, -2}, got = {0};
     covey_pipe *a, *b;
+    char who[64];
     char byte;
 
     check_int(covey_pipe_open(&a, &b), ==, 0);
@@ -299,6 +300,8 @@ TEST(variables_go_through_a_pipe)
     check_int(covey_pipe_send(a, "x", 1, 0), ==, 0);
     check_fails(covey_pipe_receive_value(b, &got, 0), COVEY_ETOOBIG, "there should be 16");
     check_int(covey_pipe_receive_value(b, &byte, 0), ==, 0);
+    (void)snprintf(who, sizeof who, "pipe end %p had no message", (void *)b);
+    check_fails(covey_pipe_receive_value(b, &byte, 0), COVEY_EEMPTY, who);
     check_fails(covey_pipe_open(&a, &b, .bytes = 63), COVEY_EINVAL, "bytes is 63");
     check_int(covey_pipe_close(a), ==, 0);
     check_fails(covey_pipe_receive_value(b, &byte, 0), COVEY_ECLOSED, "the other end");

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -953,6 +954,37 @@ TEST(a_thread_does_not_wait_for_its_own_item_in_place)
     check_int(covey_queue_size(q), ==, 3);
     check_int(covey_queue_release(q, seen), ==, 0);
     check_int(covey_queue_get(q, item, 4, NULL, 0), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+/* Others are told who is in the way, and wait as long as they want to. */
+TEST(who_holds_an_item_in_place_is_named)
+{
+    char item[4] = "abc";
+    char who[64];
+    pid_t pid;
+    const void *seen;
+    covey_queue *q;
+    void *place;
+
+    check_int(covey_queue_open(&q, .items = 5), ==, 0);
+    check_int(covey_queue_put(q, item, 4, 0), ==, 0);
+    check_int(covey_queue_reserve(q, 4, &place, 0), ==, 0);
+    check_int(covey_queue_peek(q, &seen, NULL, 0), ==, 0);
+    pid = fork();
+    if (pid == 0) {
+        (void)snprintf(who, sizeof who, "process %d has reserved", (int)getppid());
+        check_fails(covey_queue_put(q, item, 4, 0.01), COVEY_EFULL, who);
+        (void)snprintf(who, sizeof who, "process %d looks at", (int)getppid());
+        check_fails(covey_queue_get(q, item, 4, NULL, 0.01), COVEY_EEMPTY, who);
+        check_int(covey_queue_is_full(q, 4), ==, 1);
+        check_int(covey_queue_is_closed(q), ==, 0);
+        _exit(0);
+    }
+    test_reap(pid, 0);
+    check_int(covey_queue_cancel(q, place), ==, 0);
+    check_int(covey_queue_unpeek(q, seen), ==, 0);
+    check_int(covey_queue_is_full(q, 4), ==, 0);
     check_int(covey_queue_free(q), ==, 0);
 }
 

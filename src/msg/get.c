@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/mutation.h"
+#include "msg/pipe.h"
 #include "sync/any.h"
 #include "sync/watch.h"
 
@@ -430,6 +431,20 @@ static int get(covey_queue *q, struct cv_getting *g, struct cv_wait *wait, bool 
     }
 }
 
+static int fail_empty(const covey_queue *q, double timeout_s)
+{
+    uint64_t holder = cv_load_relaxed(&q->get.lock) & ~CV_LOCK_SLEEPERS;
+
+    if (holder && cv_load_relaxed(&q->get.peeked))
+        return cv_fail(COVEY_EEMPTY,
+            "process %d looks at an item of queue %p, and has not released it within %g s",
+            (int)cv_lock_pid(holder), (const void *)q, timeout_s);
+    if (q->has_readers)
+        return cv_fail_late(COVEY_EEMPTY, "pipe end", cv_pipe_of_users(cv_queue_readers(q)),
+            "had no message", timeout_s);
+    return cv_fail_late(COVEY_EEMPTY, "queue", q, "had no item", timeout_s);
+}
+
 static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bool hold)
 {
     struct cv_wait wait;
@@ -447,7 +462,7 @@ static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bo
     switch (r) {
     case COVEY_ETIMEDOUT:
         cv_watch_arm(q);
-        return cv_fail_late(COVEY_EEMPTY, "queue", q, "had no item", timeout_s);
+        return fail_empty(q, timeout_s);
     case COVEY_ETOOBIG:
         return cv_fail(r, "the item has %zu bytes: there %s %zu", g->size,
             g->exactly ? "should be" : "is room for", g->room);

@@ -49,6 +49,11 @@ struct cv_pipe {
     uint32_t alarm[2]; /* of those who wait for it */
 };
 
+static inline covey_pipe *cv_pipe_of_users(struct cv_users *users)
+{
+    return (covey_pipe *)(void *)((char *)users - offsetof(covey_pipe, users));
+}
+
 /* A process was started with that argument: the ends whose addresses are in it are its own, too. */
 void cv_pipe_hand_over(uint64_t mark, const void *argument, size_t size);
 

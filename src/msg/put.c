@@ -534,13 +534,23 @@ static int put_all(covey_queue *q, struct cv_putting *p, struct cv_wait *wait)
     return r;
 }
 
+static int fail_full(const covey_queue *q, size_t size, double timeout_s)
+{
+    uint64_t holder = cv_load_relaxed(&q->put.lock) & ~CV_LOCK_SLEEPERS;
+
+    if (holder && cv_load_relaxed(&q->grow.reserved))
+        return cv_fail(COVEY_EFULL,
+            "process %d has reserved an item in queue %p, and not put it within %g s",
+            (int)cv_lock_pid(holder), (const void *)q, timeout_s);
+    return cv_fail(COVEY_EFULL, "no room for an item of %zu bytes within %g s", size, timeout_s);
+}
+
 static int end_put(covey_queue *q, struct cv_wait *wait, int r, size_t size, double timeout_s)
 {
     cv_wait_end(wait);
     cv_alarm_clear();
     if (r == COVEY_ETIMEDOUT)
-        return cv_fail(
-            COVEY_EFULL, "no room for an item of %zu bytes within %g s", size, timeout_s);
+        return fail_full(q, size, timeout_s);
     return r == COVEY_ECLOSED ? cv_fail(r, "queue %p is closed", (void *)q) : r;
 }
 
