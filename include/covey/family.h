@@ -123,7 +123,8 @@ COVEY_API unsigned covey_cpu_count(void);
  * covey_waits_print() - print who waits for what, and who holds what
  * @fd: a descriptor to write to, such as 2
  *
- * One line for each thread of the family that sleeps in a call of covey, and one for each lock,
+ * One line for each thread of the family that sleeps in a call of covey (but covey_wait(), and those of
+ * connections and listeners; who waits in a pipe is shown with the queue of its way), and one for each lock,
  * rlock, rwlock and semaphore that is held:
  *
  *     process 4711 thread 4711 waits for lock 0x100000412340 held by process 4712, for 3.201 s
