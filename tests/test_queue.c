@@ -957,6 +957,40 @@ TEST(a_thread_does_not_wait_for_its_own_item_in_place)
     check_int(covey_queue_free(q), ==, 0);
 }
 
+/* A small item, and then a large one that has no room where small ones lie. */
+TEST(a_large_item_behind_a_small_one_goes_as_a_block)
+{
+    enum {
+        LARGE = 100000,
+    };
+    unsigned char *items = calloc(2, LARGE);
+    unsigned char *got = malloc(LARGE);
+    size_t sizes[2] = {1, LARGE};
+    covey_queue *q, *neighbour;
+    size_t size;
+
+    check(items && got);
+    for (int i = 0; i < LARGE; i++)
+        items[LARGE + i] = (unsigned char)(i * 7);
+    for (sizes[1] = 100; sizes[1] <= LARGE; sizes[1] = sizes[1] * 3 / 2) {
+        check_int(covey_queue_open(&q, .bytes = 4 * LARGE), ==, 0);
+        check_int(covey_queue_open(&neighbour), ==, 0);
+        for (int round = 0; round < 50; round++) {
+            check_int(covey_queue_put_many(q, items, LARGE, sizes, 2, 0), ==, 2);
+            check_int(covey_queue_get(q, got, LARGE, &size, 0), ==, 0);
+            check_int(size, ==, 1);
+            check_int(covey_queue_get(q, got, LARGE, &size, 0), ==, 0);
+            check_int(size, ==, sizes[1]);
+            check(memcmp(got, items + LARGE, size) == 0);
+        }
+        check_int(covey_queue_put(neighbour, "x", 1, 0), ==, 0);
+        check_int(covey_queue_free(neighbour), ==, 0);
+        check_int(covey_queue_free(q), ==, 0);
+    }
+    free(items);
+    free(got);
+}
+
 /* Others are told who is in the way, and wait as long as they want to. */
 TEST(who_holds_an_item_in_place_is_named)
 {

@@ -409,8 +409,14 @@ static int as_sleepers(size_t n)
     return n < INT_MAX ? (int)n : INT_MAX;
 }
 
+/* A large item has to be made a block first. */
+static bool can_append(const covey_queue *q, const struct cv_putting *p)
+{
+    return p->done < p->n && (p->block || next_size(p) < q->block_min);
+}
+
 /*
- * Puts all, or as many as it can in time: 0, or why it stopped. With @hold, when there is room for
+ * Puts all up to a large one, or as many as it can in time: 0, or why it stopped. With @hold, when there is room for
  * @p->size bytes it puts nothing, and stays in the lock.
  *
  * One wake comes with each item that is taken, but what that leaves may be room for several small
@@ -438,7 +444,7 @@ static int put(covey_queue *q, struct cv_putting *p, struct cv_wait *wait, bool 
             r = COVEY_ECLOSED;
         else if (hold)
             r = cv_queue_make_room(q, p->lane, p->size);
-        while (r == 0 && !hold && p->done < p->n)
+        while (r == 0 && !hold && can_append(q, p))
             r = p->block ? cv_queue_append_block(q, p) : append_items(q, p);
         if (hold && r == 0) {
             cv_bell_ring(q->bell.room, 1);
