@@ -151,7 +151,7 @@ COVEY_API int covey_pipe_hold(covey_pipe *pipe);
  *
  * Other processes that hold it go on. When nobody holds either end, and who has opened the pipe has closed
  * both or ended, it is freed with all that is in it. No thread of this process may be using the end.
- * Returns 0 or COVEY_EINVAL.
+ * Returns 0; COVEY_ESTATE while this thread has reserved a message, or looks at one; COVEY_EINVAL.
  */
 COVEY_API int covey_pipe_close(covey_pipe *pipe);
 

@@ -321,7 +321,8 @@ COVEY_API int covey_queue_add_producer(covey_queue *queue, covey_process *proces
  * @queue: a queue that was opened with producers
  *
  * A process that has never put anything counts as one of them from here on. One that puts again has come
- * back. Returns 0; COVEY_ESTATE for another queue; COVEY_ELIMIT, COVEY_ENOMEM; COVEY_EINVAL.
+ * back. Returns 0; COVEY_ESTATE for another queue, or while this thread has reserved an item; COVEY_ELIMIT,
+ * COVEY_ENOMEM; COVEY_EINVAL.
  */
 COVEY_API int covey_queue_leave(covey_queue *queue);
 

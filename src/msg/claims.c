@@ -75,6 +75,17 @@ static unsigned char *bytes_of(const covey_queue *q, const struct item *item)
     return (unsigned char *)(claim_on(item) + 1);
 }
 
+static bool has_unfinished(covey_queue *q)
+{
+    struct item item;
+
+    for (unsigned lane = 0; lane < q->lanes; lane++) {
+        if (first_item(q, lane, &item))
+            return true;
+    }
+    return false;
+}
+
 /* Moves @next up to the first item that is nobody's: that, or 0 and the reason. */
 static int find_free(covey_queue *q, unsigned lane, struct item *item)
 {
@@ -87,7 +98,7 @@ static int find_free(covey_queue *q, unsigned lane, struct item *item)
     cv_store_release(&head->next, item->place);
     if (there)
         return 0;
-    if (cv_cell_is_there(item->head) && !(q->redelivers && first_item(q, lane, &(struct item){0})))
+    if (cv_cell_is_there(item->head) && !(q->redelivers && has_unfinished(q)))
         return COVEY_ECLOSED;
     return COVEY_EEMPTY;
 }
@@ -158,21 +169,10 @@ static bool advance(covey_queue *q)
     return any;
 }
 
-static bool is_all_done(covey_queue *q)
-{
-    struct item item;
-
-    for (unsigned lane = 0; lane < q->lanes; lane++) {
-        if (first_item(q, lane, &item))
-            return false;
-    }
-    return true;
-}
-
 /* Leaves get.lock, and wakes those for whom there is something new. */
 static void leave(covey_queue *q, bool advanced, bool freed)
 {
-    bool all_done = advanced && is_all_done(q);
+    bool all_done = advanced && !has_unfinished(q);
 
     if (advanced || freed)
         cv_queue_note_get(q);
@@ -224,13 +224,15 @@ static bool reap_all(covey_queue *q, bool *claimed)
     return any;
 }
 
-bool cv_queue_reap_claims(covey_queue *q, bool *claimed)
+bool cv_queue_reap_claims(covey_queue *q, bool *claimed, uint64_t *tags, unsigned *n_tags)
 {
     bool freed;
     bool advanced;
 
     if (cv_queue_enter_get(q, 0) != 0) { /* somebody is stopped there: who knows */
         *claimed = true;
+        if (tags && *n_tags < CV_WAIT_TAGS_MAX)
+            tags[(*n_tags)++] = CV_WAIT_POLL;
         return false;
     }
     freed = reap_all(q, claimed);
@@ -336,7 +338,7 @@ static int try_join(covey_queue *q, struct joining *j, uint64_t deadline_ns)
         j->words[lane] = cv_word_low(place, *place);
     }
     j->events = (struct cv_futex_watch){&q->get.events, cv_load_acquire(&q->get.events)};
-    r = !is_all_done(q);
+    r = has_unfinished(q);
     if (r == 0 && more->lost) {
         r = cv_fail(COVEY_EOWNERDEAD, "%llu items are lost: pid %d has died before they were done",
             (unsigned long long)more->lost, (int)cv_lock_pid(more->lost_mark));

@@ -340,12 +340,14 @@ static bool look_at_others(covey_queue *q, struct emptiness *e, bool ended, bool
     if (q->redelivers) {
         /* First whom to watch: one that dies after it was looked at in vain must be among them. */
         (void)cv_users_are_gone(&cv_queue_more(q)->takers, e->tags, CV_WAIT_TAGS_MAX, &e->n_tags);
-        any = cv_queue_reap_claims(q, claimed);
+        any = cv_queue_reap_claims(q, claimed, e->tags, &e->n_tags);
     }
     if (q->has_writers && !ended &&
         cv_users_are_gone(cv_queue_writers(q), e->tags, CV_WAIT_TAGS_MAX, &e->n_tags)) {
-        cv_queue_close(q);
-        any = true;
+        if (cv_queue_close(q, 0))
+            any = true;
+        else if (e->n_tags < CV_WAIT_TAGS_MAX)
+            e->tags[e->n_tags++] = CV_WAIT_POLL;
     }
     return any;
 }

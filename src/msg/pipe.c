@@ -273,6 +273,10 @@ int covey_pipe_close(covey_pipe *pipe)
     if (!pipe)
         return 0;
     r = check(pipe);
+    if (r == 0 && pipe->outgoing)
+        r = cv_queue_check_put(queue_at(pipe->outgoing));
+    if (r == 0 && pipe->incoming)
+        r = cv_queue_check_get(queue_at(pipe->incoming));
     if (r == 0)
         r = cv_users_reserve(&pipe->users, cv_self.mark); /* nothing is allocated in the lock */
     if (r != 0)

@@ -382,7 +382,7 @@ static int wait_for_room(covey_queue *q, struct cv_wait *wait, const struct full
     unsigned n_tags = 0;
     struct cv_arming armed;
 
-    if (q->has_claims && cv_queue_reap_claims(q, &(bool){false}))
+    if (q->has_claims && cv_queue_reap_claims(q, &(bool){false}, NULL, NULL))
         return CV_WAIT_AGAIN;
     if (wait->deadline_ns == 0)
         return COVEY_ETIMEDOUT;
@@ -391,12 +391,11 @@ static int wait_for_room(covey_queue *q, struct cv_wait *wait, const struct full
     armed = cv_bell_arm(q->bell.room);
     if (q->has_readers && cv_users_are_gone(cv_queue_readers(q), tags, CV_WAIT_TAGS_MAX, &n_tags)) {
         cv_bell_disarm(&armed);
-        cv_queue_close(q);
-        return CV_WAIT_AGAIN;
+        return cv_queue_close(q, 0) ? CV_WAIT_AGAIN : COVEY_ECLOSED;
     }
     if (q->has_claims) {
         (void)cv_users_are_gone(&cv_queue_more(q)->takers, tags, CV_WAIT_TAGS_MAX, &n_tags);
-        if (cv_queue_reap_claims(q, &(bool){false})) {
+        if (cv_queue_reap_claims(q, &(bool){false}, tags, &n_tags)) {
             cv_bell_disarm(&armed);
             return CV_WAIT_AGAIN;
         }
@@ -521,7 +520,7 @@ static int come(covey_queue *q)
     r = cv_queue_change_writer(q, CV_USER_HERE);
     if (r >= 0 && q->has_readers && !cv_users_see(cv_queue_writers(q), cv_queue_readers(q)) &&
         cv_users_are_gone(cv_queue_readers(q), NULL, 0, &(unsigned){0}))
-        cv_queue_close(q);
+        return cv_queue_close(q, 0) ? 0 : COVEY_ECLOSED;
     return r < 0 ? r : 0;
 }
 
@@ -592,15 +591,17 @@ int cv_queue_hold_put(covey_queue *q, size_t size, double timeout_s)
     return end_put(q, &wait, r, size, timeout_s);
 }
 
-void cv_queue_close(covey_queue *q)
+bool cv_queue_close(covey_queue *q, uint64_t deadline_ns)
 {
-    (void)cv_queue_enter_put(q, CV_FOREVER);
+    if (cv_queue_enter_put(q, deadline_ns) != 0)
+        return false;
     if (!cv_queue_is_closed(q))
         cv_store_release(cv_queue_cell(q, 0, q->put.tail.place),
             cv_cell_make(CV_CELL_END, 0, q->put.tail.count));
     cv_lock_exit(&q->put.lock);
     cv_queue_ring_items(q, INT_MAX);
     cv_bell_ring(q->bell.room, INT_MAX);
+    return true;
 }
 
 /* Public ************************************************************************************* */

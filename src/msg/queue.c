@@ -287,7 +287,7 @@ int covey_queue_close(covey_queue *queue)
         r = cv_queue_check_put(queue);
     if (r != 0)
         return r;
-    cv_queue_close(queue);
+    (void)cv_queue_close(queue, CV_FOREVER);
     cv_alarm_clear();
     return 0;
 }
@@ -325,6 +325,8 @@ int covey_queue_leave(covey_queue *queue)
 {
     int r = check_producers(queue);
 
+    if (r == 0)
+        r = cv_queue_check_put(queue);
     if (r != 0)
         return r;
     r = cv_queue_change_writer(queue, CV_USER_LEFT);

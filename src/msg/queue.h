@@ -346,8 +346,8 @@ static inline uint32_t cv_queue_waiting(covey_queue *q, unsigned lane)
 /* Room for an item of @size bytes: 0; CV_QUEUE_FULL; or a code with its message. */
 int cv_queue_make_room(covey_queue *q, unsigned lane, size_t size);
 
-/* No more items. */
-void cv_queue_close(covey_queue *q);
+/* No more items. False: somebody is stopped in a put; with CV_FOREVER he is waited for. */
+bool cv_queue_close(covey_queue *q, uint64_t deadline_ns);
 
 /* For the holder of get.lock: what happens there that others wait for, beside takes of a plain queue. */
 static inline void cv_queue_note_get(covey_queue *q)
@@ -456,8 +456,9 @@ int cv_queue_claim(covey_queue *q, unsigned lane, struct cv_getting *g);
 /* Before the first one: those who wait for claims to end, or to go on, must watch this process, too. */
 int cv_queue_come_to_take(covey_queue *q);
 
-/* What the dead have claimed: true if anything came of it. *@claimed: the living have, too. */
-bool cv_queue_reap_claims(covey_queue *q, bool *claimed);
+/* What the dead have claimed: true if anything came of it. *@claimed: the living have, too. If that cannot be
+ * known now, it is to be looked at again, which @tags then say, unless NULL. */
+bool cv_queue_reap_claims(covey_queue *q, bool *claimed, uint64_t *tags, unsigned *n_tags);
 
 /* This process's claim on the item @at, or on its oldest: that is done, or nobody's again. */
 int cv_queue_end_claim(covey_queue *q, const void *at, bool done);
