@@ -98,15 +98,28 @@ static bool recycle(struct cv_users *users)
     return any;
 }
 
-static struct cv_cell *claim(struct cv_users *users, uint64_t mark)
+/* A cell that is free, or was a dead process's; 0: there is none. */
+static uint32_t claim_old(struct cv_users *users, uint64_t mark)
 {
     uint32_t i;
 
-    while (!(i = cv_cells_claim_for(&users->cells, mark))) {
-        if (!recycle(users) && cv_cells_extend(&users->cells) != 0)
-            return NULL;
-    }
-    return cv_cells_at(&users->cells, i);
+    do {
+        i = cv_cells_claim_for(&users->cells, mark);
+    } while (!i && recycle(users));
+    return i ? i
+             : cv_cells_claim_for(&users->cells, mark); /* another one may have made them free */
+}
+
+static struct cv_cell *claim(struct cv_users *users, uint64_t mark)
+{
+    unsigned blocks;
+    uint32_t i;
+
+    do {
+        blocks = cv_cells_blocks(&users->cells);
+        i = claim_old(users, mark);
+    } while (!i && cv_cells_extend(&users->cells, blocks) == 0);
+    return i ? cv_cells_at(&users->cells, i) : NULL;
 }
 
 /* Of a cell whose value was @value. */
@@ -289,38 +302,13 @@ static void add_ticket(struct survey *s, uint64_t mark)
 {
     uint64_t tag = cv_pipe_ticket_holder(cv_users_ticket_block(mark));
 
-    if (!tag)
+    if (!tag && CV_RECOVERS(users_settle))
         cv_pipe_settle(cv_users_ticket_block(mark));
-
-    if (tag && cv_member_is_dead(tag, 0)) {
+    if (tag && cv_member_is_dead(tag, 0) && CV_RECOVERS(users_bury)) {
         (void)cv_member_bury(tag);
         tag = 0;
     }
     add(s, tag ? tag : CV_WAIT_POLL);
-}
-
-/* What a dead user had on its way, in its own hands or in those of a queue, is given up. */
-static void bury_dead(struct cv_users *users)
-{
-    bool any = false;
-    struct cv_cell *cell;
-
-    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
-        uint64_t mark = cv_load_acquire(&cell->mark);
-
-        if (!mark || what_is(cv_load_acquire(&cell->value)) != CV_USER_HERE ||
-            !cv_users_is_dead(mark))
-            continue;
-        any = true;
-        if (cv_member_marked(mark))
-            (void)cv_member_bury(cv_member_marked(mark));
-    }
-    for (uint32_t i = 1; any && (cell = cv_cells_at(&users->cells, i)); i++) {
-        uint64_t mark = cv_load_acquire(&cell->mark);
-
-        if (cv_users_is_ticket(mark))
-            cv_pipe_settle(cv_users_ticket_block(mark));
-    }
 }
 
 static bool is_at(struct cv_cells *cells, uint64_t tag, enum cv_user what)
@@ -400,8 +388,6 @@ bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, uns
     bool used;
     bool gone;
 
-    if (CV_RECOVERS(users_bury))
-        bury_dead(users);
     do {
         used = cv_load_seq(&users->used);
         comings = cv_users_comings(users);

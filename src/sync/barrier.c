@@ -271,9 +271,7 @@ static uint32_t own_cell(covey_barrier *b)
         (void)break_for_the_dead(b); /* also cells of those who only found it broken */
         mine = cv_cells_claim(cells_of(b));
     }
-    while (!mine && cv_cells_extend(cells_of(b)) == 0)
-        mine = cv_cells_claim(cells_of(b));
-    return mine;
+    return mine ? mine : cv_cells_claim_or_extend(cells_of(b));
 }
 
 /* Whom to watch: see above. */

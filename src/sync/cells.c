@@ -67,16 +67,24 @@ struct cv_cell *cv_cells_at(struct cv_cells *cells, uint32_t i)
     return b ? &b->cell[i - 1 - first_of(k)] : NULL;
 }
 
-int cv_cells_extend(struct cv_cells *cells)
+unsigned cv_cells_blocks(struct cv_cells *cells)
 {
     unsigned k = 0;
-    size_t size;
-    struct block *b;
 
     while (k < CV_CELL_BLOCKS && block_at(cells, k))
         k++;
+    return k;
+}
+
+int cv_cells_extend(struct cv_cells *cells, unsigned k)
+{
+    size_t size;
+    struct block *b;
+
     if (k == CV_CELL_BLOCKS)
         return cv_fail(COVEY_ELIMIT, "%d processes use it, as many as can", CV_CELLS_MAX);
+    if (block_at(cells, k))
+        return 0;
     size = sizeof *b + (size_t)first_of(k) * 3 * sizeof *b->cell;
     b = cv_heap_alloc(size, 1, cv_tag_short(cv_self.tag));
     if (!b)
@@ -136,4 +144,16 @@ uint32_t cv_cells_claim_for(struct cv_cells *cells, uint64_t mark)
 uint32_t cv_cells_claim(struct cv_cells *cells)
 {
     return cv_cells_claim_for(cells, cv_self.mark);
+}
+
+uint32_t cv_cells_claim_or_extend(struct cv_cells *cells)
+{
+    unsigned blocks;
+    uint32_t mine;
+
+    do {
+        blocks = cv_cells_blocks(cells);
+        mine = cv_cells_claim(cells);
+    } while (!mine && cv_cells_extend(cells, blocks) == 0);
+    return mine;
 }

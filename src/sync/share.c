@@ -70,9 +70,7 @@ static uint32_t own_cell(struct cv_share *share, uint64_t *died)
         (void)cv_share_reap(share, died); /* also cells of those who held nothing */
         mine = cv_cells_claim(&share->cells);
     }
-    while (!mine && cv_cells_extend(&share->cells) == 0)
-        mine = cv_cells_claim(&share->cells);
-    return mine;
+    return mine ? mine : cv_cells_claim_or_extend(&share->cells);
 }
 
 /* Operations ********************************************************************************* */

@@ -300,7 +300,7 @@ static void done_with_queue(void)
 OPERATION(pipe_put, .setup = set_up_way, .warm = hold_there, .victim = put_there,
     .when = RESCUE_SLEEPS_FIRST, .rescuers = 2, .prepare = hold_here, .rescue = receive_and_close,
     .unblock = take_out, .no_stall = true, .verify = done_with_queue,
-    .proves = "users_bury queue_incoming");
+    .proves = "users_bury users_settle queue_incoming");
 
 /* Nobody but those who get it has it. */
 static void set_up_got(void)
@@ -328,7 +328,7 @@ static void free_all(void)
 
 OPERATION(pipe_get, .setup = set_up_got, .victim = get_there, .when = RESCUE_SLEEPS_FIRST,
     .rescuers = 2, .prepare = hold_here, .rescue = receive_and_close, .unblock = take_out,
-    .no_stall = true, .verify = free_all, .proves = "users_bury");
+    .no_stall = true, .verify = free_all, .proves = "users_bury users_settle");
 
 static void free_way(void)
 {
