@@ -52,10 +52,10 @@ uint32_t cv_cells_claim(struct cv_cells *cells);
 /* The same for process @mark. */
 uint32_t cv_cells_claim_for(struct cv_cells *cells, uint64_t mark);
 
-/* Makes more of them, for one who has found none free when there were so many blocks. 0; COVEY_ELIMIT or
+/* Makes block @k, if there is none: for one who has found no free cell in those before. 0; COVEY_ELIMIT or
  * COVEY_ENOMEM with a message. */
 unsigned cv_cells_blocks(struct cv_cells *cells);
-int cv_cells_extend(struct cv_cells *cells, unsigned blocks);
+int cv_cells_extend(struct cv_cells *cells, unsigned k);
 
 /* The cell of this process, one of those that are made for it if need be; 0: the message says why. */
 uint32_t cv_cells_claim_or_extend(struct cv_cells *cells);
