@@ -1084,7 +1084,8 @@ TEST(sizes_above_the_limit_are_corrupt)
 #ifdef TEST_TLS
 
 /* One that asks for a new key again and again, and takes none of the answers. */
-TEST(answers_that_nobody_takes_are_limited, .deadline_s = 60)
+TEST(
+    answers_that_nobody_takes_are_limited, .deadline_s = 60, .not_in_valgrind = "it takes too long")
 {
     struct begin_of_tls { /* msg/tls.c */
         const struct cv_openssl *ssl;
