@@ -2,8 +2,11 @@
 /* Queues that end with their producers: who gets finds the end, whether these leave or die. */
 #include "items.h"
 
+#include "msg/queue.h"
+
 enum {
-    LEFT_OVER = 28, /* told: consumers that have found the end */
+    ADDED = 27,     /* told: the mark of a process */
+    LEFT_OVER = 28, /* consumers that have found the end */
 };
 
 static void set_up(unsigned producers)
@@ -103,6 +106,36 @@ OPERATION(queue_leave, .setup = set_up_one, .warm = items_victim_puts, .victim =
 /* W leaves while V does. */
 OPERATION(queue_leave_late, .setup = set_up_two, .warm = items_victim_puts, .victim = leave,
     .rescue = get_all, .unblock = leave_in_the_world, .verify = done, .proves = "users_dead");
+
+/* V adds a process, which dies and has put nothing. */
+static pid_t added;
+
+static void join_family(void)
+{
+    check_int(covey_open(), ==, 0);
+    sweep_tell(ADDED, cv_self.mark);
+}
+
+static void set_up_added(void)
+{
+    set_up(1);
+    added = sweep_fork(join_family);
+}
+
+static void add(void)
+{
+    check_int(cv_queue_add_producer(items.queue, sweep_told(ADDED)), ==, 0);
+}
+
+static bool kill_added(void)
+{
+    sweep_kill(added);
+    return end_without_victim();
+}
+
+OPERATION(queue_add_producer, .setup = set_up_added, .victim = add, .when = RESCUE_SLEEPS_FIRST,
+    .rescuers = 2, .rescue = get_all, .unblock = kill_added, .no_stall = true, .verify = done,
+    .proves = "users_dead");
 
 /* V finds the end: nobody else is there to see it. */
 static void set_up_left(void)
