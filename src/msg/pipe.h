@@ -19,7 +19,8 @@
  *
  * The lock may be a stopped process's, and burials must go on: so who ends a ticket, or inherits the block,
  * waits for it a moment only. A ticket that he cannot end then he marks as over, and does not touch the pipe
- * any more: who leaves the lock ends it for him. (Should that one have looked already, the next one does.)
+ * any more: who leaves the lock ends it for him. (Should that one have looked already, the next one does; if
+ * there is none, what is left of the pipe stays as long as the family.)
  *
  * A user who comes or goes tells the sleepers of both queues, without their alarms: should he die in that,
  * they watch his life, or need not know of him.
