@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "runner.h"
+#include "children.h"
 
 #include <covey.h>
 
@@ -562,4 +562,93 @@ TEST(the_cell_of_a_dead_parent_tells_of_its_children)
         end_child(u->child[i]);
     check_int(covey_pipe_close(u->here), ==, 0);
     check_int(covey_free(u), ==, 0);
+}
+
+/* A process that dies as soon as it has started a child, for which it has opened a pipe. */
+struct gift {
+    enum covey_method method;
+    int opened;
+    int started;
+    int results;
+    int result; /* of the child's holding of its end */
+    int next;   /* and of the first use */
+};
+
+struct given {
+    covey_pipe *end;
+    struct gift *gift;
+};
+
+static int use_gift(void *argument)
+{
+    const struct given *given = argument;
+    char byte;
+
+    test_sleep_ms(5);
+    given->gift->result = covey_pipe_hold(given->end);
+    given->gift->next = covey_pipe_receive(given->end, &byte, sizeof byte, NULL, COVEY_FOREVER);
+    word_set(&given->gift->results, 1);
+    return 0;
+}
+
+static int make_gift(void *argument)
+{
+    struct given given = {.gift = *(struct gift **)argument};
+    covey_pipe *here;
+
+    check_int(covey_pipe_open(&here, &given.end), ==, 0);
+    word_set(&given.gift->opened, 1);
+    check_int(
+        covey_process_start(NULL, use_gift, COVEY_ARGUMENT(given), .method = given.gift->method),
+        ==, 0);
+    word_set(&given.gift->started, 1);
+    (void)pause();
+    return 0;
+}
+
+static void wait_for_members(size_t n)
+{
+    struct covey_stats stats = {.size = sizeof stats};
+
+    while (covey_stats(&stats) == 0 && stats.members > n)
+        test_sleep_ms(1);
+}
+
+TEST_METHODS(an_end_outlives_who_has_given_it, 60)
+{
+    struct gift *gift = covey_calloc(1, sizeof *gift);
+    struct covey_stats stats = {.size = sizeof stats};
+    unsigned used = 0;
+    size_t before;
+
+    check_int(prctl(PR_SET_CHILD_SUBREAPER, 1), ==, 0);
+    child_join(child_start(die_at_once, gift, method), -SIGKILL); /* there is a fork server */
+    check_int(covey_stats(&stats), ==, 0);
+    before = stats.blocks;
+    for (int i = 0; i < 40; i++) {
+        covey_process *giver;
+
+        memset(gift, 0, sizeof *gift);
+        gift->method = method;
+        giver = child_start(make_gift, gift, COVEY_FORK);
+        word_await(&gift->opened, 1);
+        (void)usleep((unsigned)i * 100);
+        check_int(covey_process_kill(giver), ==, 0);
+        check_int(covey_process_join(giver, COVEY_FOREVER), ==, 0);
+        check_int(covey_process_close(giver), ==, 0);
+        if (word_get(&gift->started))
+            word_await(&gift->results, 1);
+        wait_for_members(stats.members);
+        if (!word_get(&gift->results))
+            continue;
+        used++;
+        check_int(gift->result, ==, 0);
+        check_int(gift->next, ==, COVEY_ECLOSED);
+    }
+    check_int(used, >, 0);
+    check_int(blocks(), ==, before);
+    check_int(covey_free(gift), ==, 0);
+    end_server(method);
+    while (waitpid(-1, NULL, 0) > 0) { /* the orphans */
+    }
 }

@@ -71,6 +71,7 @@
     X(descriptor_gone, "who has put a descriptor is told when its ticket is gone")                 \
     X(queue_claims, "the items of dead consumers are given out again, or done")                    \
     X(users_dead, "a queue ends with its producers, also if they die")                             \
+    X(users_heir, "a pipe is there for a forked child still, when its parent dies")                \
     X(users_bury, "the end of a pipe that a dead process has on its way is given up")              \
     X(users_settle, "and that which it was just putting into a queue, or taking out")              \
     X(process_daemons, "a burial ends the daemons of the dead")                                    \

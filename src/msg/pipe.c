@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/mutation.h"
 #include "base/options.h"
+#include "os/clock.h"
 #include "sync/any.h"
 #include "sync/watch.h"
 
@@ -60,6 +61,7 @@ static void make(struct cv_pipe *p, const covey_queue *q, size_t home, bool one_
         p->queue[i] = (uintptr_t)queue;
         memory += cv_queue_bytes(q, home);
     }
+    p->end[0].users.since_ns = p->end[1].users.since_ns = cv_clock_since_boot();
     p->end[0].users.other = (uintptr_t)&p->end[1].users;
     p->end[1].users.other = (uintptr_t)&p->end[0].users;
     (void)cv_users_be(&p->end[0].users, CV_USER_EXPECTED);
@@ -200,9 +202,11 @@ static uint64_t look_for_holder(struct cv_pipe *p, uint32_t first)
     uint64_t mark = cv_users_holder(&p->end[0].users, first);
     uint64_t other = cv_users_holder(&p->end[1].users, first);
 
-    return !mark || cv_users_is_ticket(mark) || (other && (uint32_t)other == first)
-               ? (other ? other : mark)
-               : mark;
+    if (!mark || cv_users_is_ticket(mark) || (other && (uint32_t)other == first))
+        mark = other ? other : mark;
+    if (!mark)
+        mark = cv_users_heir(&p->end[0].users);
+    return mark ? mark : cv_users_heir(&p->end[1].users);
 }
 
 /* Who holds an end: the process with the tag @first, another one, or a ticket. For the holder of the lock:
@@ -278,7 +282,8 @@ int covey_pipe_close(covey_pipe *pipe)
     if (r == 0 && pipe->incoming)
         r = cv_queue_check_get(queue_at(pipe->incoming));
     if (r == 0)
-        r = cv_users_reserve(&pipe->users, cv_self.mark); /* nothing is allocated in the lock */
+        r = cv_users_reserve(
+            &pipe->users, cv_users_process(cv_self.tag)); /* nothing is allocated in the lock */
     if (r != 0)
         return r;
     if (pipe->incoming)
@@ -331,12 +336,12 @@ static int check_way(const covey_pipe *end, uint64_t queue, const char *does)
 
 static int name_end(const covey_pipe *end, int r)
 {
-    uint64_t lost = r == COVEY_ECLOSED ? cv_users_lost(&other_end(end)->users) : 0;
+    pid_t lost = r == COVEY_ECLOSED ? cv_users_lost(&other_end(end)->users) : 0;
 
     if (r != COVEY_ECLOSED)
         return r;
     return lost ? cv_fail(r, "nobody holds the other end of pipe %p: process %d has ended",
-                      (const void *)end, (int)cv_lock_pid(lost))
+                      (const void *)end, (int)lost)
                 : cv_fail(r, "nobody holds the other end of pipe %p", (const void *)end);
 }
 
@@ -588,22 +593,59 @@ int covey_pipe_get(covey_queue *queue, covey_pipe **pipe, double timeout_s)
     return 0;
 }
 
-void cv_pipe_hand_over(uint64_t mark, const void *argument, size_t size)
+/* Calls @visit for each end whose address is in the argument, until that fails. */
+static int each_end(
+    uint64_t mark, const void *argument, size_t size, int (*visit)(covey_pipe *end, uint64_t mark))
 {
     const char *p = argument;
+    int r = 0;
 
     /* An argument has gaps that were never written: where there are no pipes, nothing depends on them. */
     if (!cv_load_relaxed(&cv_arena.family->has_pipes))
-        return;
-    for (size_t i = 0; i + sizeof(uint64_t) <= size; i += sizeof(uint64_t)) {
+        return 0;
+    for (size_t i = 0; r == 0 && i + sizeof(uint64_t) <= size; i += sizeof(uint64_t)) {
         uint64_t address;
-        covey_pipe *end;
 
         memcpy(&address, p + i, sizeof address);
-        end = (covey_pipe *)(uintptr_t)address;
-        if (!cv_object_is(end, CV_PIPE))
-            continue;
-        (void)cv_users_give(&end->users, mark);
-        tell(end); /* whom to watch, too */
+        if (cv_object_is((void *)(uintptr_t)address, CV_PIPE))
+            r = visit((covey_pipe *)(uintptr_t)address, mark);
     }
+    return r;
+}
+
+static int expect(covey_pipe *end, uint64_t mark)
+{
+    return cv_users_expect(&end->users, mark);
+}
+
+static int withdraw(covey_pipe *end, uint64_t mark)
+{
+    (void)cv_users_drop(&end->users, mark);
+    return 0;
+}
+
+static int give(covey_pipe *end, uint64_t mark)
+{
+    (void)cv_users_give(&end->users, mark); /* cannot fail: it has a cell */
+    tell(end);                              /* whom to watch, too */
+    return 0;
+}
+
+int cv_pipe_expect(uint64_t tag, const void *argument, size_t size)
+{
+    int r = each_end(cv_users_process(tag), argument, size, expect);
+
+    if (r != 0)
+        cv_pipe_withdraw(tag, argument, size);
+    return r;
+}
+
+void cv_pipe_withdraw(uint64_t tag, const void *argument, size_t size)
+{
+    (void)each_end(cv_users_process(tag), argument, size, withdraw);
+}
+
+void cv_pipe_hand_over(uint64_t tag, const void *argument, size_t size)
+{
+    (void)each_end(cv_users_process(tag), argument, size, give);
 }

@@ -7,7 +7,8 @@
  *
  * The block is the own one of some process that holds an end, or nobody's while an end is only on its way.
  * Who stops holding one does so under the pipe's lock, in which he then looks: if nobody holds an end, he
- * takes the block, and ends the pipe; if its owner does not, it is given to one who does. For a process that
+ * takes the block, and ends the pipe; if its owner does not, it is given to one who does, or who may have an end
+ * by a fork and has not used it yet. For a process that
  * dies, who buries it does that. So whoever holds an end can be sure of the block, until he has left the lock.
  * A kill in the lock leaves nothing half done. (For this, who has opened the pipe holds both ends until he
  * has closed them: he may do so at any time.)
@@ -55,8 +56,13 @@ static inline covey_pipe *cv_pipe_of_users(struct cv_users *users)
     return (covey_pipe *)(void *)((char *)users - offsetof(covey_pipe, users));
 }
 
-/* A process was started with that argument: the ends whose addresses are in it are its own, too. */
-void cv_pipe_hand_over(uint64_t mark, const void *argument, size_t size);
+/* A process is to be started with that argument: with the ends whose addresses are in it. 0, or a code with
+ * its message. */
+int cv_pipe_expect(uint64_t tag, const void *argument, size_t size);
+/* It could not be. */
+void cv_pipe_withdraw(uint64_t tag, const void *argument, size_t size);
+/* It was: they are its own, too. */
+void cv_pipe_hand_over(uint64_t tag, const void *argument, size_t size);
 
 /* A user of the end has died, who may have been putting that ticket into a queue, or taking it out. */
 void cv_pipe_settle(void *ticket);

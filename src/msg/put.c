@@ -500,7 +500,7 @@ int cv_queue_change_writer(covey_queue *q, enum cv_user what)
 
     cv_alarm_set(q->bell.alarm);
     if (cv_users_own(writers) == CV_USER_NONE) {
-        r = cv_users_reserve(writers, cv_self.mark);
+        r = cv_users_reserve(writers, cv_users_process(cv_self.tag));
         if (r != 0)
             return r;
         cv_queue_wake_all(q);

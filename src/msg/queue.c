@@ -301,14 +301,15 @@ static int check_producers(covey_queue *q)
                : r;
 }
 
-int cv_queue_add_producer(covey_queue *q, uint64_t mark)
+int cv_queue_add_producer(covey_queue *q, uint64_t tag)
 {
+    uint64_t mark = cv_users_process(tag);
     int r = check_producers(q);
 
     if (r != 0)
         return r;
     cv_alarm_set(q->bell.alarm);
-    if (mark) {
+    if (tag) {
         r = cv_users_reserve(cv_queue_writers(q), mark);
         cv_queue_wake_all(q); /* who is about to sleep has to watch it, before it counts */
         if (r == 0)

@@ -487,8 +487,8 @@ int cv_queue_read_options(
 size_t cv_queue_bytes(const covey_queue *q, size_t home);
 void cv_queue_make(void *memory, const covey_queue *q, size_t home);
 
-/* The process with that mark is one; 0: this process is. 0, or a code with its message. */
-int cv_queue_add_producer(covey_queue *q, uint64_t mark);
+/* The process with that tag is one; 0: this process is. 0, or a code with its message. */
+int cv_queue_add_producer(covey_queue *q, uint64_t tag);
 
 /* Frees all that is in it, and ends it: its memory is this process's own, and nobody else uses it. */
 void cv_queue_drain(covey_queue *q);

@@ -34,6 +34,11 @@ void *cv_users_ticket_block(uint64_t mark)
     return (void *)(uintptr_t)((mark >> 32 << 31 | (mark & (TICKET - 1))) * CV_GRAIN_BYTES);
 }
 
+uint64_t cv_users_process(uint64_t tag)
+{
+    return cv_tag_mark(tag, 0);
+}
+
 bool cv_users_is_dead(uint64_t mark)
 {
     uint64_t tag = cv_users_is_ticket(mark) ? 0 : cv_member_marked(mark);
@@ -146,7 +151,7 @@ static void leave_others(struct cv_users *users)
     struct cv_cell *cell;
 
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
-        if (cv_load_seq(&cell->mark) == cv_self.mark)
+        if (cv_load_seq(&cell->mark) == cv_users_process(cv_self.tag))
             (void)become(cell, CV_USER_LEFT);
     }
 }
@@ -158,7 +163,7 @@ int cv_users_reserve(struct cv_users *users, uint64_t mark)
 
 int cv_users_be(struct cv_users *users, enum cv_user what)
 {
-    struct cv_cell *cell = claim(users, cv_self.mark);
+    struct cv_cell *cell = claim(users, cv_users_process(cv_self.tag));
     bool is_new;
 
     if (!cell)
@@ -183,20 +188,37 @@ static bool has_another(struct cv_users *users, uint64_t mark, const struct cv_c
     return false;
 }
 
-int cv_users_give(struct cv_users *users, uint64_t mark)
+/* Until the process itself has said more. Who recycles the cell late may change the value once more, but only to
+ * one that is NONE, too. */
+static void name(struct cv_users *users, struct cv_cell *cell, uint64_t mark, enum cv_user what)
+{
+    uint64_t value = cv_load_relaxed(&cell->value);
+
+    while (what_is(value) < what && what_is(value) <= CV_USER_EXPECTED &&
+           !has_another(users, mark, cell) &&
+           !cv_cas(&cell->value, &value, next_value(value, what))) {
+    }
+}
+
+int cv_users_expect(struct cv_users *users, uint64_t mark)
 {
     struct cv_cell *cell = claim(users, mark);
-    uint64_t value;
 
     if (!cell)
         return covey_error_code();
-    value = cv_load_relaxed(&cell->value);
-    if (what_is(value) != CV_USER_NONE)
+    name(users, cell, mark, CV_USER_EXPECTED);
+    return 0;
+}
+
+int cv_users_give(struct cv_users *users, uint64_t mark)
+{
+    struct cv_cell *cell = claim(users, mark);
+
+    if (!cell)
+        return covey_error_code();
+    if (what_is(cv_load_relaxed(&cell->value)) > CV_USER_EXPECTED)
         return 0;
-    /* Who recycles the cell late may change the value once more, but only to one that is NONE, too. */
-    while (!has_another(users, mark, cell) && what_is(value) == CV_USER_NONE &&
-           !cv_cas(&cell->value, &value, next_value(value, CV_USER_HERE))) {
-    }
+    name(users, cell, mark, CV_USER_HERE);
     cv_store_seq(&users->used, 1);
     return 0;
 }
@@ -225,7 +247,7 @@ enum cv_user cv_users_own(struct cv_users *users)
     for (uint32_t i = 1; own != CV_USER_HERE && (cell = cv_cells_at(&users->cells, i)); i++) {
         enum cv_user what = what_is(cv_load_relaxed(&cell->value));
 
-        if (what != CV_USER_NONE && cv_load_relaxed(&cell->mark) == cv_self.mark)
+        if (what != CV_USER_NONE && cv_load_relaxed(&cell->mark) == cv_users_process(cv_self.tag))
             own = what;
     }
     return own;
@@ -241,35 +263,17 @@ uint64_t cv_users_comings(struct cv_users *users)
     return n;
 }
 
-uint64_t cv_users_holder(struct cv_users *users, uint32_t first)
-{
-    uint64_t found = 0;
-    struct cv_cell *cell;
-
-    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
-        uint64_t mark = cv_load_seq(&cell->mark);
-        enum cv_user what = what_is(cv_load_seq(&cell->value));
-
-        if (!mark || (what != CV_USER_HERE && what != CV_USER_EXPECTED) || cv_users_is_dead(mark))
-            continue;
-        if ((uint32_t)mark == first && !cv_users_is_ticket(mark))
-            return mark;
-        if (!found || cv_users_is_ticket(found))
-            found = mark;
-    }
-    return found;
-}
-
-uint64_t cv_users_lost(struct cv_users *users)
+pid_t cv_users_lost(struct cv_users *users)
 {
     struct cv_cell *cell;
+    pid_t pid;
 
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
         uint64_t mark = cv_load_acquire(&cell->mark);
 
         if (mark && what_is(cv_load_acquire(&cell->value)) == CV_USER_HERE &&
-            cv_users_is_dead(mark))
-            return mark;
+            cv_users_is_dead(mark) && (pid = cv_member_pid(cv_member_marked(mark))))
+            return pid;
     }
     return 0;
 }
@@ -316,7 +320,7 @@ static bool is_at(struct cv_cells *cells, uint64_t tag, enum cv_user what)
     struct cv_cell *cell;
 
     for (uint32_t i = 1; (cell = cv_cells_at(cells, i)); i++) {
-        if (cv_mark_is_of(cv_load_acquire(&cell->mark), cv_tag_mark(tag, 0)) &&
+        if (cv_load_acquire(&cell->mark) == cv_users_process(tag) &&
             what_is(cv_load_acquire(&cell->value)) == what)
             return true;
     }
@@ -330,25 +334,32 @@ static bool is_at_other_end(const struct cv_users *users, uint64_t tag)
     return other && is_at(&other->cells, tag, CV_USER_HERE);
 }
 
-/* Is it the child of one who has a cell, and has not left? */
-static bool visit_child(uint64_t tag, enum cv_phase phase, void *context)
+/* Was it made by the fork of one who has a cell, when the end was there, and has not shown since whether it
+ * has the end? */
+static bool may_have_it(struct cv_users *users, uint64_t tag, enum cv_phase phase)
 {
-    struct survey *s = context;
     const struct cv_member *m = cv_member_of(tag);
-    uint64_t parent = cv_tag_mark(cv_load_acquire(&m->parent), 0);
+    uint64_t parent = cv_load_acquire(&m->parent);
+    uint64_t joined_ns = cv_load_relaxed(&m->joined_ns);
     struct cv_cell *cell;
 
-    if ((phase != CV_BORN && phase != CV_ALIVE) || !parent || m->fresh || tag == cv_self.tag ||
-        is_at(&s->users->cells, tag, CV_USER_LEFT) || is_at_other_end(s->users, tag))
-        return true;
-    for (uint32_t i = 1; (cell = cv_cells_at(&s->users->cells, i)); i++) {
-        uint64_t mark = cv_load_acquire(&cell->mark);
-
-        if (mark && cv_mark_is_of(mark, parent) && !cv_member_is_dead(tag, 0)) {
-            add(s, tag);
-            break;
-        }
+    if ((phase != CV_BORN && phase != CV_ALIVE) || !parent || m->fresh ||
+        (joined_ns && joined_ns < users->since_ns) || is_at(&users->cells, tag, CV_USER_LEFT) ||
+        is_at_other_end(users, tag))
+        return false;
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        if (cv_load_acquire(&cell->mark) == cv_users_process(parent))
+            return !cv_member_is_dead(tag, 0);
     }
+    return false;
+}
+
+static bool add_child(uint64_t tag, enum cv_phase phase, void *context)
+{
+    struct survey *s = context;
+
+    if (tag != cv_self.tag && may_have_it(s->users, tag, phase))
+        add(s, tag);
     return true;
 }
 
@@ -377,7 +388,7 @@ static bool are_gone(struct cv_users *users, bool used, uint64_t *tags, unsigned
     if (!were_enough(users))
         return false;
     if (!used && users->other)
-        cv_member_each(visit_child, &s);
+        cv_member_each(add_child, &s);
     return !s.any;
 }
 
@@ -398,8 +409,51 @@ bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, uns
     return gone;
 }
 
+uint64_t cv_users_holder(struct cv_users *users, uint32_t first)
+{
+    uint64_t found = 0;
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        uint64_t mark = cv_load_seq(&cell->mark);
+        enum cv_user what = what_is(cv_load_seq(&cell->value));
+
+        if (!mark || (what != CV_USER_HERE && what != CV_USER_EXPECTED) || cv_users_is_dead(mark))
+            continue;
+        if ((uint32_t)mark == first && !cv_users_is_ticket(mark))
+            return mark;
+        if (!found || cv_users_is_ticket(found))
+            found = mark;
+    }
+    return found;
+}
+
+struct heir {
+    struct cv_users *users;
+    uint64_t mark; /* 0: none */
+};
+
+static bool find_heir(uint64_t tag, enum cv_phase phase, void *context)
+{
+    struct heir *h = context;
+
+    if (may_have_it(h->users, tag, phase))
+        h->mark = cv_users_process(tag);
+    return !h->mark;
+}
+
+uint64_t cv_users_heir(struct cv_users *users)
+{
+    struct heir h = {.users = users};
+
+    if (CV_RECOVERS(users_heir) && !cv_load_seq(&users->used))
+        cv_member_each(find_heir, &h);
+    return h.mark;
+}
+
 bool cv_users_see(struct cv_users *own, struct cv_users *others)
 {
+    uint64_t own_one = cv_users_process(cv_self.tag);
     bool here = false;
     bool there = false;
 
@@ -407,7 +461,7 @@ bool cv_users_see(struct cv_users *own, struct cv_users *others)
         const struct cv_cell *cell = &own->cells.cell[i];
         uint64_t mark;
 
-        here |= cv_load_relaxed(&cell->mark) == cv_self.mark &&
+        here |= cv_load_relaxed(&cell->mark) == own_one &&
                 what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE;
         cell = &others->cells.cell[i];
         mark = cv_load_relaxed(&cell->mark);

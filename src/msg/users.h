@@ -6,11 +6,12 @@
  * Each has a cell (sync/cells.h), whose value says what it is:
  *
  *   0        nothing: the cell was claimed just now
- *   EXPECTED it has made the end, and may use it
+ *   EXPECTED it has made the end, or is started with it, and may use it
  *   HERE     it has used it, or was given it
  *   LEFT     it has said that it will not use it any more
  *
- * Only the process itself changes its value, but for the first: who gives it the end writes HERE. Nothing is
+ * Only the process itself changes its value, but for the first: who starts it with the end writes EXPECTED before,
+ * and HERE when there is such a process; who gives it the end otherwise writes HERE. Nothing is
  * left half done by a kill; a dead process's cell stays as it is, for it tells that there was one, whose
  * children may have the end. Only when there is no other, and that does not matter, does the next one get
  * it: the value becomes 0, and then the mark. The upper half of a value counts how often that was, and how
@@ -36,8 +37,10 @@
  * next lines say.
  *
  * As long as nobody is or has been HERE, those who are EXPECTED count, and the children of all who have a
- * cell that were made by a fork, for that has given them the end, too; but not those that are HERE at the
- * other end of the pipe, and not who asks. From then on, only those count that are HERE.
+ * cell that were made by a fork later than the end, for that has given them it, too; but not those that are
+ * HERE at the other end of the pipe, and not who asks. From then on, only those count that are HERE.
+ *
+ * The mark of a process is its tag as marks have it, without a pid: who starts it does not know that yet.
  */
 #ifndef CV_USERS_H
 #define CV_USERS_H
@@ -46,12 +49,15 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct cv_users {
     struct cv_cells cells;
     uint32_t needed; /* so many must have been here before all can be gone; 0: they have */
     uint32_t used;   /* 1: somebody is here, or has been */
     uint64_t other;  /* address of the users of the other end of a pipe; 0: there is none */
+    uint64_t
+        since_ns; /* on the boot clock: processes that lived before were not made with the end */
 };
 
 enum cv_user {
@@ -60,6 +66,9 @@ enum cv_user {
     CV_USER_HERE,
     CV_USER_LEFT,
 };
+
+/* As a user: the process. */
+uint64_t cv_users_process(uint64_t tag);
 
 /* So that process @mark has a cell, and need not look for memory any more. 0, or a code with its message. */
 int cv_users_reserve(struct cv_users *users, uint64_t mark);
@@ -71,6 +80,9 @@ int cv_users_be(struct cv_users *users, enum cv_user what);
 /* As a user: the ticket that lies there; and where that is. */
 uint64_t cv_users_ticket(const void *block);
 void *cv_users_ticket_block(uint64_t mark);
+
+/* Process @mark is about to be started with the end. 0, or a code with its message. */
+int cv_users_expect(struct cv_users *users, uint64_t mark);
 
 /* Process @mark, or the ticket, is here. 0, or a code with its message. */
 int cv_users_give(struct cv_users *users, uint64_t mark);
@@ -90,8 +102,12 @@ uint64_t cv_users_holder(struct cv_users *users, uint32_t first);
 bool cv_users_is_dead(uint64_t mark);
 bool cv_users_is_ticket(uint64_t mark);
 
-/* One that was here when it ended; 0: nobody. */
-uint64_t cv_users_lost(struct cv_users *users);
+/* A process that may have the end by a fork, and has not used it yet; 0: there is none, or it does not matter,
+ * for others have used it. */
+uint64_t cv_users_heir(struct cv_users *users);
+
+/* The pid of one that was here when it ended; 0: nobody's that is known. */
+pid_t cv_users_lost(struct cv_users *users);
 
 /* Are all gone? If not, adds the tags of those who are there to @tags, of which there are *@n. */
 bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n);

@@ -9,5 +9,5 @@ int covey_queue_add_producer(covey_queue *queue, covey_process *process)
 
     if (pid < 0)
         return pid;
-    return cv_queue_add_producer(queue, process ? cv_tag_mark(process->tag, pid) : 0);
+    return cv_queue_add_producer(queue, process ? process->tag : 0);
 }

@@ -140,7 +140,7 @@ static void *copy_argument(covey_process *p, const void *argument, size_t size)
     }
     copy->before = copies;
     copies = copy;
-    cv_pipe_hand_over(cv_self.mark, argument, size);
+    cv_pipe_hand_over(p->tag, argument, size);
     return memcpy(copy->bytes, argument, size);
 }
 
@@ -408,6 +408,18 @@ static int check_options(struct covey_process_options *o)
     return 0;
 }
 
+static int start_by(covey_process *p, const struct covey_process_options *options)
+{
+    switch (options->method) {
+    case COVEY_SPAWN:
+        return start_by_spawn(p, options);
+    case COVEY_FORKSERVER:
+        return start_by_server(p, options);
+    default:
+        return start_by_fork(p, options);
+    }
+}
+
 static int start_once(const struct covey_process_options *options)
 {
     covey_process *p;
@@ -415,23 +427,15 @@ static int start_once(const struct covey_process_options *options)
 
     if (r != 0)
         return r;
-    switch (options->method) {
-    case COVEY_SPAWN:
-        r = start_by_spawn(p, options);
-        break;
-    case COVEY_FORKSERVER:
-        r = start_by_server(p, options);
-        break;
-    default:
-        r = start_by_fork(p, options);
-        break;
-    }
+    r = cv_pipe_expect(p->tag, options->argument, options->argument_size);
+    if (r == 0)
+        r = start_by(p, options);
     if (r != 0) {
+        cv_pipe_withdraw(p->tag, options->argument, options->argument_size);
         cv_process_cancel(p);
         return r;
     }
-    cv_pipe_hand_over(cv_tag_mark(p->tag, (pid_t)cv_load_relaxed(&p->pid)), options->argument,
-        options->argument_size);
+    cv_pipe_hand_over(p->tag, options->argument, options->argument_size);
     if (options->process)
         *options->process = p;
     else

@@ -396,7 +396,7 @@ static void set_up_started(void)
 
 static void hand_over(void)
 {
-    cv_pipe_hand_over(sweep_told(TOLD_HERE), &there, sizeof there);
+    cv_pipe_hand_over(cv_member_marked(sweep_told(TOLD_HERE)), &there, sizeof there);
 }
 
 static bool kill_started(void)

@@ -195,6 +195,50 @@ OPERATION(process_start, .setup = set_up_start, .warm = begin_to_hold, .victim =
 OPERATION(process_fork, .setup = set_up_start, .warm = begin_to_hold, .victim = fork_member,
     .rescue = bury_and_use, .verify = child_lives, .is_slow = true, .proves = "member_hand_over");
 
+/* The child is to have an end of a pipe that V has opened. */
+static covey_pipe *first;
+static covey_pipe *second;
+
+static void open_and_hold(void)
+{
+    check_int(covey_pipe_open(&first, &second, .bytes = 512), ==, 0);
+    begin_to_hold();
+}
+
+static int live_with_end(void *argument)
+{
+    int code = EXIT_CODE;
+    covey_pipe *end = *(covey_pipe **)argument;
+
+    (void)live(&code);
+    check_int(covey_pipe_hold(end), ==, 0);
+    check_int(covey_pipe_receive(end, &code, sizeof code, NULL, WAIT_S), ==, COVEY_ECLOSED);
+    check_int(covey_pipe_close(end), ==, 0);
+    return EXIT_CODE;
+}
+
+static void start_with_end(void)
+{
+    check_int(
+        covey_process_start(&process, live_with_end, COVEY_ARGUMENT(first), .method = COVEY_FORK),
+        ==, 0);
+}
+
+static void fork_with_ends(void)
+{
+    pid_t pid = covey_fork();
+
+    check_int(pid, >=, 0);
+    if (pid == 0)
+        _exit(live_with_end(&second));
+}
+
+OPERATION(process_start_pipe, .setup = set_up_start, .warm = open_and_hold,
+    .victim = start_with_end, .rescue = bury_and_use, .verify = child_lives, .is_slow = true);
+
+OPERATION(process_fork_pipe, .setup = set_up_start, .warm = open_and_hold, .victim = fork_with_ends,
+    .rescue = bury_and_use, .verify = child_lives, .is_slow = true, .proves = "users_heir");
+
 static void child_is_killed(void)
 {
     pid_t child = sweep_orphan();
