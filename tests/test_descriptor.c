@@ -170,7 +170,8 @@ TEST(descriptors_keep_their_place_among_messages)
     }
     check_int(covey_pipe_close(here), ==, 0);
     check_int(covey_pipe_close(there), ==, 0);
-    check_int(test_open_descriptors(), ==, before + 2); /* its socket, and the spare */
+    while (test_open_descriptors() != before + 2) /* its socket, and the spare */
+        test_sleep_ms(1);
     check_int(test_helper_threads(), ==, 1);
     check_int(covey_close(), ==, 0);
 }
@@ -271,9 +272,10 @@ static int use_up(void *argument)
         last = fd;
     check_int(covey_descriptor_put(w->back, 1, 0), ==, COVEY_ELIMIT);
     check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, COVEY_ELIMIT);
-    (void)close(last);
-    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, COVEY_ELIMIT);
-    (void)close(last - 1); /* two are needed; one is left */
+    for (int i = 0; i < 3; i++) { /* three are needed; two are left */
+        check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, COVEY_ELIMIT);
+        (void)close(last - i);
+    }
     check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
     check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, COVEY_ELIMIT);
     check_int(close(fd), ==, 0);
@@ -309,11 +311,32 @@ static struct sockaddr_un find_socket(void)
 
 static int connect_to(const struct sockaddr_un *address)
 {
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     check_int(fd, >=, 0);
     (void)connect(fd, (const struct sockaddr *)address, offsetof(struct sockaddr_un, sun_path) + 6);
     return fd;
+}
+
+/* Something that no question is, perhaps with a descriptor. */
+static void send_nonsense(int socket, int fd)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } control = {.bytes = {0}};
+    struct iovec data = {(void *)(uintptr_t) "nonsense", 8};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
+
+    if (fd >= 0) {
+        message.msg_control = &control;
+        message.msg_controllen = sizeof control;
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN(sizeof fd);
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    }
+    (void)sendmsg(socket, &message, MSG_NOSIGNAL);
 }
 
 static bool is_null(int fd)
@@ -334,38 +357,92 @@ static int get_when_told(void *argument)
     return 0;
 }
 
-/* Several get at the same time, and one says nothing: there is no place for any of them. */
+/* Several get at the same time, and one sends nonsense: there is no place for any of them. */
 TEST(who_has_no_more_descriptors_hands_them_over_still, .not_in_valgrind = "it needs some itself")
 {
     struct ways *w = open_ways();
     struct rlimit old;
     covey_process *children[4];
     struct sockaddr_un address;
-    int ends[4], silent, fd, first;
+    int ends[4], guest, fd, first;
 
     for (int i = 0; i < 4; i++)
         children[i] = child_start(get_when_told, w, COVEY_FORK);
     for (int i = 0; i < 4; i++)
         ends[i] = put_write_end(w->there);
     address = find_socket();
-    silent = connect_to(&address);
-    test_sleep_ms(20);
+    guest = connect_to(&address);
     check_int(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
     check_int(setrlimit(RLIMIT_NOFILE, &(struct rlimit){64, old.rlim_max}), ==, 0);
     first = open("/dev/null", O_RDONLY | O_CLOEXEC);
     while ((fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0)
         check_int(fd, >, first);
+    for (int i = 0; i < 4; i++)
+        send_nonsense(guest, i % 2 ? STDIN_FILENO : -1);
     word_set(&w->word, 1);
     for (int i = 0; i < 4; i++) {
         child_join(children[i], 0);
         check_ends(ends[i]);
     }
-    check_int(close(silent), ==, 0);
+    check_int(close(guest), ==, 0);
     for (fd = first; fd < 64; fd++) { /* some are covey's own */
         if (is_null(fd))
             check_int(close(fd), ==, 0);
     }
     check_int(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
+    free_ways(w);
+}
+
+enum {
+    PUTS_AT_LIMIT = 500,
+};
+
+static int get_until_closed(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+    int fd = -1;
+    int r;
+
+    while ((r = covey_descriptor_get(w->there, &fd, COVEY_FOREVER)) == 0) {
+        check(is_null(fd));
+        check_int(close(fd), ==, 0);
+        (void)word_add(&w->word, 1);
+    }
+    check_int(r, ==, COVEY_ECLOSED);
+    return 0;
+}
+
+/* Who puts wants every place for its copies. */
+TEST(at_the_limit_nothing_is_lost, .deadline_s = 60, .not_in_valgrind = "it needs some itself")
+{
+    struct ways *w = open_ways();
+    covey_process *children[4];
+    struct rlimit old;
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int refused = 0;
+
+    for (int i = 0; i < 4; i++)
+        children[i] = child_start(get_until_closed, w, COVEY_FORK);
+    check_int(covey_descriptor_put(w->there, null, 0), ==, 0);
+    check_int(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
+    check_int(setrlimit(RLIMIT_NOFILE, &(struct rlimit){test_open_descriptors() + 4, old.rlim_max}),
+        ==, 0);
+    for (int i = 1; i < PUTS_AT_LIMIT;) {
+        int r = covey_descriptor_put(w->there, null, 0);
+
+        if (r == 0)
+            i++;
+        else
+            check(r == COVEY_ELIMIT || r == COVEY_EFULL);
+        refused += r == COVEY_ELIMIT;
+    }
+    check_int(covey_queue_close(w->there), ==, 0);
+    for (int i = 0; i < 4; i++)
+        child_join(children[i], 0);
+    check_int(word_get(&w->word), ==, PUTS_AT_LIMIT);
+    check_int(refused, >, 0);
+    check_int(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
+    check_int(close(null), ==, 0);
     free_ways(w);
 }
 
@@ -631,25 +708,41 @@ TEST(a_forked_child_has_no_copies, .not_in_valgrind = "it has no such forks")
     free_ways(w);
 }
 
-/* A stranger, who has called exec to be one, and members who connect and say nothing or nonsense. */
-TEST(strangers_and_the_silent_hold_nobody_up)
+static void bother(void *address)
+{
+    int guests[100];
+
+    for (int i = 0; i < 100; i++) {
+        guests[i] = connect_to(address);
+        if (i % 4 == 0)
+            (void)send(guests[i], "", 0, MSG_NOSIGNAL);
+        else
+            send_nonsense(guests[i], i % 2 ? -1 : guests[i]);
+    }
+    for (int i = 0; i < 100; i++)
+        check_int(close(guests[i]), ==, 0);
+}
+
+/* A member, and a child that is none: it has not used covey. */
+TEST(members_and_strangers_send_nonsense)
 {
     struct ways *w = open_ways();
     int end = put_write_end(w->there);
     struct sockaddr_un address = find_socket();
-    int guests[100];
+    unsigned before = test_open_descriptors();
+    pid_t stranger;
     int fd = -1;
 
-    for (int i = 0; i < 100; i++) {
-        guests[i] = connect_to(&address);
-        if (i % 3 == 0)
-            (void)send(guests[i], "nonsense", 8, MSG_NOSIGNAL);
-    }
+    if (TEST_TSAN)
+        test_skip("it cannot follow threads into a fork");
+    stranger = child_fork(bother, &address);
+    bother(&address);
     check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
     check_int(close(fd), ==, 0);
     check_ends(end);
-    for (int i = 0; i < 100; i++)
-        check_int(close(guests[i]), ==, 0);
+    test_reap(stranger, 0);
+    while (test_open_descriptors() != before - 2) /* the copy, and the end */
+        test_sleep_ms(1);
     free_ways(w);
 }
 

@@ -48,7 +48,7 @@ COVEY_API int covey_descriptor_put(covey_queue *queue, int fd, double timeout_s)
  * long as the timeout says, but a second at least, also with a timeout of 0.
  *
  * Returns 0; COVEY_EINVAL when the next item is no descriptor: it stays; COVEY_ELIMIT when this process
- * can have no more descriptors (it takes two for a moment); COVEY_ESTATE for a joinable queue; the codes
+ * can have no more descriptors (it takes three for a moment); COVEY_ESTATE for a joinable queue; the codes
  * of covey_queue_get(). After these the item is gone: COVEY_EDIED when the process that has put it has
  * ended, or left the family; COVEY_ETIMEDOUT when it has not handed it over in time; COVEY_EINTR, if that
  * came then; COVEY_ESYS.

@@ -4,25 +4,27 @@
  *
  * What goes through the queue is a *ticket*: a block of the sender's, then the queue's, then the receiver's,
  * with the name of a socket in it and a random number. Who has put it keeps a copy of the descriptor, with
- * the same number, and listens on that socket in a thread. Who has got it connects and shows the number;
- * the descriptor comes back (SCM_RIGHTS), and the sender closes his copy.
+ * the same number, and can be asked by that socket, at which a thread waits. Who has got it asks with the
+ * number; the descriptor comes back (SCM_RIGHTS), and the sender closes his copy.
  *
  * A ticket is there as long as its block is; so are the copies, about: whoever frees a ticket that has not
- * brought anybody a descriptor (the queue is freed, the receiver has died or waits no more) connects and
- * says nothing. That is a reason for the sender to look which of his tickets are still there. (Should the
- * connection fail, for want of a descriptor, he does whenever he puts another.)
+ * brought anybody a descriptor (the queue is freed, the receiver has died or waits no more) sends an empty
+ * message. That is a reason for the sender to look which of his tickets are still there. (Should it not get
+ * there, for want of a descriptor, he does whenever he puts another.)
  *
  *   a kill of the sender     before his item is in the queue: his blocks are swept. After it the receiver
- *                            finds nobody who listens, or that the connection has ended: COVEY_EDIED
+ *                            finds nobody to ask, or that nobody can answer any more: COVEY_EDIED
  *   of the receiver          his ticket is freed by who buries him; what is under way to him ends with
  *                            his socket
  *   of who frees a ticket    it is marked first, then the sender is told, then it is freed: so who buries
  *                            this one tells him, too
  *
- * Who has no descriptor left for those who ask has a spare one, for one after the other.
+ * With a question comes the socket for its answer. If there is no room for that at the sender's, the question
+ * waits; so that there is some, he keeps a spare descriptor, which he closes for it. If there is
+ * none for the answer at the receiver's, the answer waits.
  *
- * Nobody else can take part. The sender listens to members of the family only, and to those who do not
- * say anything as long as there is room. The receiver listens to the process only that has put the ticket.
+ * Nobody else can take part. The sender answers members of the family only, and the receiver believes only the
+ * process that has put the ticket.
  *
  * All that a sender has is its own, and under a lock; a fork waits for the lock, and the child closes all.
  */
@@ -32,7 +34,6 @@
 #include "base/error.h"
 #include "base/mutation.h"
 #include "os/passing.h"
-#include "os/pid.h"
 #include "os/thread.h"
 
 #include <covey/descriptor.h>
@@ -48,9 +49,7 @@
 #include <unistd.h>
 
 enum {
-    GUESTS_MAX = 32, /* that have not yet said what they want; of more, the first is sent away */
     AGAIN_NS = CV_NS_PER_MS,
-    ACCEPT_NS = 5 * CV_NS_PER_MS,
     SEND_OFF_NS = 100 * CV_NS_PER_MS, /* for a process that is about to end */
     PATIENCE_NS = CV_NS_PER_S,        /* with a sender, whatever the timeout */
 };
@@ -94,7 +93,7 @@ struct copy {
 
 struct server {
     struct cv_descriptor listener;
-    struct cv_descriptor spare; /* a place for a guest when there is no other */
+    struct cv_descriptor spare; /* the place of a socket for an answer when there is no other */
     struct cv_passing_name name;
     pthread_t thread;
     uint32_t ending;
@@ -165,7 +164,7 @@ static void look_at_tickets(void)
 }
 
 /* Should this fail, the receiver asks again. */
-static void hand_over(int guest, const struct request *request)
+static void hand_over(int socket, const struct request *request)
 {
     struct answer answer = {.found = 0};
     struct copy **p = &copies;
@@ -173,27 +172,10 @@ static void hand_over(int guest, const struct request *request)
     while (*p && !((*p)->ticket == request->ticket && is_same((*p)->number, request->number)))
         p = &(*p)->next;
     answer.found = *p && cv_descriptor_is_ours(&(*p)->descriptor);
-    if (cv_passing_send(guest, &answer, sizeof answer, answer.found ? (*p)->descriptor.fd : -1) &&
+    if (cv_passing_answer(
+            socket, &answer, sizeof answer, answer.found ? (*p)->descriptor.fd : -1) &&
         *p)
         drop(p);
-}
-
-static void serve(int guest)
-{
-    struct request request;
-    int passed;
-    ssize_t n = cv_passing_receive(guest, &request, sizeof request, &passed);
-
-    if (passed >= 0)
-        (void)close(passed);
-    if (n == sizeof request) {
-        lock();
-        hand_over(guest, &request);
-        unlock();
-    } else {
-        look_at_tickets();
-    }
-    (void)close(guest);
 }
 
 static bool visit_to_find(uint64_t tag, enum cv_phase phase, void *context)
@@ -213,22 +195,6 @@ static bool is_member(pid_t pid)
     return pid == 0;
 }
 
-struct guests {
-    struct pollfd fds[1 + GUESTS_MAX]; /* the first is the listener's */
-    unsigned n;
-};
-
-static void let_go(struct guests *g, unsigned i)
-{
-    g->n--;
-    memmove(&g->fds[i], &g->fds[i + 1], (g->n - i) * sizeof g->fds[0]);
-}
-
-static bool is_full(int error)
-{
-    return error == EMFILE || error == ENFILE;
-}
-
 static int keep_spare(struct server *s)
 {
     int fd;
@@ -240,60 +206,39 @@ static int keep_spare(struct server *s)
                    : cv_fail_errno("no descriptor to spare for those who get one");
 }
 
-/* The spare place is for one guest after the other. */
-static void make_place(struct server *s, struct guests *g)
+/* At the next message: what it takes if there is room, if need be in the spare's place. */
+static ssize_t look(struct server *s, struct request *request, struct cv_passed *passed)
 {
-    look_at_tickets();
-    if (s->spare.fd >= 0) {
-        cv_descriptor_close(&s->spare);
-    } else if (g->n > 1) {
-        (void)close(g->fds[1].fd);
-        let_go(g, 1);
-    }
+    ssize_t n = cv_passing_look(s->listener.fd, request, sizeof *request, passed);
+
+    if (n < 0 || !passed->no_room || s->spare.fd < 0)
+        return n;
+    drop_those_without_ticket();
+    cv_descriptor_close(&s->spare);
+    return cv_passing_look(s->listener.fd, request, sizeof *request, passed);
 }
 
-static int accept_guest(struct server *s, struct guests *g)
+/* One who asks. A message that is none says that tickets are gone; or it is a stranger's. False: there is no
+ * room. */
+static bool serve(struct server *s)
 {
-    int guest = cv_passing_accept(s->listener.fd);
+    struct request request;
+    struct cv_passed passed;
+    ssize_t n = look(s, &request, &passed);
+    bool asks = n == sizeof request && is_member(passed.sender);
 
-    if (guest >= 0 || !is_full(errno))
-        return guest;
-    make_place(s, g);
-    return cv_passing_accept(s->listener.fd);
-}
-
-static void let_in(struct server *s, struct guests *g)
-{
-    int guest = accept_guest(s, g);
-
-    if (guest < 0) {
-        if (errno != EAGAIN) /* no descriptor for it */
-            cv_clock_sleep(ACCEPT_NS);
-        return;
-    }
-    if (!is_member(cv_passing_peer(guest))) { /* or was one, and had something to say */
-        (void)close(guest);
-        look_at_tickets();
-        return;
-    }
-    if (g->n == 1 + GUESTS_MAX) {
-        (void)close(g->fds[1].fd);
-        let_go(g, 1);
-    }
-    g->fds[g->n++] = (struct pollfd){.fd = guest, .events = POLLIN};
-}
-
-static void receive_guests(struct server *s, struct guests *g)
-{
-    for (unsigned i = g->n; i-- > 1;) {
-        if (g->fds[i].revents) {
-            serve(g->fds[i].fd);
-            let_go(g, i);
-        }
-    }
+    if (asks && passed.no_room)
+        return false;
+    if (n >= 0)
+        cv_passing_take(s->listener.fd);
+    if (asks && passed.fd >= 0)
+        hand_over(passed.fd, &request);
+    else
+        drop_those_without_ticket();
+    if (passed.fd >= 0)
+        (void)close(passed.fd);
     (void)keep_spare(s);
-    if (g->fds[0].revents & POLLIN)
-        let_in(s, g);
+    return true;
 }
 
 static bool goes_on(const struct server *s)
@@ -304,21 +249,21 @@ static bool goes_on(const struct server *s)
 static void *run(void *argument)
 {
     struct server *s = argument;
-    struct guests g = {.fds = {{.fd = s->listener.fd, .events = POLLIN}}, .n = 1};
 
     cv_thread_name();
     while (goes_on(s)) {
-        int r = cv_descriptor_poll(g.fds, g.n, CV_FOREVER);
+        bool served;
+        struct pollfd p = {.fd = s->listener.fd, .events = POLLIN};
+        int r = cv_descriptor_poll(&p, 1, CV_FOREVER);
 
         if (!goes_on(s))
             break;
-        if (r > 0)
-            receive_guests(s, &g);
-        else
+        lock(); /* so that no copy gets the spare's place */
+        served = r > 0 && serve(s);
+        unlock();
+        if (!served)
             cv_clock_sleep(AGAIN_NS);
     }
-    while (g.n > 1)
-        (void)close(g.fds[--g.n].fd);
     return NULL;
 }
 
@@ -384,7 +329,7 @@ __attribute__((constructor)) static void register_sweep(void)
     cv_wiped_set_forks(lock, unlock, forget);
 }
 
-/* 0, or a code; under the lock. */
+/* With a spare, too: 0, or a code; under the lock. */
 static int ensure_server(void)
 {
     if (server && !cv_descriptor_is_ours(&server->listener)) {
@@ -393,7 +338,7 @@ static int ensure_server(void)
     }
     if (!server)
         server = start();
-    return server ? 0 : covey_error_code();
+    return server ? keep_spare(server) : covey_error_code();
 }
 
 static int duplicate(int fd, struct cv_descriptor *d)
@@ -458,7 +403,7 @@ static void tell_sender(const struct ticket *t)
     } else if (CV_RECOVERS(descriptor_gone) && !cv_member_is_past(t->sender)) {
         fd = cv_passing_open();
         if (fd >= 0) {
-            (void)cv_passing_connect(fd, &t->name);
+            (void)cv_passing_ask(fd, &t->name, NULL, 0, -1);
             (void)close(fd);
         }
     }
@@ -488,25 +433,12 @@ enum {
 
 /* What it takes is there before the ticket is taken, so that nothing is lost for want of it. */
 struct fetching {
-    int connection; /* a socket, not yet connected */
-    int spare;      /* the place of the descriptor; meanwhile that of the next */
-    struct cv_descriptor pidfd;
+    int socket;  /* to ask by */
+    int pair[2]; /* for the answer; the place of the second, which goes away, is the descriptor's */
     const struct ticket *ticket;
     pid_t sender;
     uint64_t deadline_ns;
 };
-
-static int get_ready(struct fetching *f, double timeout_s)
-{
-    int r = cv_clock_deadline(timeout_s, &f->deadline_ns);
-
-    f->pidfd = CV_NO_DESCRIPTOR;
-    f->spare = -1;
-    f->connection = r == 0 ? cv_passing_open() : -1;
-    if (f->connection >= 0)
-        f->spare = fcntl(f->connection, F_DUPFD_CLOEXEC, 0);
-    return r != 0 || f->spare >= 0 ? r : cv_fail_errno("no room for a descriptor");
-}
 
 static void close_one(int *fd)
 {
@@ -515,11 +447,23 @@ static void close_one(int *fd)
     *fd = -1;
 }
 
+static bool open_pair(struct fetching *f)
+{
+    close_one(&f->pair[0]);
+    return cv_passing_pair(f->pair);
+}
+
+static int get_ready(struct fetching *f)
+{
+    f->socket = cv_passing_open();
+    return f->socket >= 0 && open_pair(f) ? 0 : cv_fail_errno("no room for a descriptor");
+}
+
 static void put_away(struct fetching *f)
 {
-    close_one(&f->connection);
-    close_one(&f->spare);
-    cv_descriptor_close(&f->pidfd);
+    close_one(&f->socket);
+    close_one(&f->pair[0]);
+    close_one(&f->pair[1]);
 }
 
 static int has_died(const struct fetching *f)
@@ -534,55 +478,48 @@ static int cannot_reach(const struct fetching *f, int error)
     return cv_fail_errno("cannot reach process %d", (int)f->sender);
 }
 
-/* When the sender has answered, or has ended: 0; or a code. */
+static int is_late(const struct fetching *f)
+{
+    return cv_fail(
+        COVEY_ETIMEDOUT, "process %d has not handed its descriptor over", (int)f->sender);
+}
+
+/* When the sender has answered, or cannot any more: 0; or a code. */
 static int wait_for_answer(const struct fetching *f)
 {
-    struct pollfd fds[] = {
-        {.fd = f->connection, .events = POLLIN}, {.fd = f->pidfd.fd, .events = POLLIN}};
+    struct pollfd p = {.fd = f->pair[0], .events = POLLIN};
     int r;
 
     do {
-        r = cv_descriptor_poll(fds, 2, f->deadline_ns);
+        r = cv_descriptor_poll(&p, 1, f->deadline_ns);
         if (r == COVEY_EINTR)
             r = cv_wait_interrupted(NULL);
     } while (r == 0);
-    if (r == COVEY_ETIMEDOUT)
-        return cv_fail(r, "process %d has not handed its descriptor over", (int)f->sender);
-    return r < 0 ? r : 0;
+    return r == COVEY_ETIMEDOUT ? is_late(f) : r < 0 ? r : 0;
 }
 
-static int take_answer(struct fetching *f, int *fd)
+static int take_answer(const struct fetching *f, int *fd)
 {
     struct answer answer = {.found = 0};
+    struct cv_passed passed;
     ssize_t n;
-    int passed;
 
-    cv_descriptor_close(&f->pidfd);
-    n = cv_passing_receive(f->connection, &answer, sizeof answer, &passed);
-    if (n == sizeof answer && answer.found && passed >= 0) {
-        *fd = passed;
+    while ((n = cv_passing_look(f->pair[0], &answer, sizeof answer, &passed)) == sizeof answer &&
+           passed.no_room) {
+        if (cv_clock_now() >= f->deadline_ns)
+            return cv_fail(COVEY_ELIMIT, "no room for a descriptor of process %d", (int)f->sender);
+        cv_clock_sleep(AGAIN_NS);
+    }
+    if (n == sizeof answer && answer.found && passed.fd >= 0 && passed.sender == f->sender) {
+        *fd = passed.fd;
         return 0;
     }
-    close_one(&passed);
-    if (n == sizeof answer)
-        return answer.found
-                   ? cv_fail(COVEY_ELIMIT, "no room for a descriptor of process %d", (int)f->sender)
-                   : cv_fail(COVEY_ESYS, "process %d has closed its descriptor", (int)f->sender);
-    return n < 0 && errno != EAGAIN && errno != ECONNRESET ? cannot_reach(f, errno) : ASK_AGAIN;
-}
-
-static int ask(struct fetching *f, int *fd)
-{
-    const struct request request = {f->ticket, f->ticket->number};
-    int r;
-
-    if (cv_passing_peer(f->connection) != f->sender)
-        return has_died(f); /* the name is somebody else's */
-    if (!cv_passing_send(f->connection, &request, sizeof request, -1))
-        return errno == EPIPE || errno == ECONNRESET || errno == EAGAIN ? ASK_AGAIN
-                                                                        : cannot_reach(f, errno);
-    r = wait_for_answer(f);
-    return r != 0 ? r : take_answer(f, fd);
+    close_one(&passed.fd);
+    if (n != sizeof answer)
+        return ASK_AGAIN;
+    return passed.sender == f->sender
+               ? cv_fail(COVEY_ESYS, "process %d has closed its descriptor", (int)f->sender)
+               : has_died(f); /* the name is somebody else's */
 }
 
 static bool has_left(const struct fetching *f)
@@ -591,22 +528,30 @@ static bool has_left(const struct fetching *f)
            cv_member_is_dead(f->ticket->sender, SEND_OFF_NS);
 }
 
-/* Each time anew: the sender has sent this process away because of others, or ends. */
+static bool may_pass(int error)
+{
+    return error == EAGAIN || error == ETOOMANYREFS || error == EMFILE || error == ENFILE ||
+           error == ENOBUFS || error == ENOMEM;
+}
+
+/* Again, if the sender had no room for the question, or is about to end. */
 static int fetch_once(struct fetching *f, int *fd)
 {
+    const struct request request = {f->ticket, f->ticket->number};
+    int r;
+
     if (cv_member_is_dead(f->ticket->sender, 0))
         return has_died(f);
-    if (f->connection < 0)
-        f->connection = cv_passing_open();
-    if (f->connection < 0)
-        return cannot_reach(f, errno);
-    close_one(&f->spare);
-    (void)cv_pid_open(f->sender, &f->pidfd); /* without it the connection alone tells of the end */
-    if (cv_passing_connect(f->connection, &f->ticket->name))
-        return ask(f, fd);
-    if (errno == EAGAIN)
-        return ASK_AGAIN;
-    return errno == ECONNREFUSED && has_left(f) ? has_died(f) : cannot_reach(f, errno);
+    if ((f->pair[1] < 0 && !open_pair(f)) ||
+        !cv_passing_ask(f->socket, &f->ticket->name, &request, sizeof request, f->pair[1])) {
+        if (may_pass(errno))
+            return ASK_AGAIN;
+        return (errno == ECONNREFUSED || errno == EPIPE) && has_left(f) ? has_died(f)
+                                                                        : cannot_reach(f, errno);
+    }
+    close_one(&f->pair[1]);
+    r = wait_for_answer(f);
+    return r != 0 ? r : take_answer(f, fd);
 }
 
 static int fetch(struct fetching *f, int *fd)
@@ -618,10 +563,8 @@ static int fetch(struct fetching *f, int *fd)
     if (f->deadline_ns < patience_ns)
         f->deadline_ns = patience_ns;
     while ((r = fetch_once(f, fd)) == ASK_AGAIN) {
-        close_one(&f->connection);
-        cv_descriptor_close(&f->pidfd);
         if (cv_clock_now() >= f->deadline_ns)
-            return cv_fail(COVEY_ETIMEDOUT, "process %d has not answered", (int)f->sender);
+            return is_late(f);
         cv_clock_sleep(AGAIN_NS);
     }
     return r;
@@ -658,19 +601,36 @@ int covey_descriptor_put(covey_queue *queue, int fd, double timeout_s)
     return r;
 }
 
+/* Nothing is open while it waits. */
+static int get_ticket(covey_queue *q, struct cv_getting *g, struct fetching *f, double timeout_s)
+{
+    int r = cv_clock_deadline(timeout_s, &f->deadline_ns);
+
+    while (r == 0) {
+        int found = cv_queue_poll(q, cv_clock_left(f->deadline_ns));
+
+        r = found < 0 ? found : get_ready(f);
+        if (r == 0)
+            r = cv_queue_get(q, g, 0);
+        if (r != COVEY_EEMPTY || !found)
+            break;
+        put_away(f); /* another was faster */
+        r = 0;
+    }
+    return r;
+}
+
 int covey_descriptor_get(covey_queue *queue, int *fd, double timeout_s)
 {
     struct cv_getting g = {.n = 1, .takes_block = true, .kind = CV_DESCRIPTOR};
-    struct fetching f;
+    struct fetching f = {.socket = -1, .pair = {-1, -1}};
     int r = check(queue);
 
     if (r != 0)
         return r;
     if (!fd)
         return cv_fail(COVEY_EINVAL, "fd is NULL: there is no place for the descriptor");
-    r = get_ready(&f, timeout_s);
-    if (r == 0)
-        r = cv_queue_get(queue, &g, timeout_s);
+    r = get_ticket(queue, &g, &f, timeout_s);
     if (r == 0) {
         f.ticket = g.block;
         r = fetch(&f, fd);

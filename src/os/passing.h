@@ -2,9 +2,12 @@
 /*
  * Sockets by which processes hand descriptors to each other (SCM_RIGHTS).
  *
- * They keep messages apart, and tell at once when the other side's process has ended. Who listens has a
- * name that the kernel has chosen, in a namespace of its own where nothing is left: it ends with the
- * socket. Any process of the machine can connect, so both sides ask the kernel who the other is.
+ * Who can be asked has a name that the kernel has chosen, in a namespace of its own where nothing is left: it
+ * ends with the socket. Any process of the machine can send there, so the kernel says with each message whose
+ * it is. An answer comes by a pair of sockets, of which one went with the question: nobody else can have it,
+ * and who waits for it sees the end of the pair when nobody can answer any more.
+ *
+ * A message is looked at before it is taken: for what comes with it there may be no room just now.
  *
  * Nothing here blocks; all descriptors are close-on-exec. What fails leaves errno, and no message.
  */
@@ -19,25 +22,28 @@ struct cv_passing_name {
     char bytes[6];
 };
 
-/* A socket that listens, or -1. */
+/* A socket to be asked by, or -1. */
 int cv_passing_listen(struct cv_passing_name *name);
 
-/* A connection with somebody who has connected; or -1. */
-int cv_passing_accept(int listener);
-
-/* A socket for the next, or -1. */
+/* A socket to ask by, or -1. */
 int cv_passing_open(void);
 
-/* A connection with who listens; if false: ECONNREFUSED if nobody does, EAGAIN if too many wait. */
-bool cv_passing_connect(int fd, const struct cv_passing_name *name);
+/* Two sockets that are connected: what comes by the first says whose it is. If false, both are -1. */
+bool cv_passing_pair(int fds[2]);
 
-/* The process that has connected, or listens; 0 if it cannot be known. */
-pid_t cv_passing_peer(int connection);
+/* With @passed, a descriptor; -1: without. ECONNREFUSED if nobody has the name, EAGAIN if too many ask. */
+bool cv_passing_ask(
+    int fd, const struct cv_passing_name *name, const void *bytes, size_t size, int passed);
+bool cv_passing_answer(int fd, const void *bytes, size_t size, int passed);
 
-/* With @passed, a descriptor; -1: without. */
-bool cv_passing_send(int connection, const void *bytes, size_t size, int passed);
+struct cv_passed {
+    pid_t sender; /* 0 if it cannot be known */
+    int fd;       /* a descriptor that came with the message; -1: none, */
+    bool no_room; /* or it did not fit into this process's table */
+};
 
-/* How many bytes; 0 at the end; or -1. *@passed: the descriptor that came with it, or -1. */
-ssize_t cv_passing_receive(int connection, void *bytes, size_t size, int *passed);
+/* At the next message: how many bytes; 0, too, at the end; or -1. */
+ssize_t cv_passing_look(int fd, void *bytes, size_t size, struct cv_passed *passed);
+void cv_passing_take(int fd);
 
 #endif
