@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "runner.h"
+#include "children.h"
 
 #include <covey.h>
 
@@ -1205,4 +1205,52 @@ TEST_METHODS(a_queue_ends_with_producers_that_put_nothing, 30)
     check_int(covey_queue_free(other), ==, 0);
     if (method == COVEY_FORKSERVER)
         check_int(covey_close(), ==, 0);
+}
+
+/* More than one can watch; each of those who wait watches another one. */
+TEST(consumers_of_many_producers_do_not_wake_up, .deadline_s = 60,
+    .not_in_valgrind = "it takes too long")
+{
+    enum {
+        PRODUCERS = 120,
+        CONSUMERS = 20,
+    };
+    pid_t producers[PRODUCERS];
+    pid_t consumers[CONSUMERS];
+    long before[CONSUMERS];
+    covey_queue *q;
+
+    if (test_is_old_kernel())
+        test_skip("without futex_waitv a waiter looks every 20 ms");
+    check_int(covey_queue_open(&q, .producers = PRODUCERS), ==, 0);
+    for (int i = 0; i < PRODUCERS; i++) {
+        producers[i] = fork();
+        if (producers[i] == 0) {
+            put_int(q, i);
+            for (;;)
+                (void)pause();
+        }
+    }
+    for (int i = 0; i < PRODUCERS; i++)
+        (void)get_int(q, COVEY_FOREVER);
+    for (int i = 0; i < CONSUMERS; i++) {
+        consumers[i] = fork();
+        if (consumers[i] == 0)
+            _exit(covey_queue_get(q, &(int){0}, sizeof(int), NULL, COVEY_FOREVER) == COVEY_ECLOSED
+                      ? 0
+                      : 1);
+    }
+    for (int i = 0; i < CONSUMERS; i++)
+        child_await_sleep(consumers[i]);
+    test_sleep_ms(100);
+    for (int i = 0; i < CONSUMERS; i++)
+        before[i] = test_status_of(consumers[i], "voluntary_ctxt_switches");
+    test_sleep_ms(500);
+    for (int i = 0; i < CONSUMERS; i++)
+        check_int(test_status_of(consumers[i], "voluntary_ctxt_switches"), ==, before[i]);
+    for (int i = 0; i < PRODUCERS; i++)
+        child_kill(producers[i * 7 % PRODUCERS]);
+    for (int i = 0; i < CONSUMERS; i++)
+        test_reap(consumers[i], 0);
+    check_int(covey_queue_free(q), ==, 0);
 }

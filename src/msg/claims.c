@@ -329,7 +329,7 @@ static int try_join(covey_queue *q, struct joining *j, uint64_t deadline_ns)
     if (r != 0)
         return r;
     j->n_tags = 0;
-    (void)cv_users_are_gone(&more->takers, j->tags, CV_WAIT_TAGS_MAX, &j->n_tags);
+    cv_users_watch(&more->takers, j->tags, CV_WAIT_TAGS_MAX, &j->n_tags);
     freed = reap_all(q, &claimed);
     advanced = advance(q);
     for (unsigned lane = 0; lane < q->lanes; lane++) {

@@ -339,7 +339,7 @@ static bool look_at_others(covey_queue *q, struct emptiness *e, bool ended, bool
 
     if (q->redelivers) {
         /* First whom to watch: one that dies after it was looked at in vain must be among them. */
-        (void)cv_users_are_gone(&cv_queue_more(q)->takers, e->tags, CV_WAIT_TAGS_MAX, &e->n_tags);
+        cv_users_watch(&cv_queue_more(q)->takers, e->tags, CV_WAIT_TAGS_MAX, &e->n_tags);
         any = cv_queue_reap_claims(q, claimed, e->tags, &e->n_tags);
     }
     if (q->has_writers && !ended &&

@@ -394,7 +394,7 @@ static int wait_for_room(covey_queue *q, struct cv_wait *wait, const struct full
         return cv_queue_close(q, 0) ? CV_WAIT_AGAIN : COVEY_ECLOSED;
     }
     if (q->has_claims) {
-        (void)cv_users_are_gone(&cv_queue_more(q)->takers, tags, CV_WAIT_TAGS_MAX, &n_tags);
+        cv_users_watch(&cv_queue_more(q)->takers, tags, CV_WAIT_TAGS_MAX, &n_tags);
         if (cv_queue_reap_claims(q, &(bool){false}, tags, &n_tags)) {
             cv_bell_disarm(&armed);
             return CV_WAIT_AGAIN;

@@ -285,6 +285,8 @@ struct survey {
     unsigned max;
     unsigned *n;
     bool any;
+    uint64_t
+        next; /* of those that are here, the one whose slot follows on this process's; 0: none */
 };
 
 static void watch(struct survey *s, uint64_t tag)
@@ -298,6 +300,19 @@ static void add(struct survey *s, uint64_t tag)
 {
     s->any = true;
     watch(s, tag);
+}
+
+static uint32_t distance(uint64_t tag)
+{
+    return (cv_tag_slot(tag) - cv_tag_slot(cv_self.tag)) % (CV_MEMBERS_MAX + 1);
+}
+
+/* As long as it stays here, not all are gone; so who waits watches one, and others watch others. */
+static void add_here(struct survey *s, uint64_t tag)
+{
+    s->any = true;
+    if (!s->next || distance(tag) < distance(s->next))
+        s->next = tag;
 }
 
 /* With a process that has died its tickets end, when it is buried; but for one that it was putting into a
@@ -365,7 +380,7 @@ static bool add_child(uint64_t tag, enum cv_phase phase, void *context)
 
 static bool are_gone(struct cv_users *users, bool used, uint64_t *tags, unsigned max, unsigned *n)
 {
-    struct survey s = {users, tags, max, n, false};
+    struct survey s = {users, tags, max, n, false, 0};
     uint64_t ticket = 0;
     struct cv_cell *cell;
 
@@ -381,8 +396,10 @@ static bool are_gone(struct cv_users *users, bool used, uint64_t *tags, unsigned
         if (cv_users_is_ticket(mark))
             ticket = cv_pipe_ticket_is_over(cv_users_ticket_block(mark)) ? ticket : mark;
         else if (!cv_users_is_dead(mark))
-            add(&s, cv_member_marked(mark));
+            (used ? add_here : add)(&s, cv_member_marked(mark));
     }
+    if (s.next)
+        watch(&s, s.next);
     if (ticket && !s.any)
         add_ticket(&s, ticket);
     if (!were_enough(users))
@@ -449,6 +466,20 @@ uint64_t cv_users_heir(struct cv_users *users)
     if (CV_RECOVERS(users_heir) && !cv_load_seq(&users->used))
         cv_member_each(find_heir, &h);
     return h.mark;
+}
+
+void cv_users_watch(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n)
+{
+    struct survey s = {users, tags, max, n, false, 0};
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        uint64_t mark = cv_load_acquire(&cell->mark);
+
+        if (mark && what_is(cv_load_acquire(&cell->value)) == CV_USER_HERE &&
+            !cv_users_is_dead(mark))
+            watch(&s, cv_member_marked(mark));
+    }
 }
 
 bool cv_users_see(struct cv_users *own, struct cv_users *others)

@@ -23,11 +23,11 @@
  * A ticket (msg/pipe.h) has a cell like a process, with a mark that no process has; it is dropped when it
  * ends. Where there are only tickets, who waits looks again every 20 ms: nobody's life tells of theirs.
  *
- * Who waits for users to go watches the lives of all who are there. One that comes later comes by one of
- * these, who gives it the end or is its parent: when that one goes, he looks again. One that leaves, or is
- * the first of all that are needed, rings; so he looks after he has armed the bell. (One that is needed rings
- * as soon as he has a cell, too, and is watched from then on: else, killed before he rings for having come,
- * he would wake nobody who was just about to sleep.)
+ * Who waits for users to go watches the life of one who is HERE: as long as that one is, not all are gone. If
+ * nobody is or has been, he watches all who are EXPECTED, and their children (below): each may be the first to
+ * come. One that leaves, or is the first of all that are needed, rings; so he looks after he has armed the
+ * bell. (One that is needed rings as soon as he has a cell, too, and is watched from then on: else, killed before
+ * he rings for having come, he would wake nobody who was just about to sleep.)
  *
  * One may come to a cell that was looked at already, and who has given him the end may go before its cell is.
  * So nobody is there only if none was seen, and the sum of all counts is what it was before. (Who leaves does so
@@ -57,7 +57,7 @@ struct cv_users {
     uint32_t used;   /* 1: somebody is here, or has been */
     uint64_t other;  /* address of the users of the other end of a pipe; 0: there is none */
     uint64_t
-        since_ns; /* on the boot clock: processes that lived before were not made with the end */
+        since_ns; /* boot clock: it was made; children that lived before were not made with it */
 };
 
 enum cv_user {
@@ -109,8 +109,11 @@ uint64_t cv_users_heir(struct cv_users *users);
 /* The pid of one that was here when it ended; 0: nobody's that is known. */
 pid_t cv_users_lost(struct cv_users *users);
 
-/* Are all gone? If not, adds the tags of those who are there to @tags, of which there are *@n. */
+/* Are all gone? If not, adds the tags of those whose lives are to be watched to @tags, of which there are *@n. */
 bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n);
+
+/* Adds the tags of all who are here: each matters. */
+void cv_users_watch(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n);
 
 /* Is this process here, and somebody there? False: ask the functions above. */
 bool cv_users_see(struct cv_users *own, struct cv_users *others);

@@ -18,8 +18,8 @@
  * Left out: more tickets than one, the queues' locks but for who gets a ticket, the lock of the pipe (see
  * pipe.pml), the bell in full (see wait.pml), the CHILD that comes to life without its parent.
  *
- * Without a mutant: that who sees no dead user settles the ticket all the same, and that who gives looks once more
- * at a value that has changed: where these matter is too large to be searched.
+ * Without a mutant: that who gives looks once more at a value that has changed; where it matters is too large to
+ * be searched.
  *
  * Shown: the watcher finds that all are gone only if nobody was here at some instant since it began to look, and
  * enough had been; every run in which that is so ends with it having found it; nobody changes a cell that is
@@ -493,23 +493,6 @@ inline settle()
     fi
 }
 
-/* bury_dead() */
-inline bury_dead()
-{
-    do
-    :: atomic { b < CELLS && !(dead(mark[b]) && what(value[b]) == HERE) -> b++ }
-    :: atomic { b < CELLS && dead(mark[b]) && what(value[b]) == HERE -> m = mark[b] };
-        bury(m - 1);
-        atomic { any = 1; m = 0; b++ }
-    :: atomic { b >= CELLS -> b = 0; break }
-    od;
-    if
-    :: atomic { any -> any = 0 };
-        settle()
-    :: atomic { !any -> skip }
-    fi
-}
-
 inline sum(s)
 {
     begin_loop
@@ -528,6 +511,20 @@ inline sum(s)
 #else
 #define is_left(k) ((mark[0] == (k) && what(value[0]) == LEFT) || (mark[1] == (k) && what(value[1]) == LEFT))
 #endif
+
+/* add_here(): whichever it is */
+inline watch_one()
+{
+    atomic {
+        if
+        :: is_used && (watch & 1) -> watch = 1
+        :: is_used && (watch & 2) -> watch = 2
+        :: is_used && (watch & 4) -> watch = 4
+        :: is_used && (watch & 8) -> watch = 8
+        :: !is_used || !watch
+        fi
+    }
+}
 
 /* are_gone(): whom to watch, and whether there is a ticket */
 inline survey()
@@ -549,6 +546,7 @@ inline survey()
         }
     :: atomic { c >= CELLS -> c = 0; break }
     od;
+    watch_one();
     if
     :: atomic { ticket && !watch -> ticket = 0 };
         /* add_ticket() */
@@ -564,7 +562,7 @@ inline survey()
     fi;
     look_for_enough();
 #if FORKS
-    /* visit_child() */
+    /* add_child() */
     do
     :: atomic { !is_used && c < MEMBERS ->
             watch = watch | ((FORKS & BIT(c)) && !(proved & BIT(c)) && !has_none(1) && !is_left(c + 1) -> BIT(c) : 0);
@@ -626,15 +624,12 @@ end_asleep:
 
 proctype watcher(byte me)
 {
-    byte i, n, b, c, v, m, watch, also, want, before, after;
-    bit any, ticket, poll, is_used, enough, all;
+    byte i, n, c, v, m, watch, also, want, before, after;
+    bit ticket, poll, is_used, enough, all;
 
 again:
     apart;
     atomic { arm(0); was_gone = 0; note() };
-#if TICKETS
-    bury_dead();
-#endif
     do
     :: is_used = used;
         sum(before);
@@ -665,8 +660,7 @@ end_found:
 
 proctype burier(byte me)
 {
-    byte i, n, b, c, m;
-    bit any;
+    byte i, n, c, m;
 
 end:
     do
