@@ -70,7 +70,7 @@ fails wait IGNORE_BELL IN_WORD $wait
 fails wait NO_COMPARE_BIT IN_WORD $wait
 fails wait NO_SECOND_WAKE IN_WORD $wait
 fails wait NO_ALARM_WAKER IN_WORD $wait
-holds lock - $lock ROUNDS=2 KILLS=1
+deep holds lock - $lock ROUNDS=2 KILLS=1
 holds lock - $lock ROUNDS=1 KILLS=2
 holds lock - $lock ROUNDS=1 KILLS=2 OTHER_RELEASES
 deep holds lock - IMPATIENT=0 N=4 ROUNDS=1 KILLS=1
@@ -135,10 +135,10 @@ fails semaphore NO_SECOND_WAKE $events
 fails semaphore NO_ALARM_TAKER $events N=3
 fails semaphore NO_ALARM_RELEASE $events N=3
 fails semaphore NO_NEXT_FOR_LEFT NO_WAKE_OTHERS $events
-holds barrier - $barrier ROUNDS=2
+deep holds barrier - $barrier ROUNDS=2
 deep holds barrier - $barrier KILLS=2
 holds barrier - $barrier ACTS=1
-holds barrier - $barrier PARTIES=2 ACTS=1 IMPATIENT=1
+deep holds barrier - $barrier PARTIES=2 ACTS=1 IMPATIENT=1
 holds barrier - $barrier PARTIES=2 ROUNDS=2 OUTSIDERS=1
 holds barrier - $pair ROUNDS=3 ACTS=2 IMPATIENT=1 STAYS=1 KILLS=2
 ends barrier - $pair ROUNDS=2 ACTS=2 IMPATIENT=1 STAYS=1 KILLS=1
@@ -235,7 +235,7 @@ fails chain NO_OUTGOING $chain
 fails chain SLOT_EARLY $chain
 holds claims - $claims
 holds claims - $claims REDELIVERS
-holds claims - $claims REDELIVERS TAKERS=3 JOINERS=0 ITEMS=1
+deep holds claims - $claims REDELIVERS TAKERS=3 JOINERS=0 ITEMS=1
 holds claims - $claims REDELIVERS JOINERS=0 UNCLAIMS=1
 holds claims - $claims REDELIVERS JOINERS=0 END=0
 fails claims WATCH_LATE $claims REDELIVERS JOINERS=0
