@@ -654,3 +654,59 @@ TEST_METHODS(an_end_outlives_who_has_given_it, 60)
     while (waitpid(-1, NULL, 0) > 0) { /* the orphans */
     }
 }
+
+TEST(an_end_is_not_closed_with_an_item_in_hand)
+{
+    covey_pipe *here, *there;
+    const void *read;
+    void *item;
+
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_queue_reserve(covey_pipe_outgoing(here), 8, &item, 0), ==, 0);
+    check_fails(covey_pipe_close(here), COVEY_ESTATE, "reserved");
+    check_int(covey_queue_commit(covey_pipe_outgoing(here), item, 8), ==, 0);
+    check_int(covey_queue_peek(covey_pipe_incoming(there), &read, NULL, 0), ==, 0);
+    check_fails(covey_pipe_close(there), COVEY_ESTATE, "item");
+    check_int(covey_queue_unpeek(covey_pipe_incoming(there), read), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+}
+
+static void hold_and_pause(void *end)
+{
+    check_int(covey_pipe_hold(end), ==, 0);
+    for (;;)
+        (void)pause();
+}
+
+static void reserve_and_stop(void *end)
+{
+    void *item;
+
+    check_int(covey_queue_reserve(covey_pipe_outgoing(end), 8, &item, 0), ==, 0);
+    raise(SIGSTOP);
+}
+
+/* Nobody reads any more, but to say so takes the lock of one who is stopped with an item in hand. */
+TEST(timeouts_hold_though_a_sender_is_stopped_when_the_reader_dies, .deadline_s = 30)
+{
+    covey_pipe *reader, *writer;
+    pid_t reading, stopped;
+    int status;
+    int r;
+
+    check_int(covey_pipe_open(&reader, &writer, .one_way = true), ==, 0);
+    reading = child_fork(hold_and_pause, reader);
+    child_await_sleep(reading);
+    stopped = child_fork(reserve_and_stop, writer);
+    check_int(waitpid(stopped, &status, WUNTRACED), ==, stopped);
+    check(WIFSTOPPED(status));
+    check_int(covey_pipe_close(reader), ==, 0);
+    check_int(covey_pipe_send(writer, "x", 1, 0.1), ==, COVEY_EFULL);
+    child_kill(reading);
+    r = covey_pipe_send(writer, "x", 1, 0.1);
+    check(r == COVEY_EFULL || r == COVEY_ECLOSED);
+    child_kill(stopped);
+    check_int(covey_pipe_send(writer, "x", 1, 10), ==, COVEY_ECLOSED);
+    check_int(covey_pipe_close(writer), ==, 0);
+}

@@ -907,6 +907,40 @@ TEST(the_items_of_the_dead_are_given_out_again)
     }
 }
 
+static void take_and_die(covey_queue *q, int number)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        check_int(get_int(q, 0), ==, number);
+        raise(SIGKILL);
+    }
+    test_reap(pid, SIGKILL);
+}
+
+TEST(an_item_that_kills_is_given_up)
+{
+    covey_queue *q;
+
+    check_fails(
+        covey_queue_open(&q, .joinable = true, .deliveries = 2), COVEY_EINVAL, "but not redeliver");
+    check_fails(covey_queue_open(&q, .redeliver = true, .deliveries = 65536), COVEY_EINVAL,
+        "more than 65535");
+    check_int(covey_queue_open(&q, .redeliver = true, .deliveries = 3), ==, 0);
+    put_int(q, 1);
+    put_int(q, 2);
+    for (int i = 0; i < 3; i++) {
+        check_int(covey_queue_join(q, 0), ==, COVEY_ETIMEDOUT);
+        take_and_die(q, 1);
+    }
+    take_and_die(q, 2);
+    check_int(get_int(q, 0), ==, 2);
+    check_int(covey_queue_task_done(q), ==, 0);
+    check_fails(covey_queue_join(q, 0), COVEY_EOWNERDEAD, "1 items are lost");
+    check_int(covey_queue_join(q, 0), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
 TEST(items_lost_with_the_dead_leave_their_room)
 {
     covey_queue *q;
@@ -1252,5 +1286,108 @@ TEST(consumers_of_many_producers_do_not_wake_up, .deadline_s = 60,
         child_kill(producers[i * 7 % PRODUCERS]);
     for (int i = 0; i < CONSUMERS; i++)
         test_reap(consumers[i], 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+/* One has the only item and dies with it: the other one gets it, and is not told before that there is none. */
+TEST(a_closed_queue_has_not_ended_while_somebody_has_an_item, .deadline_s = 60,
+    .not_in_valgrind = "it takes too long")
+{
+    int *word = covey_calloc(3, sizeof *word); /* have come; may begin; have had it */
+
+    for (int round = 0; round < 200; round++) {
+        pid_t pids[2];
+        covey_queue *q;
+        int killed = 0;
+
+        memset(word, 0, 3 * sizeof *word);
+        check_int(covey_queue_open(&q, .redeliver = true, .priorities = 2, .items = 4), ==, 0);
+        check_int(covey_queue_put_at(q, (unsigned)round % 2, &round, sizeof round, 0), ==, 0);
+        check_int(covey_queue_close(q), ==, 0);
+        for (int i = 0; i < 2; i++) {
+            pids[i] = fork();
+            if (pids[i] != 0)
+                continue;
+            check_int(covey_queue_size(q), ==, 1);
+            (void)word_add(&word[0], 1);
+            while (!word_get(&word[1])) {
+            }
+            for (volatile int k = 0; k < round % 7 * (1 + i); k++) {
+            }
+            check_int(get_int(q, COVEY_FOREVER), ==, round);
+            if (word_add(&word[2], 1) == 1)
+                raise(SIGKILL);
+            check_int(covey_queue_task_done(q), ==, 0);
+            _exit(0);
+        }
+        word_await(&word[0], 2);
+        word_set(&word[1], 1);
+        for (int i = 0; i < 2; i++) {
+            int status;
+
+            check_int(waitpid(pids[i], &status, 0), ==, pids[i]);
+            killed += WIFSIGNALED(status);
+            check(WIFSIGNALED(status) || WEXITSTATUS(status) == 0);
+        }
+        check_int(killed, ==, 1);
+        check_int(covey_queue_free(q), ==, 0);
+    }
+    check_int(covey_free(word), ==, 0);
+}
+
+/* All want a place among the producers at the same time, of which there are just enough. */
+TEST(producers_that_come_at_once_find_a_place, .deadline_s = 60,
+    .not_in_valgrind = "it takes too long")
+{
+    enum {
+        PRODUCERS = 24,
+        ROUNDS = 60,
+    };
+    struct {
+        covey_queue *queue;
+        covey_pipe *ends[2];
+        int round, done;
+    } *all = covey_calloc(1, sizeof *all);
+    pid_t pids[PRODUCERS];
+
+    for (int i = 0; i < PRODUCERS; i++) {
+        pids[i] = fork();
+        if (pids[i] != 0)
+            continue;
+        for (int round = 1; round <= ROUNDS; round++) {
+            word_await(&all->round, round);
+            check_int(covey_queue_add_producer(all->queue, NULL), ==, 0);
+            check_int(covey_pipe_hold(all->ends[0]), ==, 0);
+            check_int(covey_pipe_close(all->ends[0]), ==, 0);
+            check_int(covey_queue_leave(all->queue), ==, 0);
+            (void)word_add(&all->done, 1);
+        }
+        _exit(0);
+    }
+    for (int round = 1; round <= ROUNDS; round++) {
+        check_int(covey_queue_open(&all->queue, .items = 3, .producers = PRODUCERS), ==, 0);
+        check_int(covey_pipe_open(&all->ends[0], &all->ends[1]), ==, 0);
+        word_set(&all->round, round);
+        word_await(&all->done, PRODUCERS * round);
+        check_int(covey_queue_get(all->queue, &(int){0}, sizeof(int), NULL, 0), ==, COVEY_ECLOSED);
+        check_int(covey_queue_free(all->queue), ==, 0);
+        check_int(covey_pipe_close(all->ends[0]), ==, 0);
+        check_int(covey_pipe_close(all->ends[1]), ==, 0);
+    }
+    for (int i = 0; i < PRODUCERS; i++)
+        test_reap(pids[i], 0);
+    check_int(covey_free(all), ==, 0);
+}
+
+TEST(who_has_an_item_in_hand_does_not_leave)
+{
+    covey_queue *q;
+    void *item;
+
+    check_int(covey_queue_open(&q, .producers = 1), ==, 0);
+    check_int(covey_queue_reserve(q, 8, &item, 0), ==, 0);
+    check_fails(covey_queue_leave(q), COVEY_ESTATE, "reserved");
+    check_int(covey_queue_cancel(q, item), ==, 0);
+    check_int(covey_queue_leave(q), ==, 0);
     check_int(covey_queue_free(q), ==, 0);
 }

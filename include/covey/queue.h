@@ -50,13 +50,15 @@ struct covey_queue_options {
     size_t
         bytes; /* how many bytes may wait at most, from 64 to 1 TiB. An item counts its size, rounded
                             up to 8, and 8 more, or 32 if it is larger than 4 KiB (or than a quarter of
-                            @bytes). Default: any number, if @items or @unbounded is given; else 1 MiB
+                            @bytes); if joinable, 16 more. Default: any number, if @items or @unbounded is given; else 1 MiB
                             of small items, and with large ones 16 MiB, or one of any size. */
     bool unbounded;      /* the queue grows as long as there is memory: putting never waits */
     size_t item_size;    /* all items have so many bytes; default: any number of them */
     unsigned priorities; /* up to 16: an item may have a priority below this; default: 1 */
     bool joinable;       /* an item is unfinished until covey_queue_task_done() */
     bool redeliver;      /* joinable, and a dead process's unfinished items are given to others */
+    unsigned deliveries; /* with redeliver: so often an item is given out at most, and then lost as
+                            without; up to 65,535; default: as often as need be */
     unsigned
         producers; /* the queue closes itself when so many processes, or more, have put something or
                             were added, and all of these have left it or died; up to 1,023; default: it

@@ -7,7 +7,10 @@
 
 #include <string.h>
 
-/* The claim on an item that is done. A mark has other low bits. */
+/*
+ * Who has an item: the mark of a thread; 0: nobody has it, and it is to be got; or
+ * it is done. A mark has other low bits.
+ */
 #define DONE UINT64_C(1)
 
 /* Walking ************************************************************************************ */
@@ -44,19 +47,24 @@ static bool next_item(covey_queue *q, struct item *item)
     return settle(q, item);
 }
 
-static uint64_t *claim_on(const struct item *item)
+static struct cv_claim *claim_on(const struct item *item)
 {
-    return item->cell + 1;
+    return (struct cv_claim *)(void *)(item->cell + 1);
 }
 
-static uint64_t claim_of(const struct item *item)
+static uint64_t holder_of(const struct item *item)
 {
-    return cv_load_acquire(claim_on(item));
+    return cv_load_acquire(&claim_on(item)->holder);
+}
+
+static void set_holder(const struct item *item, uint64_t holder)
+{
+    cv_store_release(&claim_on(item)->holder, holder);
 }
 
 static bool is_claimed(const struct item *item)
 {
-    return claim_of(item) > DONE;
+    return holder_of(item) > DONE;
 }
 
 /* Claiming *********************************************************************************** */
@@ -93,7 +101,7 @@ static int find_free(covey_queue *q, unsigned lane, struct item *item)
     bool there;
 
     *item = (struct item){.lane = lane, .place = head->next};
-    for (there = settle(q, item); there && claim_of(item); there = next_item(q, item)) {
+    for (there = settle(q, item); there && holder_of(item); there = next_item(q, item)) {
     }
     cv_store_release(&head->next, item->place);
     if (there)
@@ -122,7 +130,7 @@ int cv_queue_claim(covey_queue *q, unsigned lane, struct cv_getting *g)
             g->block = bytes_of(q, &item);
         else if (size)
             memcpy(g->items + g->done * g->room, bytes_of(q, &item), size);
-        cv_store_release(claim_on(&item), cv_waiter_me());
+        set_holder(&item, cv_waiter_me());
         g->done++;
         cv_store_release(&head->next, item.place + cv_cell_bytes(cv_cell_size(item.head)));
     }
@@ -161,7 +169,7 @@ static bool advance(covey_queue *q)
     struct item item;
 
     for (unsigned lane = 0; lane < q->lanes; lane++) {
-        while (first_item(q, lane, &item) && claim_of(&item) == DONE) {
+        while (first_item(q, lane, &item) && holder_of(&item) == DONE) {
             raise_next(q, lane, item.place + cv_cell_bytes(cv_cell_size(item.head)));
             any |= cv_queue_drop_first(q, lane);
         }
@@ -187,10 +195,30 @@ static void leave(covey_queue *q, bool advanced, bool freed)
     }
 }
 
+/* Counts the death of @holder with the item, once. */
+static uint64_t count_death(struct cv_claim *claim, uint64_t holder)
+{
+    uint64_t who = (holder ^ holder >> 48) << 16;
+    uint64_t n = claim->deaths & UINT16_MAX;
+
+    if ((claim->deaths & ~(uint64_t)UINT16_MAX) == who)
+        return n;
+    n += n < UINT16_MAX;
+    cv_store_relaxed(&claim->deaths, who | n);
+    return n;
+}
+
+/* Now that @holder has died with it: does it go to another one? */
+static bool goes_on(const covey_queue *q, const struct item *item, uint64_t holder)
+{
+    return q->redelivers &&
+           (!q->deliveries_max || count_death(claim_on(item), holder) < q->deliveries_max);
+}
+
 /* If it is a dead process's: true. */
 static bool reap(covey_queue *q, const struct item *item, bool *claimed)
 {
-    uint64_t mark = claim_of(item);
+    uint64_t mark = holder_of(item);
     uint64_t tag = is_claimed(item) ? cv_member_marked(mark) : 0;
     struct cv_lane_head *head = cv_queue_head(q, item->lane);
 
@@ -200,13 +228,13 @@ static bool reap(covey_queue *q, const struct item *item, bool *claimed)
         *claimed = true;
         return false;
     }
-    if (q->redelivers) {
+    if (goes_on(q, item, mark)) {
         cv_store_release(&head->next, head->place);
-        cv_store_release(claim_on(item), 0);
+        set_holder(item, 0);
     } else {
         cv_store_relaxed(&cv_queue_more(q)->lost, cv_queue_more(q)->lost + 1);
         cv_store_relaxed(&cv_queue_more(q)->lost_mark, mark);
-        cv_store_release(claim_on(item), DONE);
+        set_holder(item, DONE);
     }
     return true;
 }
@@ -246,7 +274,7 @@ static bool find_own(covey_queue *q, struct item *item, bool thread, const void 
 {
     for (unsigned lane = 0; lane < q->lanes; lane++) {
         for (bool there = first_item(q, lane, item); there; there = next_item(q, item)) {
-            uint64_t mark = claim_of(item);
+            uint64_t mark = holder_of(item);
 
             if (at && bytes_of(q, item) != at)
                 continue;
@@ -269,7 +297,7 @@ int cv_queue_end_claim(covey_queue *q, const void *at, bool done)
     if (found && !done)
         cv_store_release(&cv_queue_head(q, item.lane)->next, cv_queue_head(q, item.lane)->place);
     if (found)
-        cv_store_release(claim_on(&item), done ? DONE : 0);
+        set_holder(&item, done ? DONE : 0);
     leave(q, found && advance(q), found && !done);
     cv_alarm_clear();
     if (found)
@@ -287,7 +315,7 @@ long cv_queue_unclaimed(covey_queue *q, unsigned lane)
     long n = 0;
 
     for (bool there = first_item(q, lane, &item); there; there = next_item(q, &item))
-        n += claim_of(&item) == 0;
+        n += holder_of(&item) == 0;
     return n;
 }
 

@@ -60,6 +60,11 @@ static int check_options(const struct covey_queue_options *o)
     if (o->priorities > CV_QUEUE_PRIORITIES_MAX)
         return cv_fail(
             COVEY_EINVAL, "priorities is %u: more than %d", o->priorities, CV_QUEUE_PRIORITIES_MAX);
+    if (o->deliveries && (!o->redeliver || o->deliveries > UINT16_MAX))
+        return cv_fail(COVEY_EINVAL,
+            o->redeliver ? "deliveries is %u: more than 65535"
+                         : "deliveries is %u, but not redeliver",
+            o->deliveries);
     if (o->producers > CV_CELLS_MAX)
         return cv_fail(COVEY_EINVAL, "producers is %u: more than %d", o->producers, CV_CELLS_MAX);
     if (o->unbounded && (o->bytes || o->items))
@@ -155,6 +160,7 @@ int cv_queue_read_options(
     q->grows = !o->bytes || o->bytes > *home;
     q->has_claims = o->joinable || o->redeliver;
     q->redelivers = o->redeliver;
+    q->deliveries_max = (uint16_t)o->deliveries;
     q->is_plain = q->lanes == 1 && !q->has_claims;
     q->item_size = o->item_size ? (uint32_t)o->item_size : UINT32_MAX;
     if (r == 0 && o->item_size > item_max(q))

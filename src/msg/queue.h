@@ -103,12 +103,12 @@ struct covey_queue {
     bool grows;
     bool is_exact; /* bytes_max holds for single items, too */
     bool has_claims;
-    bool redelivers;   /* what a dead process had claimed */
-    bool has_writers;  /* it ends with them, */
-    bool has_readers;  /* and nothing can be put without them */
-    uint8_t cells_log; /* so many bytes of cells may wait, as a power of 2 */
-    uint8_t unused[2];
-    uint64_t more; /* address of a struct cv_queue_more; 0: it has none */
+    bool redelivers;         /* what a dead process had claimed */
+    bool has_writers;        /* it ends with them, */
+    bool has_readers;        /* and nothing can be put without them */
+    uint8_t cells_log;       /* so many bytes of cells may wait, as a power of 2 */
+    uint16_t deliveries_max; /* 0: any number */
+    uint64_t more;           /* address of a struct cv_queue_more; 0: it has none */
 
     struct {
         uint64_t lock; /* sync/lock.h; guards the rest, @grow, and the cells from the tails on */
@@ -242,15 +242,21 @@ static inline uint64_t *cv_queue_find(uint64_t segment, uint64_t *place, uint64_
     return cell;
 }
 
-/* Bytes of a cell before the item's: the claim. */
+/* What stands before the bytes of an item of a queue that has claims; guarded by get.lock. */
+struct cv_claim {
+    uint64_t holder; /* see claims.c */
+    uint64_t deaths; /* low 16 bits: so many have died with the item; above: the last of them */
+};
+
+/* Bytes of a cell before the item's. */
 static inline size_t cv_queue_prefix(const covey_queue *q)
 {
-    return q->has_claims ? sizeof(uint64_t) : 0;
+    return q->has_claims ? sizeof(struct cv_claim) : 0;
 }
 
 static inline struct cv_block *cv_queue_block(const covey_queue *q, uint64_t *cell)
 {
-    return (struct cv_block *)(void *)(cell + 1 + q->has_claims);
+    return (struct cv_block *)(void *)((char *)(cell + 1) + cv_queue_prefix(q));
 }
 
 /* Blocks ************************************************************************************* */
@@ -383,8 +389,8 @@ static inline unsigned char *cv_queue_add_cell(
     uint64_t *bytes = cv_batch_add(batch, kind, cv_queue_prefix(q) + size);
 
     if (q->has_claims)
-        cv_store_relaxed(bytes++, 0);
-    return (unsigned char *)bytes;
+        *(struct cv_claim *)(void *)bytes = (struct cv_claim){0};
+    return (unsigned char *)bytes + cv_queue_prefix(q);
 }
 
 int cv_queue_append_block(covey_queue *q, struct cv_putting *p);

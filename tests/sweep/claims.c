@@ -6,6 +6,7 @@
 #include "items.h"
 
 #include "msg/queue.h"
+#include "os/clock.h"
 
 #include <string.h>
 
@@ -244,6 +245,49 @@ OPERATION(queue_claim_awaited, .setup = set_up_one, .warm = get, .victim = finis
     .when = RESCUE_SLEEPS_FIRST, .rescue = get_one_more, .unblock = give_if_done, .no_stall = true,
     .verify = done, .proves = "queue_claims wait_lives");
 
+/* V dies when somebody is stopped among the heads, who leaves them later without having seen it. */
+static pid_t stopped;
+
+static void be_there(void)
+{
+    check_int(covey_open(), ==, 0);
+    sweep_tell(NUMBERS, cv_self.mark);
+}
+
+static void set_up_held_up(void)
+{
+    set_up_one();
+    stopped = sweep_fork(be_there);
+}
+
+static void use(void)
+{
+    check_int(covey_queue_item_max(items.queue), >, 0);
+}
+
+static void stop_there(void)
+{
+    cv_store_seq(&items.queue->get.lock, sweep_told(NUMBERS));
+}
+
+static bool go_on(void)
+{
+    cv_clock_sleep(60 * CV_NS_PER_MS);
+    cv_store_seq(&items.queue->get.lock, 0);
+    return true;
+}
+
+static void check_got(void)
+{
+    sweep_kill(stopped);
+    check(sweep_told(1) == 1 || !sweep_rescuer_finished());
+    done();
+}
+
+OPERATION(queue_claim_held_up, .setup = set_up_held_up, .warm = get, .victim = use,
+    .look = stop_there, .when = RESCUE_SLEEPS_FIRST, .rescue = get_one_more, .unblock = go_on,
+    .no_stall = true, .no_rescue = true, .verify = check_got, .proves = "queue_claims");
+
 /* One who joins sleeps until V is done, or dead. */
 static void join(void)
 {
@@ -293,7 +337,7 @@ static void finish_three(void)
 static void set_up_ring(void)
 {
     redelivers = false;
-    check_int(covey_queue_open(&items.queue, .bytes = 128, .joinable = true), ==, 0);
+    check_int(covey_queue_open(&items.queue, .bytes = 152, .joinable = true), ==, 0);
     items_begin(ITEM_SMALL, NUMBER_MAX);
     items.any_order = true;
 }
