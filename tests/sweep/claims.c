@@ -12,6 +12,7 @@
 
 enum {
     NUMBER_MAX = 3,
+    STOPPED = PUT_BY_RESCUERS + 1, /* told: the mark of the process that is stopped */
 };
 
 static bool redelivers;
@@ -251,7 +252,7 @@ static pid_t stopped;
 static void be_there(void)
 {
     check_int(covey_open(), ==, 0);
-    sweep_tell(NUMBERS, cv_self.mark);
+    sweep_tell(STOPPED, cv_self.mark);
 }
 
 static void set_up_held_up(void)
@@ -267,12 +268,12 @@ static void use(void)
 
 static void stop_there(void)
 {
-    cv_store_seq(&items.queue->get.lock, sweep_told(NUMBERS));
+    cv_store_seq(&items.queue->get.lock, sweep_told(STOPPED));
 }
 
 static bool go_on(void)
 {
-    cv_clock_sleep(60 * CV_NS_PER_MS);
+    cv_clock_sleep(300 * CV_NS_PER_MS); /* it has given up to look there */
     cv_store_seq(&items.queue->get.lock, 0);
     return true;
 }
