@@ -3,6 +3,8 @@
  * A camera and a viewer. The camera writes each image into a block of the arena and gives that away; the
  * viewer gets it at the same address, looks at it, and gives it back by another queue, to be used again. No
  * byte of an image is copied, and there are never more than three.
+ *
+ * Each queue ends with the process that puts into it: should one of the two be killed, the other one is told.
  */
 #include <covey.h>
 
@@ -36,11 +38,12 @@ static int film(void *argument)
     for (int i = 0; i < IMAGES; i++) {
         void *image;
 
-        check(covey_queue_get_block(job->empty, &image, NULL, COVEY_FOREVER));
+        if (covey_queue_get_block(job->empty, &image, NULL, COVEY_FOREVER) == COVEY_ECLOSED)
+            return EXIT_FAILURE; /* nobody gives blocks back any more */
         memset(image, i, IMAGE_BYTES);
         check(covey_queue_put_block(job->images, image, IMAGE_BYTES, COVEY_FOREVER));
     }
-    return 0;
+    return EXIT_SUCCESS;
 }
 
 static int view(void *argument)
@@ -56,7 +59,7 @@ static int view(void *argument)
             image[0] == image[size - 1] ? image[0] : -1);
         check(covey_queue_put_block(job->empty, block, size, COVEY_FOREVER));
     }
-    return 0;
+    return EXIT_SUCCESS;
 }
 
 int main(int argc, char **argv)
@@ -66,8 +69,8 @@ int main(int argc, char **argv)
     covey_process *viewer;
 
     covey_main(argc, argv);
-    check(covey_queue_open(&job.images));
-    check(covey_queue_open(&job.empty, .items = BLOCKS));
+    check(covey_queue_open(&job.images, .producers = 1));
+    check(covey_queue_open(&job.empty, .items = BLOCKS, .producers = 1));
     for (int i = 0; i < BLOCKS; i++) {
         void *block = covey_alloc(IMAGE_BYTES);
 
@@ -78,8 +81,10 @@ int main(int argc, char **argv)
     }
     check(covey_process_start(&camera, film, COVEY_ARGUMENT(job)));
     check(covey_process_start(&viewer, view, COVEY_ARGUMENT(job)));
-    check(covey_process_join(camera, COVEY_FOREVER)); /* however it has ended, there are no more */
-    check(covey_queue_close(job.images));
+    check(covey_queue_add_producer(job.images, camera));
+    check(covey_queue_add_producer(job.empty, viewer));
+    check(covey_queue_leave(job.empty)); /* this process has put the first blocks */
+    check(covey_process_join(camera, COVEY_FOREVER));
     check(covey_process_join(viewer, COVEY_FOREVER));
     check(covey_process_close(camera));
     check(covey_process_close(viewer));

@@ -22,13 +22,14 @@ enum {
     COVEY_ENOMEM = -2,      /* the machine or the family's arena has no memory left */
     COVEY_ELIMIT = -3,      /* a limit is reached: descriptors, processes, members of the family */
     COVEY_ESYS = -4,        /* a system call failed in a way that has no code of its own */
-    COVEY_ETIMEDOUT = -5,   /* the time given was over before it happened */
+    COVEY_ETIMEDOUT = -5,   /* the time given was over before it happened; but see the next two */
     COVEY_EEMPTY = -6,      /* nothing to get, within the time given */
     COVEY_EFULL = -7,       /* no room to put, within the time given */
     COVEY_ETOOBIG = -8,     /* the item can never fit, or the buffer is too small for it */
     COVEY_ECLOSED = -9,     /* the object is closed, or nobody holds its other end any more */
     COVEY_EDIED = -10,      /* a process died that was needed for this */
-    COVEY_EOWNERDEAD = -11, /* acquired, but the holder before died holding it */
+    COVEY_EOWNERDEAD = -11, /* a lock is acquired, but the holder before died holding it; a queue is
+                               joined, but items are lost with processes that had got them */
     COVEY_ENOTHELD = -12,   /* released what is not held */
     COVEY_EINTR = -13,      /* a signal came and the interrupt hook asked to give up */
     COVEY_ESTATE = -14,     /* not possible in the state that the object is in */

@@ -24,7 +24,8 @@
  * it has opened for a child, for the child's death to be noticed; unless the child was made by fork() or
  * covey_fork(), or finds the end by a pointer in the arena: should that die before it has used the end, the
  * parent would wait for itself. It should close it all the same: the memory of a pipe, some 64 KiB, is given
- * back when nobody holds it, and who opened it has closed both ends.
+ * back when nobody holds it, nor may hold it from a fork and has not used it yet, and who opened it has closed
+ * both ends.
  *
  * Give a child only the end that it uses. One that is given both, and closes one, leaves that to nobody until
  * somebody else holds it, which the parent may do (covey_pipe_hold()). An address of an end within an item or

@@ -132,7 +132,7 @@ const char *covey_strerror(int code)
     case COVEY_EDIED:
         return "COVEY_EDIED: a process that was needed died";
     case COVEY_EOWNERDEAD:
-        return "COVEY_EOWNERDEAD: acquired, but the holder before died";
+        return "COVEY_EOWNERDEAD: done, but a process died with what it had of it";
     case COVEY_ENOTHELD:
         return "COVEY_ENOTHELD: not held";
     case COVEY_EINTR:

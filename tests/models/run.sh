@@ -283,14 +283,14 @@ END
 
 # search EXPECTED MODEL MUTANT SIZE...: leaves the verifier's report in ./log
 search() {
-    local expected=$1 model=$2 mutant=$3 optimize=-O2
+    local expected=$1 model=$2 mutant=$3 optimize=-O0 # to compile takes longer than most searches
     local search=-DSAFETY cycles=
     local -A size=()
     shift 3
     case $expected in
-    fails) optimize=-O0 ;;
     ends | loops) search=-DNP cycles=-l ;; # runs without an end: no step counts as progress
     esac
+    [ -z "$deep" ] || optimize=-O2
     [ "$mutant" = - ] || size[$mutant]=
     for word; do # the last value counts
         size[${word%%=*}]=${word#"${word%%=*}"}
@@ -301,7 +301,7 @@ search() {
     done
     spin "${flags[@]}" -a "$here/$model.pml" >log 2>&1 &&
         gcc $optimize -w $search -DNOREDUCE -DMEMLIM=2000 -o pan pan.c >>log 2>&1 &&
-        ./pan $cycles -n -m20000 -w24 >>log 2>&1
+        ./pan $cycles -n -m20000 -w22 >>log 2>&1
 }
 
 field() {
