@@ -494,14 +494,19 @@ static void wait_for_locks(void *context)
     check_int(covey_lock_release(&s->lock[0]), ==, 0);
 }
 
-static void read_all(int fd, char *text, size_t room)
+static void read_waits(char *text, size_t room)
 {
     size_t length = 0;
+    int ends[2];
     ssize_t n;
 
-    while (length < room - 1 && (n = read(fd, text + length, room - 1 - length)) > 0)
+    check_int(pipe(ends), ==, 0);
+    check_int(covey_waits_print(ends[1]), ==, 0);
+    check_int(close(ends[1]), ==, 0);
+    while (length < room - 1 && (n = read(ends[0], text + length, room - 1 - length)) > 0)
         length += (size_t)n;
     text[length] = '\0';
+    check_int(close(ends[0]), ==, 0);
 }
 
 TEST(who_holds_and_who_waits_is_printed)
@@ -509,7 +514,6 @@ TEST(who_holds_and_who_waits_is_printed)
     struct shared *s = make();
     static char text[4096];
     char line[160];
-    int ends[2];
     pid_t pid;
 
     check_int(covey_lock_acquire(&s->lock[0], 0), ==, 0);
@@ -517,12 +521,8 @@ TEST(who_holds_and_who_waits_is_printed)
     check_int(covey_rwlock_acquire_read(&s->rwlock, 0), ==, 0);
     check_int(covey_semaphore_acquire(&s->semaphore, 0), ==, 0);
     pid = child_fork(wait_for_locks, s);
-    child_await_sleep(pid);
-    check_int(pipe(ends), ==, 0);
-    check_int(covey_waits_print(ends[1]), ==, 0);
-    check_int(close(ends[1]), ==, 0);
-    read_all(ends[0], text, sizeof text);
-    check_int(close(ends[0]), ==, 0);
+    for (read_waits(text, sizeof text); !strstr(text, "waits for"); read_waits(text, sizeof text))
+        test_sleep_ms(1);
     (void)snprintf(line, sizeof line,
         "process %d thread %d waits for lock %p held by process %d thread %d, for 0.", (int)pid,
         (int)pid, (void *)&s->lock[0], (int)getpid(), (int)getpid());

@@ -504,10 +504,13 @@ static int take_answer(const struct fetching *f, int *fd)
     struct cv_passed passed;
     ssize_t n;
 
-    while ((n = cv_passing_look(f->pair[0], &answer, sizeof answer, &passed)) == sizeof answer &&
-           passed.no_room) {
+    while ((n = cv_passing_look(f->pair[0], &answer, sizeof answer, &passed)) < 0
+               ? errno != ECONNRESET
+               : passed.no_room) {
         if (cv_clock_now() >= f->deadline_ns)
-            return cv_fail(COVEY_ELIMIT, "no room for a descriptor of process %d", (int)f->sender);
+            return n < 0 ? cannot_reach(f, errno)
+                         : cv_fail(COVEY_ELIMIT, "no room for a descriptor of process %d",
+                               (int)f->sender);
         cv_clock_sleep(AGAIN_NS);
     }
     if (n == sizeof answer && answer.found && passed.fd >= 0 && passed.sender == f->sender) {
