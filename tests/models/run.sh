@@ -283,14 +283,15 @@ END
 
 # search EXPECTED MODEL MUTANT SIZE...: leaves the verifier's report in ./log
 search() {
-    local expected=$1 model=$2 mutant=$3 optimize=-O0 # to compile takes longer than most searches
+    local expected=$1 model=$2 mutant=$3 compile="gcc -O0" # which takes longer than most searches
     local search=-DSAFETY cycles=
     local -A size=()
     shift 3
     case $expected in
     ends | loops) search=-DNP cycles=-l ;; # runs without an end: no step counts as progress
+    fails) compile="clang -O0" ;;
     esac
-    [ -z "$deep" ] || optimize=-O2
+    [ -z "$deep" ] || compile="gcc -O2"
     [ "$mutant" = - ] || size[$mutant]=
     for word; do # the last value counts
         size[${word%%=*}]=${word#"${word%%=*}"}
@@ -300,7 +301,7 @@ search() {
         flags+=("-D$name${size[$name]}")
     done
     spin "${flags[@]}" -a "$here/$model.pml" >log 2>&1 &&
-        gcc $optimize -w $search -DNOREDUCE -DMEMLIM=2000 -o pan pan.c >>log 2>&1 &&
+        $compile -w $search -DNOREDUCE -DMEMLIM=2000 -o pan pan.c >>log 2>&1 &&
         ./pan $cycles -n -m20000 -w22 >>log 2>&1
 }
 

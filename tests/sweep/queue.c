@@ -99,7 +99,7 @@ static void make_more_room(void)
 
 OPERATION(queue_put_asleep, .setup = set_up_full, .victim = items_victim_puts,
     .when = RESCUE_SLEEPS_LATE, .rescue = items_rescuer_puts, .unblock = make_room,
-    .after = make_more_room, .verify = items_done, .proves = "wait_alarm_asleep");
+    .after = make_more_room, .verify = items_done);
 
 static void put_or_give_up(void)
 {
@@ -153,7 +153,7 @@ static void give_more(void)
 
 OPERATION(queue_get_asleep, .setup = set_up_empty, .victim = items_victim_gets,
     .when = RESCUE_SLEEPS_LATE, .rescue = items_rescuer_gets, .unblock = give_one,
-    .after = give_more, .verify = items_done, .proves = "wait_alarm_asleep");
+    .after = give_more, .verify = items_done);
 
 static void get_or_give_up(void)
 {
@@ -425,7 +425,7 @@ OPERATION(queue_put_at_awaited, .setup = set_up_lanes_empty, .victim = put_high,
 
 OPERATION(queue_get_any_asleep, .setup = set_up_lanes_empty, .victim = items_victim_gets,
     .when = RESCUE_SLEEPS_LATE, .rescue = items_rescuer_gets, .unblock = give_one,
-    .after = give_more, .verify = items_done, .proves = "wait_alarm_asleep");
+    .after = give_more, .verify = items_done);
 
 /* The rest ************************************************************************************** */
 
