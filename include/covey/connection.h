@@ -21,10 +21,11 @@
  * it is not installed, that fails with COVEY_ESTATE.
  *
  * A connection belongs to the process that has made it, and is private memory, not the arena's: it can
- * be used by all threads of that process and by no other one. One thread may send while another one
- * receives. Of several that send, or receive, each waits its turn; whole messages take turns. That goes
- * for an interrupt hook (covey_on_interrupt()), too: where it interrupts a receiver it may send, and the
- * other way round, but to receive there would be to wait for itself.
+ * be used by all threads of that process and by no other one; in one that was not forked its pointer means
+ * nothing. One thread may send while another one receives. Of several that send, or receive, each waits its
+ * turn; whole messages take turns. That goes for an interrupt hook (covey_on_interrupt()), too: where it
+ * interrupts a receiver it may send, and the other way round, but to receive there would be to wait for
+ * itself.
  *
  * A child of fork() does not keep the connection open: its copy of the descriptor is closed at the
  * fork. So the other side is told when the owner is killed, whatever children it leaves. In the child

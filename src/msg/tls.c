@@ -293,11 +293,11 @@ static int handshake_failed(const struct cv_tls *tls)
     if (has_no_memory(tls))
         return cv_fail(COVEY_ENOMEM, "no memory for a handshake");
     if (number >= ALERT && number <= ALERT + ALERT_MAX && is_about_keys(number - ALERT))
-        return cv_fail(COVEY_EAUTH, "the other side has refused the key: is it the same? (%s)",
-            reason(tls->ssl));
+        return cv_fail(COVEY_EAUTH,
+            "the other side has refused the key: is it the same? (TLS alert %d)", number - ALERT);
     if (number >= ALERT && number <= ALERT + ALERT_MAX)
         return cv_fail(
-            COVEY_EAUTH, "the other side has ended the handshake (%s)", reason(tls->ssl));
+            COVEY_EAUTH, "the other side has ended the handshake (TLS alert %d)", number - ALERT);
     if (number == SSL_R_BINDER_DOES_NOT_VERIFY)
         return cv_fail(COVEY_EAUTH, "the other side has another key");
     if (number == SSL_R_NO_SUITABLE_SIGNATURE_ALGORITHM || number == SSL_R_NO_SHARED_CIPHER ||
