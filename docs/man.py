@@ -78,6 +78,7 @@ def types_of(comments):
 
 
 ARGUMENT = re.compile(r"^@(\w+): (.*?)(?=^@|\n\n|\Z)", re.S | re.M)
+RETURNS = re.compile(r"^Returns .*?(?=\n\n|\Z)", re.S | re.M)
 
 
 def explain(text):
@@ -95,14 +96,15 @@ def function_page(directory, version, header, types, macros, text, code):
     if not match:
         return None
     name, short = match.groups()
-    arguments, description = explain(rest)
+    returned = [line for paragraph in RETURNS.findall(rest) for line in body(paragraph)]
+    arguments, description = explain(RETURNS.sub("", rest))
     calls = [f"int {macros[name]};"] if name in macros else []
     synopsis = [".nf", f"#include <covey/{header}.h>", ""] + [escape(p) for p in calls + prototypes(code)] + [".fi"]
     used = [line for type_name, _, _, definition in types
             if any(re.search(rf"\b{type_name}\b", p) for p in prototypes(code)) for line in verbatim(definition)]
     page(directory / "man3" / f"{name}.3", name.upper(), 3, version, f"{name} - {short}",
-         [("SYNOPSIS", synopsis), ("ARGUMENTS", arguments), ("DESCRIPTION", description), ("TYPES", used),
-          ("SEE ALSO", [f".BR covey_{header} (7)"])])
+         [("SYNOPSIS", synopsis), ("ARGUMENTS", arguments), ("DESCRIPTION", description),
+          ("RETURN VALUE", returned), ("TYPES", used), ("SEE ALSO", [f".BR covey_{header} (7),", ".BR covey_error (3)"])])
     for alias in {n for p in prototypes(code) for n in re.findall(r"\b(covey_\w+)\(", p)} - {name}:
         (directory / "man3" / f"{alias}.3").write_text(f".so man3/{name}.3\n")
     return name, short
