@@ -319,6 +319,9 @@ int main(int argc, char **argv)
     unsigned total = 0;
     unsigned number = 0;
     unsigned failed = 0;
+    unsigned part = 1; /* of so many, this one */
+    unsigned parts = 1;
+    unsigned seen = 0;
 
     covey_main(argc, argv);
     if (argc == 2 && strcmp(argv[1], "--list") == 0) {
@@ -326,18 +329,24 @@ int main(int argc, char **argv)
             (void)puts(t->name);
         return 0;
     }
-    old_kernel = argc > 1 && strcmp(argv[1], "--old-kernel") == 0;
-    argc -= 1 + old_kernel;
-    argv += 1 + old_kernel;
+    argc--;
+    argv++;
+    while (argc > 0 && strncmp(argv[0], "--", 2) == 0) {
+        old_kernel |= strcmp(argv[0], "--old-kernel") == 0;
+        (void)sscanf(argv[0], "--part=%u/%u", &part, &parts);
+        argc--;
+        argv++;
+    }
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
     for (const struct test *t = tests; t; t = t->next)
-        total += selected(t, argc, argv);
+        total += selected(t, argc, argv) && ++seen % parts == part % parts;
     (void)printf("1..%u\n", total);
+    seen = 0;
     for (const struct test *t = tests; t; t = t->next) {
         int result;
 
-        if (!selected(t, argc, argv))
+        if (!selected(t, argc, argv) || ++seen % parts != part % parts)
             continue;
         result = run(t);
         number++;
