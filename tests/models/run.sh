@@ -191,7 +191,7 @@ fails condition GIVE_UP_BY_STORE $condition IMPATIENT=1 KILLS=0
 fails condition NO_COUNT $condition WAITERS=1 TWICE=0 IMPATIENT=1 KILLS=0
 fails condition NO_PASS_OVER $condition WAITERS=1 TWICE=0 TIMES=3 IMPATIENT=1 KILLS=0
 fails condition NO_WORD_AGAIN $condition NOTES=2 TWICE=0 TIMES=3 IMPATIENT=1 KILLS=0 IN_TURN AWAKE
-holds queue - $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=1
+deep holds queue - $queue PRODUCERS=2 CONSUMERS=2 PUTS=1 GETS=1 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=2 KILLS=1
 holds queue - $queue PRODUCERS=1 CONSUMERS=2 PUTS=2 GETS=1 KILLS=1 IMPATIENT=1
 holds queue - $queue PRODUCERS=2 CONSUMERS=1 PUTS=1 GETS=2 KILLS=1 IMPATIENT=1
@@ -234,7 +234,7 @@ fails chain OWN_EARLY $chain
 fails chain NO_OUTGOING $chain
 fails chain SLOT_EARLY $chain
 holds claims - $claims
-holds claims - $claims REDELIVERS
+deep holds claims - $claims REDELIVERS
 deep holds claims - $claims REDELIVERS TAKERS=3 JOINERS=0 ITEMS=1
 holds claims - $claims REDELIVERS JOINERS=0 UNCLAIMS=1
 holds claims - $claims REDELIVERS JOINERS=0 END=0
