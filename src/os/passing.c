@@ -79,21 +79,21 @@ enum {
         CMSG_LEN(sizeof(int)), /* with what that is padded to, there were room for two */
 };
 
-static bool send_message(struct msghdr *message, int fd, int passed)
+static bool send_message(int fd, struct msghdr message, int passed)
 {
     union control control = {.bytes = {0}};
     ssize_t n;
 
     if (passed >= 0) {
-        message->msg_control = &control;
-        message->msg_controllen = CMSG_SPACE(sizeof passed);
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(sizeof passed);
         control.header.cmsg_level = SOL_SOCKET;
         control.header.cmsg_type = SCM_RIGHTS;
         control.header.cmsg_len = CMSG_LEN(sizeof passed);
         memcpy(CMSG_DATA(&control.header), &passed, sizeof passed);
     }
     do {
-        n = sendmsg(fd, message, MSG_NOSIGNAL);
+        n = sendmsg(fd, &message, MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
     return n >= 0;
 }
@@ -109,7 +109,7 @@ bool cv_passing_ask(
         .msg_iovlen = 1};
 
     memcpy(address.sun_path, name->bytes, sizeof name->bytes);
-    return send_message(&message, fd, passed);
+    return send_message(fd, message, passed);
 }
 
 bool cv_passing_answer(int fd, const void *bytes, size_t size, int passed)
@@ -117,7 +117,7 @@ bool cv_passing_answer(int fd, const void *bytes, size_t size, int passed)
     struct iovec data = {(void *)(uintptr_t)bytes, size};
     struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
 
-    return send_message(&message, fd, passed);
+    return send_message(fd, message, passed);
 }
 
 static void read_control(struct msghdr *message, struct cv_passed *passed)
