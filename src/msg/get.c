@@ -10,12 +10,6 @@
 
 #include <string.h>
 
-enum {
-    RUN_MIN = 4,   /* items one after the other, for which it is worth to wait for more together */
-    GAP_MAX = 256, /* pauses */
-    TRIAL = 512,   /* times that nothing was there */
-};
-
 /* Blocks ************************************************************************************* */
 
 /* What was on its way out. */
@@ -303,25 +297,6 @@ static int find_first(covey_queue *q, struct cv_getting *g)
 
 /* Waiting ************************************************************************************ */
 
-/* The line that the next item will be in is left alone for a while, if that has been good before. */
-static void pace(covey_queue *q)
-{
-    uint32_t gap = cv_load_relaxed(&q->get.gap);
-
-    if (cv_load_relaxed(&q->get.run) >= RUN_MIN) {
-        gap = gap < GAP_MAX / 2 ? gap * 2 + 8 : GAP_MAX;
-    } else {
-        uint32_t empties = cv_load_relaxed(&q->get.empties) + 1;
-
-        cv_store_relaxed(&q->get.empties, empties);
-        gap = empties % TRIAL ? 0 : GAP_MAX;
-    }
-    cv_store_relaxed(&q->get.gap, gap);
-    cv_store_relaxed(&q->get.run, 0);
-    for (uint32_t i = 0; i < gap; i++)
-        cv_relax();
-}
-
 /* What a consumer who has found nothing sleeps by. */
 struct emptiness {
     struct cv_futex_watch next; /* first of all, he spins on this */
@@ -387,7 +362,7 @@ static int wait_for_item(covey_queue *q, struct cv_wait *wait, struct emptiness 
 
     if (wait->deadline_ns == 0)
         return COVEY_ETIMEDOUT;
-    pace(q);
+    cv_queue_pace(q);
     if (cv_wait_spin(wait, e->next.word, e->next.seen))
         return CV_WAIT_AGAIN;
     armed = cv_bell_arm(q->bell.items);

@@ -122,9 +122,8 @@ struct covey_queue {
         uint64_t intent;
         struct cv_lane_head head; /* of the first chain */
         uint32_t events;          /* takes, if it is not plain; and the like */
-        uint32_t run;             /* hints: items taken since nothing was there, */
-        uint32_t gap;             /* and how long to leave it alone then */
-        uint32_t empties;
+        uint32_t run;             /* hint: items taken since nothing was there */
+        uint32_t unused[2];
         uint64_t peeked; /* the bytes of who holds the lock to read them */
     } get __attribute__((aligned(CV_QUEUE_LINE)));
 
@@ -484,6 +483,9 @@ void cv_queue_wake_all(covey_queue *q);
 
 /* This process is now that, as one who puts; the alarm stays set. 1 or 0, or a code with its message. */
 int cv_queue_change_writer(covey_queue *q, enum cv_user what);
+
+/* A consumer has found nothing: may leave the queue alone for a moment (pace.c). */
+void cv_queue_pace(covey_queue *q);
 
 /* The queue as a whole *********************************************************************** */
 
