@@ -33,9 +33,26 @@ enum {
 };
 
 /* In this order they are checked. The heap is the last: what is left then is its. */
-const struct scenario *const soak_scenarios[] = {&soak_lock, &soak_rlock, &soak_rwlock,
-    &soak_semaphore, &soak_counter, &soak_condition, &soak_event, &soak_barrier, &soak_queue,
-    &soak_pipe, &soak_descriptor, &soak_wait, &soak_array, &soak_pool, &soak_heap};
+const struct scenario *const soak_scenarios[] = {
+    &soak_lock,
+    &soak_rlock,
+    &soak_rwlock,
+    &soak_semaphore,
+    &soak_counter,
+    &soak_condition,
+    &soak_event,
+    &soak_barrier,
+    &soak_queue,
+    &soak_pipe,
+    &soak_descriptor,
+    &soak_wait,
+#ifdef TEST_TLS
+    &soak_connection,
+#endif
+    &soak_array,
+    &soak_pool,
+    &soak_heap,
+};
 
 uint64_t *killer_heartbeat;
 
