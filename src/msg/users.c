@@ -330,6 +330,12 @@ static void add_ticket(struct survey *s, uint64_t mark)
     add(s, tag ? tag : CV_WAIT_POLL);
 }
 
+/* Of a process; 0: it is none, or dead. */
+static uint64_t tag_of(uint64_t mark)
+{
+    return mark && !cv_users_is_ticket(mark) ? cv_member_marked(mark) : 0;
+}
+
 static bool is_at(struct cv_cells *cells, uint64_t tag, enum cv_user what)
 {
     struct cv_cell *cell;
@@ -386,17 +392,18 @@ static bool are_gone(struct cv_users *users, bool used, uint64_t *tags, unsigned
 
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
         uint64_t mark = cv_load_acquire(&cell->mark);
+        uint64_t tag = tag_of(mark); /* while it lives, if it does */
         enum cv_user what = what_is(cv_load_acquire(&cell->value));
 
         if (mark && what == CV_USER_NONE && cv_load_relaxed(&users->needed) &&
             !cv_users_is_dead(mark))
-            watch(&s, cv_member_marked(mark)); /* it is about to come */
+            watch(&s, tag); /* it is about to come */
         if (!mark || !(what == CV_USER_HERE || (what == CV_USER_EXPECTED && !used)))
             continue;
         if (cv_users_is_ticket(mark))
             ticket = cv_pipe_ticket_is_over(cv_users_ticket_block(mark)) ? ticket : mark;
         else if (!cv_users_is_dead(mark))
-            (used ? add_here : add)(&s, cv_member_marked(mark));
+            (used ? add_here : add)(&s, tag);
     }
     if (s.next)
         watch(&s, s.next);
@@ -475,10 +482,11 @@ void cv_users_watch(struct cv_users *users, uint64_t *tags, unsigned max, unsign
 
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
         uint64_t mark = cv_load_acquire(&cell->mark);
+        uint64_t tag = tag_of(mark);
 
         if (mark && what_is(cv_load_acquire(&cell->value)) == CV_USER_HERE &&
             !cv_users_is_dead(mark))
-            watch(&s, cv_member_marked(mark));
+            watch(&s, tag);
     }
 }
 
