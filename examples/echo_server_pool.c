@@ -30,13 +30,12 @@ static covey_queue *connections;
 static int work(void *unused)
 {
     int connection;
-    int r;
 
     (void)unused;
     release_signals();
     if (listener >= 0)
         (void)close(listener);
-    while ((r = covey_descriptor_get(connections, &connection, COVEY_FOREVER)) == 0) {
+    while (covey_descriptor_get(connections, &connection, COVEY_FOREVER) == 0) {
         echo_in_capitals(connection);
         (void)close(connection);
     }
