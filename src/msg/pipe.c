@@ -633,11 +633,7 @@ static int give(covey_pipe *end, uint64_t mark)
 
 int cv_pipe_expect(uint64_t tag, const void *argument, size_t size)
 {
-    int r = each_end(cv_users_process(tag), argument, size, expect);
-
-    if (r != 0)
-        cv_pipe_withdraw(tag, argument, size);
-    return r;
+    return each_end(cv_users_process(tag), argument, size, expect);
 }
 
 void cv_pipe_withdraw(uint64_t tag, const void *argument, size_t size)

@@ -59,7 +59,7 @@ static inline covey_pipe *cv_pipe_of_users(struct cv_users *users)
 /* A process is to be started with that argument: with the ends whose addresses are in it. 0, or a code with
  * its message. */
 int cv_pipe_expect(uint64_t tag, const void *argument, size_t size);
-/* It could not be. */
+/* It is not, whether all were expected or not. */
 void cv_pipe_withdraw(uint64_t tag, const void *argument, size_t size);
 /* It was: they are its own, too. */
 void cv_pipe_hand_over(uint64_t tag, const void *argument, size_t size);
