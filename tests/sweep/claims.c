@@ -128,6 +128,27 @@ static void done(void)
 OPERATION(queue_claim, .setup = set_up_redelivered, .victim = get_and_finish, .rescue = work,
     .verify = done, .proves = "queue_claims");
 
+/* One who dies while it counts V's death leaves that to another: it counts once, and the item is got again. */
+static void set_up_limited(void)
+{
+    redelivers = true;
+    check_int(
+        covey_queue_open(&items.queue, .items = NUMBER_MAX, .redeliver = true, .deliveries = 2), ==,
+        0);
+    items_begin(ITEM_SMALL, 2);
+    items.any_order = true;
+}
+
+static void look(void)
+{
+    int r = covey_queue_join(items.queue, 0);
+
+    check(r == 0 || r == COVEY_ETIMEDOUT);
+}
+
+OPERATION(queue_claim_limited, .setup = set_up_limited, .victim = get_and_finish, .rescue = look,
+    .verify = done, .proves = "queue_claims");
+
 OPERATION(queue_claim_lost, .setup = set_up_lost, .victim = get_and_finish, .rescue = work,
     .verify = done, .proves = "queue_claims");
 
