@@ -1846,7 +1846,7 @@ static int answer(void *argument)
 }
 
 /* To a process that is started with its end, or is not. */
-FAULTS(pipe_to_a_child, WITH_CHILDREN)
+FAULTS_METHODS(pipe_to_a_child)
 {
     struct talk talk;
     covey_pipe *here;
@@ -1857,7 +1857,7 @@ FAULTS(pipe_to_a_child, WITH_CHILDREN)
     check_int(covey_pipe_open(&here, &talk.end), ==, 0);
     storm();
     r = covey_process_start(
-        &process, answer, COVEY_ARGUMENT(talk), .method = COVEY_FORK, .name = "answer");
+        &process, answer, COVEY_ARGUMENT(talk), .method = method, .name = "answer");
     if (r == 0)
         r = covey_pipe_receive(here, bytes, sizeof bytes, NULL, SOON_S);
     calm();
@@ -2141,6 +2141,28 @@ FAULTS_METHODS(process_detached)
         r = covey_active_children(NULL, 0);
     linger();
     calm();
+    return r;
+}
+
+/* The first four have taken all cells of their end that need no memory. */
+FAULTS(pipe_to_a_fifth_child, ALONE)
+{
+    struct talk talk;
+    covey_pipe *here;
+    covey_process *processes[5] = {NULL};
+    int r = 0;
+
+    check_int(covey_pipe_open(&here, &talk.end), ==, 0);
+    for (int i = 0; i < 4; i++)
+        check_int(covey_process_start(&processes[i], answer, COVEY_ARGUMENT(talk)), ==, 0);
+    storm();
+    r = covey_process_start(&processes[4], answer, COVEY_ARGUMENT(talk));
+    calm();
+    check((r == 0) == (processes[4] != NULL));
+    for (int i = 0; i < 5; i++)
+        end(processes[i]);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(talk.end), ==, 0);
     return r;
 }
 
