@@ -2144,28 +2144,6 @@ FAULTS_METHODS(process_detached)
     return r;
 }
 
-/* The first four have taken all cells of their end that need no memory. */
-FAULTS(pipe_to_a_fifth_child, ALONE)
-{
-    struct talk talk;
-    covey_pipe *here;
-    covey_process *processes[5] = {NULL};
-    int r = 0;
-
-    check_int(covey_pipe_open(&here, &talk.end), ==, 0);
-    for (int i = 0; i < 4; i++)
-        check_int(covey_process_start(&processes[i], answer, COVEY_ARGUMENT(talk)), ==, 0);
-    storm();
-    r = covey_process_start(&processes[4], answer, COVEY_ARGUMENT(talk));
-    calm();
-    check((r == 0) == (processes[4] != NULL));
-    for (int i = 0; i < 5; i++)
-        end(processes[i]);
-    check_int(covey_pipe_close(here), ==, 0);
-    check_int(covey_pipe_close(talk.end), ==, 0);
-    return r;
-}
-
 /* Another member than the one that has started it. */
 FAULTS(process_of_another, ALONE)
 {

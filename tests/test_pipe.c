@@ -655,6 +655,69 @@ TEST_METHODS(an_end_outlives_who_has_given_it, 60)
     }
 }
 
+static int receive_nothing(void *argument)
+{
+    char byte;
+
+    return covey_pipe_receive(*(covey_pipe **)argument, &byte, 1, NULL, COVEY_FOREVER) !=
+           COVEY_ECLOSED;
+}
+
+/* Of a chain of all blocks that the family has memory for, the large ones first. */
+static void **take_all_memory(void)
+{
+    void **last = NULL;
+
+    for (size_t size = (size_t)1 << 20; size >= sizeof last;
+         size -= size > 1024 ? size / 2 : sizeof last) {
+        void **block;
+
+        while ((block = covey_alloc(size))) {
+            *block = last;
+            last = block;
+        }
+    }
+    return last;
+}
+
+static void **free_last(void **last)
+{
+    void **next = *last;
+
+    check_int(covey_free(last), ==, 0);
+    return next;
+}
+
+/* There are four already: who opened it, and three children. */
+TEST(without_memory_for_its_user_an_end_stays_as_it_is, .deadline_s = 60)
+{
+    covey_pipe *here, *there;
+    covey_process *children[4] = {NULL};
+    unsigned refused = 0;
+    void **last;
+
+    check_int(covey_open(.memory_max = 16 << 20), ==, 0);
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    for (int i = 0; i < 3; i++)
+        children[i] = child_start(receive_nothing, there, COVEY_FORK);
+    last = take_all_memory();
+    while (covey_process_start(&children[3], receive_nothing, COVEY_ARGUMENT(there)) != 0) {
+        check_int(covey_error_code(), ==, COVEY_ENOMEM);
+        check_int(covey_active_children(NULL, 0), ==, 3);
+        check(last != NULL);
+        last = free_last(last);
+        refused++;
+    }
+    check_int(refused, >, 0);
+    while (last)
+        last = free_last(last);
+    check_int(covey_pipe_close(here), ==, 0);
+    for (int i = 0; i < 4; i++)
+        child_join(children[i], 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(covey_close(), ==, 0);
+}
+
 TEST(an_end_is_not_closed_with_an_item_in_hand)
 {
     covey_pipe *here, *there;
