@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -325,6 +326,20 @@ static void start_and_die(void *word)
     check_int(covey_process_start(&p, wait_for_parent, COVEY_ARGUMENT(word)), ==, 0);
     word_await(word, 1);
     raise(SIGKILL);
+}
+
+TEST(no_more_descriptors_are_waited_for_than_a_process_may_have,
+    .not_in_valgrind = "it needs some itself")
+{
+    struct covey_waited things[100];
+    struct rlimit old;
+
+    for (int i = 0; i < 100; i++)
+        things[i] = (struct covey_waited)COVEY_WAITED(STDERR_FILENO);
+    check_int(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
+    check_int(setrlimit(RLIMIT_NOFILE, &(struct rlimit){99, old.rlim_max}), ==, 0);
+    check_fails(covey_wait(things, 100, 0), COVEY_ELIMIT, "100 descriptors");
+    check_int(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
 }
 
 TEST(a_process_that_others_have_started_is_waited_for, .needs_pidfds = true)

@@ -171,7 +171,10 @@ int cv_descriptor_poll(struct pollfd *fds, size_t n, uint64_t deadline_ns)
     struct timespec t = {(time_t)(left / CV_NS_PER_S), (long)(left % CV_NS_PER_S)};
     int r = ppoll(fds, n, deadline_ns == CV_FOREVER ? NULL : &t, NULL);
 
-    if (r < 0)
-        return errno == EINTR ? COVEY_EINTR : cv_fail_errno("cannot wait for descriptors");
-    return r > 0 ? r : COVEY_ETIMEDOUT;
+    if (r >= 0)
+        return r > 0 ? r : COVEY_ETIMEDOUT;
+    if (errno == EINVAL)
+        return cv_fail(COVEY_ELIMIT,
+            "cannot wait for %zu descriptors: more than a process may have (RLIMIT_NOFILE)", n);
+    return errno == EINTR ? COVEY_EINTR : cv_fail_errno("cannot wait for descriptors");
 }
