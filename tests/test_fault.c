@@ -2651,6 +2651,46 @@ FAULTS_METHODS(pool_submit)
     return r;
 }
 
+static int nap(const void *argument, void *result)
+{
+    (void)argument;
+    (void)result;
+    test_sleep_ms(5);
+    return 0;
+}
+
+static int wait_for_future(bool by_poll)
+{
+    covey_pool *pool = NULL;
+    covey_future *future = NULL;
+    struct covey_waited things[2] = {{.kind = COVEY_WAIT_FUTURE}};
+    int ends[2];
+    int r;
+
+    check_int(pipe2(ends, O_CLOEXEC), ==, 0);
+    check_int(covey_pool_open(&pool, .workers = 2), ==, 0);
+    check_int(covey_pool_submit(pool, &future, nap), ==, 0);
+    things[0].object = future;
+    things[1] = (struct covey_waited)COVEY_WAITED(ends[0]);
+    storm();
+    r = covey_wait(things, 1 + by_poll, SOON_S);
+    calm();
+    check_int(covey_pool_free(pool), ==, 0);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    return r > 0 ? 0 : r;
+}
+
+FAULTS(waiting_for_a_future, ALONE)
+{
+    return wait_for_future(false);
+}
+
+FAULTS(waiting_for_a_future_and_a_descriptor, ALONE)
+{
+    return wait_for_future(true);
+}
+
 /* So many that the pool's directory is full with them; then some are given back. */
 FAULTS(pool_growth, ALONE)
 {

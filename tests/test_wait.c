@@ -822,3 +822,185 @@ TEST(an_interrupt_ends_the_wait)
     (void)close(ends[1]);
     free_many(m);
 }
+
+/* Futures ************************************************************************************ */
+
+/* Goes on when the event is set; a negative number: dies of that signal. */
+struct delayed {
+    covey_event *event;
+    int number;
+};
+
+static int do_when_set(const void *argument, void *result)
+{
+    const struct delayed *d = argument;
+
+    check_int(covey_event_wait(d->event, COVEY_FOREVER), ==, 0);
+    if (d->number < 0)
+        raise(-d->number);
+    *(int *)result = d->number;
+    return 0;
+}
+
+static covey_future *submit_delayed(covey_pool *pool, covey_event *event, int number)
+{
+    struct delayed d = {event, number};
+    covey_future *future = NULL;
+
+    check_int(covey_pool_submit(
+                  pool, &future, do_when_set, COVEY_ARGUMENT(d), .result_size = sizeof(int)),
+        ==, 0);
+    return future;
+}
+
+struct later {
+    covey_event *event;
+    pthread_t thread;
+};
+
+static void *set_after_a_while(void *event)
+{
+    test_sleep_ms(30);
+    check_int(covey_event_set(event), ==, 0);
+    return NULL;
+}
+
+static struct later set_later(covey_event *event)
+{
+    struct later l = {.event = event};
+
+    check_int(pthread_create(&l.thread, NULL, set_after_a_while, event), ==, 0);
+    return l;
+}
+
+static void check_result(covey_future *future, int number)
+{
+    int result = -1;
+    int r = covey_future_get(future, &result, 0);
+
+    if (number < 0)
+        check_int(r, ==, COVEY_EDIED);
+    else
+        check(r == 0 && result == number);
+}
+
+/* The second of two that wait is told of its end, by a result or by a death; @n things: with a descriptor
+ * among them. */
+static void wait_for_second(covey_pool *pool, int number, size_t n)
+{
+    covey_event *first = new_event();
+    covey_event *second = new_event();
+    covey_future *futures[2] = {
+        submit_delayed(pool, first, 1), submit_delayed(pool, second, number)};
+    int ends[2];
+    struct covey_waited things[] = {
+        COVEY_WAITED(futures[0]), COVEY_WAITED(futures[1]), COVEY_WAITED(first), COVEY_WAITED(0)};
+    struct later later;
+
+    check_int(pipe2(ends, O_CLOEXEC), ==, 0);
+    things[3].descriptor = ends[0];
+    check_int(covey_wait(things, n, 0), ==, COVEY_ETIMEDOUT);
+    check_int(covey_wait(things, n, 0.01), ==, COVEY_ETIMEDOUT);
+    later = set_later(second);
+    check_int(covey_wait(things, n, COVEY_FOREVER), ==, 1);
+    check_int(things[0].ready, ==, 0);
+    check_int(things[1].ready, ==, 1);
+    check_result(futures[1], number);
+    check_int(pthread_join(later.thread, NULL), ==, 0);
+    later = set_later(first);
+    check_int(covey_wait(things, 1, COVEY_FOREVER), ==, 1);
+    check_int(pthread_join(later.thread, NULL), ==, 0);
+    check_result(futures[0], 1);
+    check_int(covey_wait(things, n, COVEY_FOREVER), ==, n < 3 ? (int)n : 3);
+    for (int i = 0; i < 2; i++) {
+        check_int(covey_future_free(futures[i]), ==, 0);
+        (void)close(ends[i]);
+    }
+    free_event(first);
+    free_event(second);
+    check_threads(0);
+}
+
+TEST_METHODS(futures_are_waited_for, 60)
+{
+    covey_pool *pool = NULL;
+
+    check_int(covey_pool_open(&pool, .workers = 2, .method = method), ==, 0);
+    for (size_t n = 2; n <= 4; n++) {
+        wait_for_second(pool, 7, n);
+        wait_for_second(pool, -SIGKILL, n);
+    }
+    check_int(covey_pool_free(pool), ==, 0);
+    check_int(covey_close(), ==, 0);
+}
+
+static int use_others_future(void *argument)
+{
+    covey_future *future = *(covey_future **)argument;
+    struct covey_waited thing = COVEY_WAITED(future);
+
+    check_fails(covey_wait(&thing, 1, 0), COVEY_ENOTOWNER, "the pool is of pid");
+    check_int(covey_future_fd(future), ==, COVEY_ENOTOWNER);
+    check_int(covey_future_fd_close(future), ==, COVEY_ENOTOWNER);
+    return 0;
+}
+
+TEST(a_future_is_readable_when_its_task_has_ended)
+{
+    covey_pool *pool = NULL;
+    covey_event *event = new_event();
+    covey_future *future;
+    struct pollfd p = {.events = POLLIN};
+
+    check_int(covey_pool_open(&pool, .workers = 1), ==, 0);
+    future = submit_delayed(pool, event, 5);
+    p.fd = covey_future_fd(future);
+    check_int(p.fd, >=, 0);
+    check_int(covey_future_fd(future), ==, p.fd);
+    check_threads(1);
+    check_int(poll(&p, 1, 20), ==, 0);
+    check_int(covey_event_set(event), ==, 0);
+    check_int(poll(&p, 1, -1), ==, 1);
+    check_result(future, 5);
+    check_int(poll(&p, 1, 0), ==, 1);
+    child_join(child_start(use_others_future, future, COVEY_FORK), 0);
+    check_int(covey_future_fd_close(future), ==, 0);
+    check_threads(0);
+    check_int(covey_future_fd(future), >=, 0); /* freeing it closes this one */
+    check_int(covey_future_free(future), ==, 0);
+    check_threads(0);
+    check_int(covey_future_fd(future), ==, COVEY_EINVAL);
+    check_int(covey_event_clear(event), ==, 0);
+    future = submit_delayed(pool, event, -SIGKILL);
+    p.fd = covey_future_fd(future);
+    check_int(covey_event_set(event), ==, 0);
+    check_int(poll(&p, 1, -1), ==, 1);
+    check_result(future, -SIGKILL);
+    check_int(covey_event_clear(event), ==, 0);
+    future = submit_delayed(pool, event, 1);
+    check_int(covey_future_fd(future), >=, 0);
+    check_int(covey_pool_free(pool), ==, 0); /* and this */
+    check_threads(0);
+    free_event(event);
+}
+
+/* The worker dies, and there can be no other. */
+TEST(a_future_whose_task_nobody_will_do_is_ready)
+{
+    covey_pool *pool = NULL;
+    covey_event *event = new_event();
+    covey_future *futures[2];
+    struct covey_waited thing = {.kind = COVEY_WAIT_FUTURE};
+
+    check_int(covey_pool_open(&pool, .workers = 1), ==, 0);
+    futures[0] = submit_delayed(pool, event, -SIGKILL);
+    futures[1] = submit_delayed(pool, event, 1);
+    test_deny_processes(EAGAIN);
+    check_int(covey_event_set(event), ==, 0);
+    thing.object = futures[1];
+    check_int(covey_wait(&thing, 1, COVEY_FOREVER), ==, 1);
+    check_fails(covey_future_get(futures[1], NULL, COVEY_FOREVER), COVEY_ELIMIT, "broken");
+    check_result(futures[0], -SIGKILL);
+    check_int(covey_pool_free(pool), ==, 0);
+    free_event(event);
+}

@@ -141,6 +141,19 @@ COVEY_API int covey_future_get(covey_future *future, void *result, double timeou
 COVEY_API int covey_future_is_ready(covey_future *future);
 
 /**
+ * covey_future_fd() - a descriptor for poll(), epoll and the like
+ *
+ * It is readable when the task may have ended: covey_future_is_ready(), or covey_future_get() with a timeout
+ * of 0, tells, and makes it unreadable again if it has not. All else is as for covey_queue_fd().
+ *
+ * Returns the descriptor; COVEY_ELIMIT, COVEY_ENOMEM; COVEY_ENOTOWNER; COVEY_EINVAL.
+ */
+COVEY_API int covey_future_fd(covey_future *future);
+
+/** covey_future_fd_close() - close it; done by covey_future_free(), too; returns as that */
+COVEY_API int covey_future_fd_close(covey_future *future);
+
+/**
  * covey_future_outcome() - how the task has ended, in detail
  *
  * Returns 0 with *outcome filled; COVEY_ESTATE when it has not; COVEY_ENOTOWNER; COVEY_EINVAL.

@@ -15,6 +15,7 @@
 #include <covey/event.h>
 #include <covey/listener.h>
 #include <covey/pipe.h>
+#include <covey/pool.h>
 #include <covey/process.h>
 #include <covey/queue.h>
 
@@ -31,6 +32,7 @@ enum covey_waitable {
     COVEY_WAIT_PROCESS,    /* until it has ended */
     COVEY_WAIT_CONNECTION, /* until there is a message to receive, or never will be one */
     COVEY_WAIT_LISTENER,   /* until there is a connection to accept, or that fails */
+    COVEY_WAIT_FUTURE,     /* until its task has ended, or never will */
 };
 
 /** struct covey_waited - one of them */
@@ -56,8 +58,8 @@ struct covey_waited {
  * stop() ends the wait. Where another thread receives from the same connection, or accepts, a message or
  * connection that it leaves may be noticed up to 20 ms late.
  *
- * If there are others than queues, pipes and events among them, or more than 14 things, then each queue,
- * pipe and event is waited for by its descriptor (covey_queue_fd() tells what that takes), which stays
+ * If there are others than queues, pipes, events and futures among them, or more than 14 things, then each
+ * of these is waited for by its descriptor (covey_queue_fd() tells what that takes), which stays
  * for the next time. If there are not, no descriptor and no thread is needed; where there are more than
  * one, a death in the middle of a put may then be noticed up to 0.1 s late.
  *
@@ -67,8 +69,8 @@ struct covey_waited {
  * Should another process free an object meanwhile, that ends the wait with COVEY_EINVAL.
  *
  * Returns how many are ready; COVEY_ETIMEDOUT; COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL for
- * what is no such object, which the message tells; COVEY_ENOTOWNER for another process's connection or
- * listener; COVEY_ESTATE when the program has closed its descriptor; COVEY_ELIMIT; COVEY_ENOMEM.
+ * what is no such object, which the message tells; COVEY_ENOTOWNER for another process's connection,
+ * listener or future; COVEY_ESTATE when the program has closed its descriptor; COVEY_ELIMIT; COVEY_ENOMEM.
  */
 COVEY_API int covey_wait(struct covey_waited *waited, size_t n, double timeout_s);
 
@@ -82,7 +84,8 @@ COVEY_API int covey_wait(struct covey_waited *waited, size_t n, double timeout_s
                          : COVEY_WAIT_EVENT, covey_process *                                       \
                          : COVEY_WAIT_PROCESS, covey_connection *                                  \
                          : COVEY_WAIT_CONNECTION, covey_listener *                                 \
-                         : COVEY_WAIT_LISTENER, int                                                \
+                         : COVEY_WAIT_LISTENER, covey_future *                                     \
+                         : COVEY_WAIT_FUTURE, int                                                  \
                          : COVEY_WAIT_DESCRIPTOR),                                                 \
         .descriptor = _Generic((what_), int                                                        \
                                : (what_), default                                                  \

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/mutation.h"
 #include "base/options.h"
+#include "sync/watch.h"
 
 #include <inttypes.h>
 #include <limits.h>
@@ -254,14 +255,14 @@ static void free_done_entry(struct covey_future *entry)
         recycle_segment(pool, n);
 }
 
-static bool is_done(const struct covey_future *entry)
+bool cv_entry_is_done(const struct covey_future *entry)
 {
     return cv_entry_phase(cv_load_acquire(&entry->state)) == CV_ENTRY_DONE;
 }
 
 void cv_pool_free_entry(struct covey_future *entry)
 {
-    if (is_done(entry)) {
+    if (cv_entry_is_done(entry)) {
         free_done_entry(entry);
     } else {
         entry->is_abandoned = 1;
@@ -279,7 +280,7 @@ void cv_pool_free_abandoned(covey_pool *pool)
         size_t at = own->abandoned_next < p->count ? own->abandoned_next : 0;
 
         own->abandoned_next = at + 1;
-        if (is_done(p->list[at])) {
+        if (cv_entry_is_done(p->list[at])) {
             free_done_entry(p->list[at]);
             p->list[at] = p->list[--p->count];
         }
@@ -476,8 +477,7 @@ bool cv_pool_has_workers(covey_pool *pool)
     return living(pool, tags) > 0;
 }
 
-/* Looks after the workers before a sleep; the code of what is broken, or 0. */
-static int tend_and_list(covey_pool *pool, uint64_t *tags, unsigned *n)
+int cv_pool_tend_and_list(covey_pool *pool, uint64_t *tags, unsigned *n)
 {
     struct cv_pool_own *own = pool->private;
     int r;
@@ -509,8 +509,8 @@ int cv_pool_await(struct covey_future *entry, struct cv_wait *wait)
             return r;
         if (cv_wait_spin(wait, low.word, (uint32_t)state))
             continue;
-        broken = tend_and_list(entry->pool, tags, &n);
-        if (broken != 0 && n == 0 && !is_done(entry))
+        broken = cv_pool_tend_and_list(entry->pool, tags, &n);
+        if (broken != 0 && n == 0 && !cv_entry_is_done(entry))
             return broken;
         if (wait->deadline_ns != 0 && !(state & CV_ENTRY_SLEEPER) &&
             !cv_cas64(&entry->state, state, state | CV_ENTRY_SLEEPER))
@@ -583,7 +583,8 @@ static void free_pool_memory(covey_pool *pool)
         if (s == own->gone)
             continue;
         for (int i = 0; i < CV_SEGMENT_ENTRIES; i++) {
-            if (cv_entry_phase(s->entry[i].state) == CV_ENTRY_DONE && s->entry[i].has_block)
+            (void)cv_watch_close(&s->entry[i]);
+            if (cv_entry_is_done(&s->entry[i]) && s->entry[i].has_block)
                 (void)cv_heap_free(s->entry[i].block);
         }
         (void)cv_heap_free(s);
@@ -673,7 +674,7 @@ int covey_pool_open_with(const struct covey_pool_options *options)
         return covey_error_code();
     }
     memset(pool, 0, bytes);
-    cv_alarm_init(pool->give.alarm, 1);
+    cv_alarm_init(pool->give.alarm, CV_POOL_BELLS);
     pool->workers = o.workers;
     pool->owner = cv_self.tag;
     pool->private = own;
@@ -736,7 +737,7 @@ int covey_pool_join(covey_pool *pool, double timeout_s)
     for (;;) {
         struct cv_futex_watch word = {&pool->give.phase, cv_load_acquire(&pool->give.phase)};
         unsigned n;
-        int broken = tend_and_list(pool, tags, &n);
+        int broken = cv_pool_tend_and_list(pool, tags, &n);
 
         if (n == 0 || r < 0) {
             cv_wait_end(&wait);

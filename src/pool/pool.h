@@ -60,6 +60,7 @@ enum {
     CV_DIRECTORY_FIRST = 64, /* segments in the first directory; doubled as needed */
     CV_WORKERS_MAX = 1024,
     CV_INLINE_BYTES = 24,
+    CV_POOL_BELLS = 2,
     CV_LINE = 64,
 };
 
@@ -154,7 +155,8 @@ struct covey_pool {
         uint32_t published; /* counts what idle workers should look at; written by the owner */
         uint32_t phase;     /* enum cv_pool_phase; written by the owner */
         uint32_t alarm[2];
-        uint32_t work[2]; /* bell of idle workers */
+        uint32_t work[2]; /* CV_POOL_BELLS: of idle workers */
+        uint32_t done[2]; /* of the owner's threads that wait for several things (covey_wait()) */
     } give __attribute__((aligned(CV_LINE)));
 
     struct cv_worker worker[] __attribute__((aligned(CV_LINE)));
@@ -171,6 +173,8 @@ static inline struct covey_future *cv_pool_entry(const covey_pool *pool, uint64_
 
     return s ? &s->entry[number % CV_SEGMENT_ENTRIES] : NULL;
 }
+
+bool cv_entry_is_done(const struct covey_future *entry);
 
 /* Makes a claimed entry DONE, and wakes who sleeps on it. The alarm is pending. */
 void cv_entry_finish(struct covey_future *entry);
@@ -229,6 +233,10 @@ bool cv_pool_has_workers(covey_pool *pool);
 
 /* For the owner: 0, or COVEY_EINVAL, COVEY_ENOTOWNER. */
 int cv_pool_check(const covey_pool *pool);
+
+/* For the owner, before a sleep: the same, and the tags of the workers that live, of which there are *@n, to
+ * be watched. 0; or the code of what is broken, with its message. */
+int cv_pool_tend_and_list(covey_pool *pool, uint64_t *tags, unsigned *n);
 
 /* For the owner: waits until the entry is DONE. COVEY_ETIMEDOUT, COVEY_EINTR, or what is broken. */
 int cv_pool_await(struct covey_future *entry, struct cv_wait *wait);

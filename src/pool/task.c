@@ -6,6 +6,8 @@
 #include "base/error.h"
 #include "base/options.h"
 #include "proc/function.h"
+#include "sync/any.h"
+#include "sync/watch.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,8 +189,10 @@ int covey_future_get(covey_future *future, void *result, double timeout_s)
         return r;
     r = cv_pool_await(future, &wait);
     cv_wait_end(&wait);
-    if (r == COVEY_ETIMEDOUT)
+    if (r == COVEY_ETIMEDOUT) {
+        cv_watch_arm(future);
         return cv_fail(r, "the task has not ended within %g s", timeout_s);
+    }
     if (r != 0)
         return r;
     if (future->outcome.code != 0)
@@ -208,6 +212,8 @@ int covey_future_is_ready(covey_future *future)
     if (r != 0)
         return r;
     r = cv_pool_await(future, &now); /* looks after the workers as well */
+    if (r == COVEY_ETIMEDOUT)
+        cv_watch_arm(future);
     return r == 0 ? 1 : r == COVEY_ETIMEDOUT ? 0 : r;
 }
 
@@ -236,10 +242,70 @@ int covey_future_free(covey_future *future)
     if (r != 0)
         return r;
     pool = future->pool;
+    (void)cv_watch_close(future);
     lock(pool);
     cv_pool_free_entry(future);
     unlock(pool);
     return 0;
+}
+
+/* For others that wait *********************************************************************** */
+
+static int check_future(void *object)
+{
+    return check(object);
+}
+
+/* A future whose task nobody will do is as good as ready: to get it fails at once. */
+static int look(void *object, bool arm, struct cv_target *target, struct cv_watched_lives *lives)
+{
+    covey_future *f = object;
+    uint64_t tags[CV_WORKERS_MAX];
+    unsigned n = 0;
+    int r = check(f);
+
+    if (r != 0 || cv_entry_is_done(f))
+        return r != 0 ? r : 1;
+    if (cv_pool_tend_and_list(f->pool, tags, &n) != 0 && n == 0)
+        return 1;
+    cv_watched_lives_add(lives, tags, n);
+    target->alarm = f->pool->give.alarm;
+    if (arm)
+        target->armed = cv_bell_arm(f->pool->give.done);
+    target->words[0] = cv_word_low(&f->state, cv_load_acquire(&f->state));
+    target->n_words = 1;
+    if (!cv_entry_is_done(f))
+        return 0;
+    if (arm)
+        cv_bell_disarm(&target->armed);
+    return 1;
+}
+
+static int descriptor(void *object, struct cv_descriptor *own);
+
+static const struct cv_any_kind kind = {check_future, look, descriptor, CV_ANY_SECOND};
+
+static int descriptor(void *object, struct cv_descriptor *own)
+{
+    (void)own;
+    return cv_watch_open(object, &kind);
+}
+
+__attribute__((constructor)) static void register_kind(void)
+{
+    cv_any_set(COVEY_WAIT_FUTURE, &kind);
+}
+
+int covey_future_fd(covey_future *future)
+{
+    int r = check(future);
+
+    return r != 0 ? r : cv_watch_open(future, &kind);
+}
+
+int covey_future_fd_close(covey_future *future)
+{
+    return cv_watch_close(future) ? 0 : check(future);
 }
 
 /* Map **************************************************************************************** */
@@ -392,7 +458,7 @@ static bool all_done(const struct mapping *m)
     for (size_t i = 0; i < m->entries.count; i++) {
         const struct covey_future *entry = m->entries.list[i];
 
-        if (cv_entry_phase(cv_load_acquire(&entry->state)) != CV_ENTRY_DONE)
+        if (!cv_entry_is_done(entry))
             return false;
     }
     return true;

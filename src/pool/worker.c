@@ -21,6 +21,7 @@ void cv_entry_finish(struct covey_future *entry)
 {
     if (cv_exchange(&entry->state, CV_ENTRY_DONE) & CV_ENTRY_SLEEPER)
         (void)cv_futex_wake(cv_word_gong(&entry->state, 0).word, INT_MAX);
+    cv_bell_ring(entry->pool->give.done, INT_MAX);
 }
 
 /* Moves head over entry @number, which was seen not to be READY, unless it has moved already. */

@@ -9,7 +9,7 @@
 
 enum {
     WAITED_MAX = 1024,
-    KINDS = COVEY_WAIT_LISTENER + 1,
+    KINDS = COVEY_WAIT_FUTURE + 1,
     BUSY_NS = 20 * CV_NS_PER_MS,
 };
 

@@ -150,6 +150,21 @@ OPERATION(pool_worker_woken, .prepare = open_for_victim, .begin = find_victim, .
     .ends_asleep = true, .rescue = run_one, .when = RESCUE_SLEEPS_LATE, .only_kill = true,
     .is_slow = true);
 
+static void wait_for_one(void)
+{
+    struct covey_waited thing = {.kind = COVEY_WAIT_FUTURE};
+
+    submit(2, square);
+    thing.object = future;
+    check_int(covey_wait(&thing, 1, COVEY_FOREVER), ==, 1);
+    await(2, 0);
+    use_and_free();
+}
+
+OPERATION(pool_worker_waited, .prepare = open_for_victim, .begin = find_victim, .look = look,
+    .ends_asleep = true, .rescue = wait_for_one, .when = RESCUE_SLEEPS_FIRST, .no_stall = true,
+    .is_slow = true);
+
 static void run_failing(void)
 {
     submit(2, fail);
