@@ -359,7 +359,42 @@ static void done_with_inner(void)
 OPERATION(condition_hook, .setup = set_up_to_interrupt, .warm = watch_for_signals,
     .victim = consume, .unblock = interrupt_and_put, .after = put_what_is_missing,
     .rescue = rescuer_consumes, .when = RESCUE_SLEEPS_LATE, .verify = done_with_inner,
-    .no_rescue = true, .proves = "wait_hook_alarm condition_away");
+    .no_rescue = true, .proves = "wait_hook_alarm");
+
+/* V notifies itself in its hook, and dies there, with another alarm pending or none. */
+static pid_t waiter;
+
+static int notify_here(void *context)
+{
+    sweep_begins();
+    produce();
+    (void)use_another_lock(context);
+    sweep_ends();
+    return 0;
+}
+
+static void wait_with_hook(void)
+{
+    watch_for_signals();
+    covey_on_interrupt(notify_here, NULL);
+    consume();
+}
+
+static void set_up_waiter(void)
+{
+    set_up_to_interrupt();
+    waiter = sweep_fork_asleep(wait_with_hook);
+}
+
+static pid_t interrupt_waiter(void)
+{
+    check_int(kill(waiter, SIGUSR1), ==, 0);
+    return waiter;
+}
+
+OPERATION(condition_notified_in_hook, .setup = set_up_waiter, .begin = interrupt_waiter,
+    .after = put_what_is_missing, .rescue = rescuer_consumes, .when = RESCUE_SLEEPS_FIRST,
+    .verify = done_with_inner, .only_kill = true, .proves = "condition_away");
 
 /* Passing on ********************************************************************************* */
 
