@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static size_t blocks(void)
@@ -716,6 +717,111 @@ TEST(without_memory_for_its_user_an_end_stays_as_it_is, .deadline_s = 60)
         child_join(children[i], 0);
     check_int(covey_pipe_close(there), ==, 0);
     check_int(covey_close(), ==, 0);
+}
+
+enum {
+    REUSED = 40 * 1024
+};
+
+static double now_us(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
+}
+
+static void spin_us(unsigned us)
+{
+    double end = now_us() + us;
+
+    while (now_us() < end) {
+    }
+}
+
+struct meeting {
+    covey_pipe *ends[2];
+    int ready;
+    unsigned pause_us;
+};
+
+static int hold_first(void *argument)
+{
+    struct meeting *m = *(struct meeting **)argument;
+
+    check_int(covey_pipe_hold(m->ends[0]), ==, 0);
+    (void)word_add(&m->ready, 1);
+    for (;;)
+        (void)pause();
+}
+
+static int close_second_and_reuse(void *argument)
+{
+    struct meeting *m = *(struct meeting **)argument;
+    covey_pipe *end = m->ends[1];
+    unsigned char *blocks[3];
+    char byte;
+
+    check_int(covey_pipe_hold(end), ==, 0);
+    (void)word_add(&m->ready, 1);
+    check_int(covey_pipe_receive(end, &byte, 1, NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    spin_us(m->pause_us);
+    check_int(covey_pipe_close(end), ==, 0);
+    for (int i = 0; i < 3; i++)
+        blocks[i] = covey_calloc(1, REUSED);
+    test_sleep_ms(60); /* who waits for a lock gives up after 50 */
+    for (int i = 0; i < 3; i++) {
+        for (size_t at = 0; at < REUSED; at++)
+            check_int(blocks[i][at], ==, 0);
+        check_int(covey_free(blocks[i]), ==, 0);
+    }
+    return 0;
+}
+
+/* Who has the pipe's memory dies; while this process buries him, the other one closes, and uses it for
+ * something else. */
+TEST(who_inherits_a_pipe_finds_it_gone, .deadline_s = 60, .not_in_valgrind = "it measures time")
+{
+    struct meeting *m = covey_calloc(1, sizeof *m);
+
+    for (unsigned i = 0; i < 60; i++) {
+        covey_process *first;
+        covey_process *second;
+
+        check_int(covey_pipe_open(&m->ends[0], &m->ends[1]), ==, 0);
+        m->ready = 0;
+        m->pause_us = i * 37 % 150;
+        first = child_start(hold_first, m, COVEY_FORK);
+        second = child_start(close_second_and_reuse, m, COVEY_FORK);
+        check_int(covey_pipe_close(m->ends[0]), ==, 0);
+        check_int(covey_pipe_close(m->ends[1]), ==, 0);
+        word_await(&m->ready, 2);
+        test_sleep_ms(1);
+        check_int(covey_process_kill(first), ==, 0);
+        spin_us(i * 61 % 150);
+        child_join(first, -SIGKILL);
+        child_join(second, 0);
+    }
+    check_int(covey_free(m), ==, 0);
+}
+
+static void open_and_leave(void *unused)
+{
+    covey_pipe *ends[2];
+
+    (void)unused;
+    check_int(covey_pipe_open(&ends[0], &ends[1]), ==, 0);
+    check_int(covey_pipe_send(ends[0], "x", 1, 0), ==, 0);
+    check_int(covey_pipe_hold(ends[1]), ==, 0);
+    check_int(covey_close(), ==, 0);
+    _exit(0);
+}
+
+TEST(who_leaves_the_family_leaves_no_pipe)
+{
+    check_int(covey_open(), ==, 0);
+    test_reap(child_fork(open_and_leave, NULL), 0);
+    check_int(blocks(), ==, 0);
 }
 
 TEST(an_end_is_not_closed_with_an_item_in_hand)

@@ -26,6 +26,7 @@ enum {
     CV_ROOT_COUNT = 256,
     CV_WAITER_BYTES = 64,
     CV_WAITERS_PER_MEMBER = 16,
+    CV_PIPE_LOCKS = 64,
 };
 
 struct cv_family {
@@ -57,6 +58,12 @@ struct cv_family {
     uint64_t root[CV_ROOT_COUNT];
 
     struct cv_heap heap;
+
+    /* Of the lives of pipes (msg/pipe.h). */
+    struct {
+        uint64_t word;
+        uint32_t alarm[2];
+    } __attribute__((aligned(64))) pipe_lock[CV_PIPE_LOCKS];
 };
 
 /* This process's view, the same in all its forks; @family is set last and cleared first. */

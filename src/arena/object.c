@@ -19,6 +19,7 @@ static const char *const names[CV_KINDS] = {
     [CV_ARRAY] = "array",
     [CV_QUEUE] = "queue",
     [CV_PIPE] = "pipe",
+    [CV_ENDED_PIPE] = "pipe that nobody holds",
     [CV_TICKET] = "end of a pipe",
     [CV_DESCRIPTOR] = "descriptor",
     [CV_PROCESS] = "process",

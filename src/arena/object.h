@@ -30,6 +30,7 @@ enum cv_kind {
     CV_ARRAY,
     CV_QUEUE,
     CV_PIPE,
+    CV_ENDED_PIPE, /* what is left of one that nobody holds */
     CV_TICKET,     /* an end of a pipe on its way, */
     CV_DESCRIPTOR, /* and a descriptor */
     CV_PROCESS,    /* those from here on are waited for, too, but are no objects of this sort */

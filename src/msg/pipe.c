@@ -44,7 +44,6 @@ static void make(struct cv_pipe *p, const covey_queue *q, size_t home, bool one_
     char *memory = (char *)p + (sizeof *p + CV_QUEUE_LINE - 1) / CV_QUEUE_LINE * CV_QUEUE_LINE;
 
     memset(p, 0, sizeof *p);
-    cv_alarm_init(p->alarm, 0);
     for (int i = 0; i < 2; i++) { /* into the second end and out of the first, and the other way */
         covey_pipe *writer = &p->end[1 - i];
         covey_pipe *reader = &p->end[i];
@@ -103,21 +102,63 @@ int covey_pipe_open_with(const struct covey_pipe_options *options)
 
 /* Ending ************************************************************************************* */
 
-static bool enter_until(struct cv_pipe *p, uint64_t deadline_ns)
+/* For certain only in the lock. */
+static bool is_there(covey_pipe *end)
 {
-    int r;
-
-    cv_alarm_set(p->alarm);
-    r = cv_lock_enter(&p->lock, p->alarm, deadline_ns);
-    if (r == 0 || r == COVEY_EOWNERDEAD)
-        return true;
-    cv_alarm_clear();
-    return false;
+    return cv_object_is(end, CV_PIPE) && cv_object_is(&pipe_of(end)->end[0], CV_PIPE);
 }
 
-static void enter(struct cv_pipe *p)
+static void let_go(const struct cv_pipe *p)
 {
-    (void)enter_until(p, CV_FOREVER);
+    cv_lock_exit(&cv_arena.family->pipe_lock[cv_pipe_lock(p)].word);
+    cv_alarm_clear();
+}
+
+/* Into the lock of the pipe that has the end; NULL: there is none any more, or no more time. */
+static struct cv_pipe *enter(covey_pipe *end, uint64_t deadline_ns)
+{
+    struct cv_pipe *p = pipe_of(end);
+    unsigned i = cv_pipe_lock(p);
+    uint32_t *alarm = cv_arena.family->pipe_lock[i].alarm;
+    int r;
+
+    cv_alarm_set(alarm);
+    r = cv_lock_enter(&cv_arena.family->pipe_lock[i].word, alarm, deadline_ns);
+    if (r != 0 && r != COVEY_EOWNERDEAD) {
+        cv_alarm_clear();
+        return NULL;
+    }
+    if (is_there(end) && pipe_of(end) == p)
+        return p;
+    let_go(p);
+    return NULL;
+}
+
+/* The same, when the user @mark has a cell of the end; NULL with a message. */
+static struct cv_pipe *enter_with_cell(covey_pipe *end, uint64_t mark)
+{
+    struct cv_pipe *p;
+    unsigned blocks;
+
+    while ((p = enter(end, CV_FOREVER)) && !cv_users_claim(&end->users, mark)) {
+        void *more;
+
+        blocks = cv_cells_blocks(&end->users.cells);
+        let_go(p);
+        more = cv_cells_allocate(blocks);
+        if (!more)
+            return NULL;
+        p = enter(end, CV_FOREVER);
+        if (!p) {
+            (void)cv_heap_free(more);
+            break;
+        }
+        cv_cells_add(&end->users.cells, blocks, more);
+        let_go(p);
+    }
+    if (!p)
+        (void)cv_fail_object(end, "pipe");
+    return p;
 }
 
 /* The users of an end have changed. */
@@ -135,6 +176,7 @@ struct ticket {
     uint64_t queue;      /* through which it goes */
     struct ticket *next; /* of those that this thread has to end */
     uint64_t over;       /* 1: left to who has the pipe's lock */
+    uint64_t user; /* the mark of who has last begun to put it into the queue, or to take it out */
 };
 
 static covey_pipe *end_of(const struct ticket *t)
@@ -178,9 +220,11 @@ static void end_those_over(covey_pipe *end)
     }
 }
 
-/* The block is this process's own, and nobody holds an end. */
-static void end_pipe(struct cv_pipe *p)
+/* Of a pipe that nobody holds, and whose block is this process's own. */
+static void end_rest(void *block)
 {
+    struct cv_pipe *p = block;
+
     for (int i = 0; i < 2; i++) {
         if (p->queue[i] && cv_object_is(queue_at(p->queue[i]), CV_QUEUE))
             cv_queue_drain(queue_at(p->queue[i]));
@@ -227,7 +271,7 @@ static uint64_t find_holder(struct cv_pipe *p, uint32_t first)
 static bool is_gone(uint64_t mark)
 {
     return cv_users_is_ticket(mark) ? cv_pipe_ticket_is_over(cv_users_ticket_block(mark))
-                                    : cv_users_is_dead(mark);
+                                    : !cv_users_can_hold(mark);
 }
 
 /* Leaves the lock; or ends the pipe, if nobody holds an end. */
@@ -249,11 +293,11 @@ static void leave(struct cv_pipe *p)
             continue;
         if (mark && is_gone(mark))
             continue;
-        if (mark)
-            cv_lock_exit(&p->lock);
-        else
-            end_pipe(p);
-        cv_alarm_clear();
+        if (!mark)
+            cv_object_begin(&p->end[0], CV_ENDED_PIPE);
+        let_go(p);
+        if (!mark)
+            end_rest(p);
         return;
     }
 }
@@ -261,17 +305,21 @@ static void leave(struct cv_pipe *p)
 /* Somebody who had the block has died. Should the lock be a stopped process's, it looks when it goes on. */
 static void inherit(void *block)
 {
-    if (enter_until(block, 0))
-        leave(block);
+    struct cv_pipe *p = enter(block, 0);
+
+    if (p)
+        leave(p);
 }
 
 __attribute__((constructor)) static void register_end(void)
 {
     cv_object_set_end(CV_PIPE, inherit);
+    cv_object_set_end(CV_ENDED_PIPE, end_rest);
 }
 
 int covey_pipe_close(covey_pipe *pipe)
 {
+    struct cv_pipe *p;
     int r;
 
     if (!pipe)
@@ -281,19 +329,17 @@ int covey_pipe_close(covey_pipe *pipe)
         r = cv_queue_check_put(queue_at(pipe->outgoing));
     if (r == 0 && pipe->incoming)
         r = cv_queue_check_get(queue_at(pipe->incoming));
-    if (r == 0)
-        r = cv_users_reserve(
-            &pipe->users, cv_users_process(cv_self.tag)); /* nothing is allocated in the lock */
     if (r != 0)
         return r;
     if (pipe->incoming)
         (void)cv_watch_close(queue_at(pipe->incoming));
-    enter(pipe_of(pipe));
-    r = cv_users_be(&pipe->users, CV_USER_LEFT);
-    if (r >= 0)
-        tell(pipe);
-    leave(pipe_of(pipe));
-    return r < 0 ? r : 0;
+    p = enter_with_cell(pipe, cv_users_process(cv_self.tag));
+    if (!p)
+        return covey_error_code();
+    (void)cv_users_be(&pipe->users, CV_USER_LEFT);
+    tell(pipe);
+    leave(p);
+    return 0;
 }
 
 /* Using ************************************************************************************** */
@@ -308,16 +354,25 @@ static int be_here(covey_pipe *end)
     return r < 0 ? r : 0;
 }
 
+/* For the first time: others who hold it may go meanwhile. */
+CV_SLOW static int come_first(covey_pipe *end)
+{
+    struct cv_pipe *p = enter_with_cell(end, cv_users_process(cv_self.tag));
+    bool has_left;
+
+    if (!p)
+        return covey_error_code();
+    has_left = cv_users_own(&end->users) == CV_USER_LEFT;
+    if (!has_left)
+        (void)be_here(end);
+    let_go(p);
+    return has_left ? cv_fail(COVEY_ESTATE, "this process has closed end %p of a pipe", (void *)end)
+                    : 0;
+}
+
 static int come(covey_pipe *end)
 {
-    switch (cv_users_own(&end->users)) {
-    case CV_USER_HERE:
-        return 0;
-    case CV_USER_LEFT:
-        return cv_fail(COVEY_ESTATE, "this process has closed end %p of a pipe", (void *)end);
-    default:
-        return be_here(end);
-    }
+    return cv_users_own(&end->users) == CV_USER_HERE ? 0 : come_first(end);
 }
 
 int covey_pipe_hold(covey_pipe *pipe)
@@ -460,18 +515,19 @@ int covey_pipe_fd_close(covey_pipe *pipe)
 static void end_one(struct ticket *t)
 {
     covey_pipe *end = end_of(t);
+    struct cv_pipe *p;
 
-    if (!cv_object_is(end, CV_PIPE)) {
-        free_ticket(t);
-    } else if (cv_load_seq(&t->over)) {
-        return; /* the end is not to be touched */
-    } else if (enter_until(pipe_of(end), 0)) {
+    if (cv_load_seq(&t->over))
+        return;
+    p = enter(end, 0);
+    if (p) {
         drop(end, t);
-        leave(pipe_of(end));
-        free_ticket(t);
-    } else {
+        leave(p);
+    } else if (is_there(end)) {
         cv_store_seq(&t->over, 1);
+        return;
     }
+    free_ticket(t);
 }
 
 /* With a ticket a pipe may end, and with that the tickets in it: one after the other, not one in the other. A
@@ -540,6 +596,7 @@ int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s)
     t->end = (uintptr_t)pipe;
     t->queue = (uintptr_t)queue;
     t->over = 0;
+    t->user = cv_self.mark;
     cv_object_begin(t, CV_TICKET);
     r = cv_users_give(&pipe->users, cv_users_ticket(t));
     if (r == 0)
@@ -560,7 +617,7 @@ void cv_pipe_settle(void *ticket)
     covey_queue *q = queue_at(cv_load_relaxed(&t->queue));
 
     if (cv_object_is(t, CV_TICKET) && cv_object_is(q, CV_QUEUE))
-        cv_queue_mend(q);
+        cv_queue_mend_after(q, cv_load_acquire(&t->user));
 }
 
 uint64_t cv_pipe_ticket_holder(void *ticket)
@@ -574,7 +631,10 @@ uint64_t cv_pipe_ticket_holder(void *ticket)
 /* The ticket is in the queue still: should this process die here, nothing has changed. */
 static int hold_end(void *ticket)
 {
-    return be_here(end_of(ticket));
+    struct ticket *t = ticket;
+
+    cv_store_release(&t->user, cv_self.mark);
+    return be_here(end_of(t));
 }
 
 int covey_pipe_get(covey_queue *queue, covey_pipe **pipe, double timeout_s)
@@ -613,21 +673,39 @@ static int each_end(
     return r;
 }
 
+/* Should nobody hold it any more, it is no pipe. */
 static int expect(covey_pipe *end, uint64_t mark)
 {
-    return cv_users_expect(&end->users, mark);
+    struct cv_pipe *p = enter_with_cell(end, mark);
+
+    if (!p)
+        return covey_error_code() == COVEY_EINVAL ? 0 : covey_error_code();
+    (void)cv_users_expect(&end->users, mark);
+    let_go(p);
+    return 0;
 }
 
 static int withdraw(covey_pipe *end, uint64_t mark)
 {
-    (void)cv_users_drop(&end->users, mark);
+    struct cv_pipe *p = enter(end, CV_FOREVER);
+
+    if (p) {
+        (void)cv_users_drop(&end->users, mark);
+        tell(end);
+        leave(p);
+    }
     return 0;
 }
 
 static int give(covey_pipe *end, uint64_t mark)
 {
-    (void)cv_users_give(&end->users, mark); /* cannot fail: it has a cell */
-    tell(end);                              /* whom to watch, too */
+    struct cv_pipe *p = enter(end, CV_FOREVER);
+
+    if (p) {
+        (void)cv_users_give(&end->users, mark); /* it has a cell */
+        tell(end);                              /* whom to watch, too */
+        let_go(p);
+    }
     return 0;
 }
 

@@ -7,16 +7,25 @@
  *
  * The block is the own one of some process that holds an end, or nobody's while an end is only on its way.
  * Who stops holding one does so under the pipe's lock, in which he then looks: if nobody holds an end, he
- * takes the block, and ends the pipe; if its owner does not, it is given to one who does, or who may have an end
- * by a fork and has not used it yet. For a process that
- * dies, who buries it does that. So whoever holds an end can be sure of the block, until he has left the lock.
- * A kill in the lock leaves nothing half done. (For this, who has opened the pipe holds both ends until he
- * has closed them: he may do so at any time.)
+ * takes the block, and the pipe is ended; if its owner does not, it is given to one who does, or who may have an end
+ * by a fork and has not used it yet. For a process that dies, who buries it does that. One that is leaving the
+ * family counts as gone.
+ *
+ * Whoever holds an end can be sure of the block. All others cannot: who may have an end and has not used it
+ * yet, who starts a process with one, who inherits the block or has a ticket that was dropped already. So the lock
+ * is not in the block, but one of the family's, which are never anything else; and who enters it looks whether
+ * there is that pipe still, before he touches it. It is held for moments: nothing is allocated in it, nobody
+ * buried, and no other lock of a pipe entered. A kill in the lock leaves nothing half done.
+ *
+ * Who ends the pipe changes its signature in the lock, and does the rest behind it: it is his own, and if he
+ * dies, who buries him goes on.
  *
  * An end on its way through a queue is a *ticket*: a block of the sender's, then the queue's, then the
  * receiver's, with the addresses of the end and the queue in it. As long as the ticket is there, it counts as a
- * holder. Who puts it and who takes it is a user, so that others watch his life, and mend the queue if he dies
- * in it. When it is taken, it is dropped, all are woken, and it is freed.
+ * holder. Who puts it and who takes it is a user, so that others watch his life. His mark is in the ticket: if he
+ * dies in the queue, they mend that. They do not use it, and it may be freed at any time: so they look for nothing
+ * there but a lock that has this mark, which no other memory has. When it is taken, it is dropped, all are
+ * woken, and it is freed.
  *
  * The lock may be a stopped process's, and burials must go on: so who ends a ticket, or inherits the block,
  * waits for it a moment only. A ticket that he cannot end then he marks as over, and does not touch the pipe
@@ -47,9 +56,13 @@ struct covey_pipe {
 struct cv_pipe {
     struct covey_pipe end[2];
     uint64_t queue[2]; /* addresses; 0: there is none */
-    uint64_t lock;     /* see above */
-    uint32_t alarm[2]; /* of those who wait for it */
 };
+
+/* Of cv_family.pipe_lock, that of this one. */
+static inline unsigned cv_pipe_lock(const struct cv_pipe *p)
+{
+    return (uintptr_t)p * UINT64_C(0x9e3779b97f4a7c15) >> 32 & (CV_PIPE_LOCKS - 1);
+}
 
 static inline covey_pipe *cv_pipe_of_users(struct cv_users *users)
 {

@@ -53,9 +53,9 @@ CV_SLOW static void mend(covey_queue *q)
         q, INT_MAX); /* what was put, and not rung for, may not be the last thing put */
 }
 
-void cv_queue_mend_put(covey_queue *q)
+void cv_queue_mend_put(covey_queue *q, uint64_t mark)
 {
-    if (!cv_queue_take_over(&q->put.lock))
+    if (!cv_queue_take_over(&q->put.lock, mark))
         return;
     mend(q);
     cv_lock_exit(&q->put.lock);

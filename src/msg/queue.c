@@ -341,19 +341,25 @@ int covey_queue_leave(covey_queue *queue)
     return r < 0 ? r : 0;
 }
 
-bool cv_queue_take_over(uint64_t *lock)
+bool cv_queue_take_over(uint64_t *lock, uint64_t mark)
 {
     uint64_t word = cv_load_acquire(lock);
-    uint64_t owner = word ? cv_member_marked(word & ~CV_LOCK_SLEEPERS) : 0;
+    uint64_t holder = word & ~CV_LOCK_SLEEPERS;
+    uint64_t owner;
 
-    return word && (!owner || cv_member_is_dead(owner, 0)) &&
+    if (!holder || (mark && holder != mark))
+        return false;
+    owner = cv_member_marked(holder);
+    return (!owner || cv_member_is_dead(owner, 0)) &&
            cv_cas64(lock, word, cv_self.mark | (word & CV_LOCK_SLEEPERS));
 }
 
-void cv_queue_mend(covey_queue *q)
+void cv_queue_mend_after(covey_queue *q, uint64_t mark)
 {
-    cv_queue_mend_put(q);
-    cv_queue_mend_get(q);
+    if (!mark)
+        return;
+    cv_queue_mend_put(q, mark);
+    cv_queue_mend_get(q, mark);
 }
 
 static long size_of_plain(covey_queue *q)
@@ -407,7 +413,7 @@ long covey_queue_size(covey_queue *queue)
     if (CV_RECOVERS(
             queue_count)) { /* a producer that died between its commit and count left it behind */
         cv_alarm_set(queue->bell.alarm);
-        cv_queue_mend_put(queue);
+        cv_queue_mend_put(queue, 0);
         cv_alarm_clear();
     }
     return size_of_plain(queue);

@@ -325,13 +325,15 @@ int cv_queue_check_get(covey_queue *q);
 int cv_queue_enter_put(covey_queue *q, uint64_t deadline_ns);
 int cv_queue_enter_get(covey_queue *q, uint64_t deadline_ns);
 
-/* For one who does not use the queue: mends the ends in which somebody has died. */
-void cv_queue_mend(covey_queue *q);
-void cv_queue_mend_put(covey_queue *q);
-void cv_queue_mend_get(covey_queue *q);
+/* Takes the lock of that process if it has died; @mark 0: of any that has. */
+bool cv_queue_take_over(uint64_t *lock, uint64_t mark);
 
-/* Takes the lock of a dead process, and none else. */
-bool cv_queue_take_over(uint64_t *lock);
+/* Mends the end in which it has died. */
+void cv_queue_mend_put(covey_queue *q, uint64_t mark);
+void cv_queue_mend_get(covey_queue *q, uint64_t mark);
+
+/* Both, for one who does not use the queue: it may be freed at any time. */
+void cv_queue_mend_after(covey_queue *q, uint64_t mark);
 
 static inline bool cv_queue_is_closed(covey_queue *q)
 {

@@ -47,6 +47,11 @@ bool cv_users_is_dead(uint64_t mark)
            (!tag || cv_member_is_dead(tag, 0));
 }
 
+bool cv_users_can_hold(uint64_t mark)
+{
+    return !cv_users_is_dead(mark) && cv_member_takes((uint32_t)mark);
+}
+
 static bool has_been(const struct cv_cell *cell)
 {
     return what_is(cv_load_acquire(&cell->value)) > CV_USER_EXPECTED;
@@ -113,6 +118,11 @@ static uint32_t claim_old(struct cv_users *users, uint64_t mark)
     } while (!i && recycle(users));
     return i ? i
              : cv_cells_claim_for(&users->cells, mark); /* another one may have made them free */
+}
+
+bool cv_users_claim(struct cv_users *users, uint64_t mark)
+{
+    return claim_old(users, mark) != 0;
 }
 
 static struct cv_cell *claim(struct cv_users *users, uint64_t mark)
@@ -231,8 +241,8 @@ bool cv_users_drop(struct cv_users *users, uint64_t mark)
         if (cv_load_relaxed(&cell->mark) == mark) {
             uint64_t value = cv_load_relaxed(&cell->value);
 
-            cv_store_seq(&cell->value, (value / COUNT + 1) * COUNT);
-            cv_store_seq(&cell->mark, 0);
+            (void)cv_cas64(&cell->value, value, (value / COUNT + 1) * COUNT);
+            (void)cv_cas64(&cell->mark, mark, 0);
             return true;
         }
     }
@@ -365,8 +375,8 @@ static bool may_have_it(struct cv_users *users, uint64_t tag, enum cv_phase phas
     struct cv_cell *cell;
 
     if ((phase != CV_BORN && phase != CV_ALIVE) || !parent || m->fresh ||
-        (joined_ns && joined_ns < users->since_ns) || is_at(&users->cells, tag, CV_USER_LEFT) ||
-        is_at_other_end(users, tag))
+        !cv_member_takes(cv_tag_short(tag)) || (joined_ns && joined_ns < users->since_ns) ||
+        is_at(&users->cells, tag, CV_USER_LEFT) || is_at_other_end(users, tag))
         return false;
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
         if (cv_load_acquire(&cell->mark) == cv_users_process(parent))
@@ -442,7 +452,8 @@ uint64_t cv_users_holder(struct cv_users *users, uint32_t first)
         uint64_t mark = cv_load_seq(&cell->mark);
         enum cv_user what = what_is(cv_load_seq(&cell->value));
 
-        if (!mark || (what != CV_USER_HERE && what != CV_USER_EXPECTED) || cv_users_is_dead(mark))
+        if (!mark || (what != CV_USER_HERE && what != CV_USER_EXPECTED) ||
+            !(cv_users_is_ticket(mark) || cv_users_can_hold(mark)))
             continue;
         if ((uint32_t)mark == first && !cv_users_is_ticket(mark))
             return mark;

@@ -70,7 +70,10 @@ enum cv_user {
 /* As a user: the process. */
 uint64_t cv_users_process(uint64_t tag);
 
-/* So that process @mark has a cell, and need not look for memory any more. 0, or a code with its message. */
+/* Gives process @mark a cell, if there is one without more memory: then what follows needs none. */
+bool cv_users_claim(struct cv_users *users, uint64_t mark);
+
+/* The same, with more memory if need be. 0, or a code with its message. */
 int cv_users_reserve(struct cv_users *users, uint64_t mark);
 
 /* Makes this process one: 1 when that is new, and all who wait for users to go are to be woken; 0; or a
@@ -100,6 +103,7 @@ uint64_t cv_users_comings(struct cv_users *users);
  * living process; 0: nobody. */
 uint64_t cv_users_holder(struct cv_users *users, uint32_t first);
 bool cv_users_is_dead(uint64_t mark);
+bool cv_users_can_hold(uint64_t mark); /* a process that lives, and is not leaving */
 bool cv_users_is_ticket(uint64_t mark);
 
 /* A process that may have the end by a fork, and has not used it yet; 0: there is none, or it does not matter,

@@ -76,26 +76,44 @@ unsigned cv_cells_blocks(struct cv_cells *cells)
     return k;
 }
 
-int cv_cells_extend(struct cv_cells *cells, unsigned k)
+void *cv_cells_allocate(unsigned k)
 {
     size_t size;
     struct block *b;
 
-    if (k == CV_CELL_BLOCKS)
-        return cv_fail(COVEY_ELIMIT, "%d processes use it, as many as can", CV_CELLS_MAX);
-    if (block_at(cells, k))
-        return 0;
+    if (k == CV_CELL_BLOCKS) {
+        (void)cv_fail(COVEY_ELIMIT, "%d processes use it, as many as can", CV_CELLS_MAX);
+        return NULL;
+    }
     size = sizeof *b + (size_t)first_of(k) * 3 * sizeof *b->cell;
     b = cv_heap_alloc(size, 1, cv_tag_short(cv_self.tag));
-    if (!b)
-        return covey_error_code();
-    memset(b, 0, size);
+    if (b)
+        memset(b, 0, size);
+    return b;
+}
+
+void cv_cells_add(struct cv_cells *cells, unsigned k, void *block)
+{
+    struct block *b = block;
+
     cv_store_relaxed(&b->maker, cv_self.tag);
     cv_store_release(&b->home, (uintptr_t)&cells->more[k]);
     if (cv_cas64(&cells->more[k], 0, (uintptr_t)b))
         (void)block_at(cells, k);
     else
         (void)cv_heap_free(b);
+}
+
+int cv_cells_extend(struct cv_cells *cells, unsigned k)
+{
+    void *b;
+
+    if (k < CV_CELL_BLOCKS && block_at(cells, k))
+        return 0;
+    b = cv_cells_allocate(k);
+    if (!b)
+        return covey_error_code();
+    cv_cells_add(cells, k, b);
     return 0;
 }
 

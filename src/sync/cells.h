@@ -57,6 +57,10 @@ uint32_t cv_cells_claim_for(struct cv_cells *cells, uint64_t mark);
 unsigned cv_cells_blocks(struct cv_cells *cells);
 int cv_cells_extend(struct cv_cells *cells, unsigned k);
 
+/* The same in two steps, the second of which cannot fail: the block, of this process's own; NULL with a message. */
+void *cv_cells_allocate(unsigned k);
+void cv_cells_add(struct cv_cells *cells, unsigned k, void *block);
+
 /* The cell of this process, one of those that are made for it if need be; 0: the message says why. */
 uint32_t cv_cells_claim_or_extend(struct cv_cells *cells);
 

@@ -3,11 +3,10 @@
  * Who has a pipe's block (msg/pipe.h): it is freed once, when nobody who lives holds an end.
  *
  *   holder      covey_pipe_close(), with leave(); those that stay do not close
- *   undertaker  buries the dead one by one, with inherit(): what they had is his
+ *   undertaker  buries the dead one by one, with inherit() or end_rest(): what they had is his
  *
  * The block is process 0's at first. It is given to nobody who has been buried already (arena/heap.c). The
- * lock is one step, as in queue.pml; with NO_LOCK, who has given the block away looks afterwards whether
- * the new one holds an end still, and takes it back.
+ * lock is one step, as in queue.pml, and not in the block.
  *
  * Left out: the two ends, and processes that come; so who has left does not hold an end any more.
  *
@@ -30,15 +29,17 @@ byte owner;              /* of the block */
 byte held = (1 << N) - 1; /* those who hold an end */
 byte lock;               /* holder + 1 */
 byte buried;
+bit ended; /* its signature says so */
 bit freed;
 
 #define proved       (killed & gone)
 #define dead(holder) ((holder) && (proved & (BIT(holder) >> 1)))
+#define holds(p)     ((p) < N && (held & ~proved & BIT(p)))
 
 inline enter()
 {
 #ifndef NO_LOCK
-    atomic { !lock || dead(lock) -> assert(!freed); lock = me + 1 }
+    atomic { !lock || dead(lock) -> lock = me + 1 }
 #else
     skip
 #endif
@@ -53,56 +54,69 @@ inline leave()
 #endif
 }
 
+/* cv_heap_give(), and who has given it looks once more */
 #ifdef BURIED_LAST
-#define may_be_given true
+#define may_be_given(p) true
+#define is_gone(p)      false
 #else
-#define may_be_given !(buried & BIT(heir))
+#define may_be_given(p) !(buried & BIT(p))
+#define is_gone(p)      (!holds(p))
 #endif
 
-/* What leave() does with the block */
+/* find_holder() */
+inline find_heir()
+{
+    atomic {
+        assert(!freed);
+        before = owner;
+        if
+        :: holds(before) -> heir = before
+        :: !holds(before) && holds(0) -> heir = 0
+        :: !holds(before) && holds(1) -> heir = 1
+        :: !holds(before) && holds(2) -> heir = 2
+        :: !(held & ~proved) -> heir = NOBODY
+        fi
+    }
+}
+
+/* leave(), in the lock */
 inline let_go()
 {
     do
-    :: atomic { held & BIT(0) & ~proved & ~BIT(me) -> heir = 0 }; give()
-    :: atomic { held & BIT(1) & ~proved & ~BIT(me) -> heir = 1 }; give()
-    :: atomic { held & BIT(2) & ~proved & ~BIT(me) -> heir = 2 }; give()
-    :: atomic { !(held & ~proved & ~BIT(me)) -> assert(!freed) };
+    :: find_heir();
         atomic {
-            assert(!freed && owner == me);
-            freed = 1;
-            owner = NOBODY;
-            lock = 0;
+            assert(!freed);
+            next = (heir == NOBODY -> me : heir);
+            given = owner == before && (before == next || next == me || may_be_given(next));
+            owner = (given -> next : owner)
+        };
+        if
+        :: atomic { given && heir == NOBODY -> assert(!ended); ended = 1 };
+            leave();
+            end_rest();
             break
-        }
+        :: atomic { given && heir != NOBODY && !is_gone(heir) -> skip };
+            leave();
+            break
+        :: atomic { !given || (heir != NOBODY && is_gone(heir)) -> skip }
+        fi
     od;
-    heir = 0
+    atomic { heir = 0; before = 0; next = 0; given = 0 }
 }
 
-inline give()
+inline end_rest()
 {
-    assert(!freed);
-    if
-    :: atomic { owner == me && may_be_given -> owner = heir };
-#ifndef NO_LOCK
-        leave();
-        break
-#else
-        if
-        :: atomic { held & BIT(heir) -> assert(!freed); break }
-        :: atomic { !(held & BIT(heir)) -> assert(!freed) };
-            if
-            :: atomic { owner == heir -> owner = me }
-            :: atomic { owner != heir -> break }
-            fi
-        fi
-#endif
-    :: else
-    fi
+    atomic {
+        assert(!freed && owner == me);
+        freed = 1;
+        owner = NOBODY
+    }
 }
 
 proctype holder(byte me)
 {
-    byte i, n, heir;
+    byte i, n, heir, before, next;
+    bit given;
 
     {
         if
@@ -110,11 +124,8 @@ proctype holder(byte me)
         :: else
         fi;
         enter();
-        held = held & ~BIT(me);
-        if
-        :: owner == me -> let_go()
-        :: owner != me -> leave()
-        fi;
+        atomic { assert(!freed); held = held & ~BIT(me) };
+        let_go();
         atomic { gone = gone | BIT(me); goto end_gone };
 end_inside:
         false
@@ -125,7 +136,8 @@ end_gone:
 
 proctype undertaker(byte me)
 {
-    byte heir, p;
+    byte heir, before, next, p;
+    bit given;
 
 end:
     do
@@ -145,7 +157,20 @@ end:
             fi
         };
         if
-        :: owner == me -> enter(); let_go()
+        :: atomic { owner == me && ended -> skip };
+            end_rest()
+        :: atomic { owner == me && !ended -> skip };
+            enter();
+            if
+#ifndef NO_LOOK
+            :: atomic { ended -> skip };
+                leave()
+            :: atomic { !ended -> skip };
+                let_go()
+#else
+            :: let_go()
+#endif
+            fi
         :: owner != me
         fi
     od

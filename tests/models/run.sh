@@ -278,6 +278,7 @@ ends pipe - N=3 STAYS=0 KILLS=2
 fails pipe NO_LOCK N=3 STAYS=0 KILLS=0
 fails pipe NO_BURIAL N=3 STAYS=0 KILLS=1
 fails pipe BURIED_LAST N=3 STAYS=0 KILLS=1
+fails pipe NO_LOOK N=3 STAYS=0 KILLS=1
 END
 }
 

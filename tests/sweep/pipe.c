@@ -365,7 +365,9 @@ static void join_family(void)
 /* Somebody is stopped in the pipe's lock; V and who buries it must not wait for him. */
 static uint64_t *lock_word(void)
 {
-    return &((struct cv_pipe *)(void *)(here < there ? here : there))->lock;
+    const struct cv_pipe *p = (struct cv_pipe *)(void *)(here < there ? here : there);
+
+    return &cv_arena.family->pipe_lock[cv_pipe_lock(p)].word;
 }
 
 static void set_up_held_up(void)
@@ -376,6 +378,15 @@ static void set_up_held_up(void)
     cv_store_seq(lock_word(), sweep_told(TOLD_HERE));
 }
 
+static void bury_victim(void)
+{
+    struct covey_stats stats = {.size = sizeof stats};
+
+    sweep_wait_for_death();
+    check_int(covey_stats(&stats), ==, 0);
+    sweep_use_heap();
+}
+
 static void go_on(void)
 {
     cv_store_seq(lock_word(), 0);
@@ -384,7 +395,7 @@ static void go_on(void)
     sweep_kill(started);
 }
 
-OPERATION(pipe_lost_held_up, .setup = set_up_held_up, .victim = free_way, .rescue = use_another,
+OPERATION(pipe_lost_held_up, .setup = set_up_held_up, .victim = free_way, .rescue = bury_victim,
     .verify = go_on, .is_slow = true, .proves = "object_end");
 
 /* V gives an end to a process that it has started, say, and that dies without having used it. */
