@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -512,6 +513,54 @@ TEST(a_stopped_sender_is_waited_for_as_long_as_the_timeout_says)
     check_int(kill(covey_process_pid(child), SIGKILL), ==, 0);
     check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, COVEY_EDIED);
     child_join(child, -SIGKILL);
+    free_ways(w);
+}
+
+/* It has a child that the C library knows nothing of, and that keeps all descriptors. */
+static int put_and_wait_with_child(void *argument)
+{
+    pid_t parent = getpid();
+    struct ways *w = *(struct ways **)argument;
+
+    (void)put_write_end(w->there);
+    if (syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) == 0) {
+        while (getppid() == parent)
+            test_sleep_ms(1);
+        test_sleep_ms(2000);
+        _exit(0);
+    }
+    return put_and_wait(argument);
+}
+
+static void *kill_after_a_while(void *child)
+{
+    test_sleep_ms(50);
+    check_int(covey_process_kill(child), ==, 0);
+    return NULL;
+}
+
+TEST(the_death_of_a_sender_whose_sockets_live_on_is_noticed)
+{
+    struct ways *w = open_ways();
+    covey_process *child;
+    pthread_t killer;
+    double start_s;
+    int fd = -1;
+
+    check_int(prctl(PR_SET_CHILD_SUBREAPER, 1), ==, 0);
+    child = child_start(put_and_wait_with_child, w, COVEY_FORK);
+    word_await(&w->word, 1);
+    check_int(kill(covey_process_pid(child), SIGSTOP), ==, 0);
+    while (test_state_of(covey_process_pid(child)) != 'T')
+        test_sleep_ms(1);
+    start_s = test_now_s();
+    check_int(pthread_create(&killer, NULL, kill_after_a_while, child), ==, 0);
+    check_fails(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), COVEY_EDIED, "has ended");
+    check(test_now_s() - start_s < 1.5);
+    check_int(pthread_join(killer, NULL), ==, 0);
+    child_join(child, -SIGKILL);
+    while (waitpid(-1, NULL, 0) > 0) { /* its child */
+    }
     free_ways(w);
 }
 

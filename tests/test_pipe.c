@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static size_t blocks(void)
@@ -249,6 +248,24 @@ TEST(pipes_in_pipes_end_one_after_the_other)
 }
 
 /* Nobody could ever get it there, and it would keep the pipe. */
+TEST(an_end_does_not_go_through_a_queue_of_one_size)
+{
+    covey_pipe *here, *there;
+
+    for (size_t size = 8; size <= 64; size += 8) {
+        covey_queue *queue;
+
+        check_int(covey_queue_open(&queue, .item_size = size), ==, 0);
+        check_int(covey_pipe_open(&here, &there), ==, 0);
+        check_fails(covey_pipe_put(queue, there, 0), COVEY_ESTATE, "is for items of");
+        check_fails(covey_descriptor_put(queue, STDERR_FILENO, 0), COVEY_ESTATE, "is for items of");
+        check_int(covey_pipe_close(here), ==, 0);
+        check_int(covey_pipe_close(there), ==, 0);
+        check_int(covey_queue_free(queue), ==, 0);
+    }
+    check_fails(covey_pipe_open(&here, &here), COVEY_EINVAL, "one place");
+}
+
 TEST(an_end_does_not_go_through_its_own_pipe)
 {
     covey_pipe *a, *b;
@@ -723,19 +740,11 @@ enum {
     REUSED = 40 * 1024
 };
 
-static double now_us(void)
-{
-    struct timespec t;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
 static void spin_us(unsigned us)
 {
-    double end = now_us() + us;
+    double end_s = test_now_s() + us * 1e-6;
 
-    while (now_us() < end) {
+    while (test_now_s() < end_s) {
     }
 }
 

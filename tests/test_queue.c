@@ -150,6 +150,7 @@ TEST(misuse_of_a_queue_is_named)
     check_fails(covey_queue_open(NULL), COVEY_EINVAL, "queue is NULL");
     check_fails(covey_queue_open(&q, .bytes = SIZE_MAX), COVEY_EINVAL, "bytes is");
     check_fails(covey_queue_open(&q, .bytes = ((size_t)1 << 40) + 1), COVEY_EINVAL, "bytes is");
+    check_fails(covey_queue_open(&q, .items = SIZE_MAX), COVEY_EINVAL, "items is");
     check_fails(covey_queue_open(&q, .item_size = UINT32_MAX), COVEY_EINVAL, "item_size is");
     check_fails(covey_queue_open(&q, .item_size = 33, .bytes = 64), COVEY_EINVAL, "up to 32");
     check_fails(covey_queue_open(&q, .bytes = 63), COVEY_EINVAL, "bytes is 63: less than 64");
@@ -170,6 +171,23 @@ TEST(misuse_of_a_queue_is_named)
     check_fails(covey_queue_size(q), COVEY_EINVAL, "not a queue");
     check_int(covey_queue_item_max(q), ==, 0);
     check_int(covey_queue_free(NULL), ==, 0);
+    check_int(covey_queue_open(&q, .item_size = 40), ==, 0);
+    check_int(covey_queue_item_max(q), ==, 40);
+    check_fails(covey_queue_put(q, item, 1, 0), COVEY_EINVAL, "for items of 40");
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(a_queue_without_memory_is_full)
+{
+    covey_queue *q;
+
+    check_int(covey_open(.memory_max = 16 << 20), ==, 0);
+    check_int(covey_queue_open(&q, .unbounded = true), ==, 0);
+    check_int(covey_queue_is_full(q, 3 << 20), ==, 0);
+    check_int(covey_queue_is_full(q, 300 << 20), ==, COVEY_ENOMEM);
+    check_int(covey_queue_is_full(q, 8), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+    check_int(covey_close(), ==, 0);
 }
 
 TEST(a_closed_queue_is_drained_and_then_ends)
@@ -890,12 +908,12 @@ TEST(the_items_of_the_dead_are_given_out_again)
             raise(SIGKILL);
         }
         check_int(waitpid(pid, NULL, 0), ==, pid);
-        check_int(get_int(q, 0), ==, redeliver ? 2 : 2);
-        check_int(get_int(q, 0), ==, 3);
+        check_int(covey_queue_size(q), ==, redeliver ? 3 : 2);
         if (redeliver)
             check_int(get_int(q, 0), ==, 1);
-        else
-            check_int(covey_queue_get(q, &(int){0}, sizeof(int), NULL, 0), ==, COVEY_EEMPTY);
+        check_int(get_int(q, 0), ==, 2);
+        check_int(get_int(q, 0), ==, 3);
+        check_int(covey_queue_get(q, &(int){0}, sizeof(int), NULL, 0), ==, COVEY_EEMPTY);
         check_int(covey_queue_task_done(q), ==, 0);
         check_int(covey_queue_task_done(q), ==, 0);
         if (redeliver)
@@ -916,6 +934,69 @@ static void take_and_die(covey_queue *q, int number)
         raise(SIGKILL);
     }
     test_reap(pid, SIGKILL);
+}
+
+/* One of several consumers dies with the only item of the higher priority; there are always others. */
+TEST(the_items_of_the_dead_come_back_though_there_are_others)
+{
+    enum {
+        TAKERS = 9,
+        WAITING = 1000,
+    };
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .redeliver = true, .priorities = 2), ==, 0);
+    check_int(covey_queue_put_at(q, 1, &(int){-1}, sizeof(int), 0), ==, 0);
+    for (int i = 0; i < WAITING; i++)
+        put_int(q, i);
+    for (int i = 0; i < TAKERS; i++) {
+        covey_process *p;
+        pid_t pid = covey_fork();
+
+        if (pid == 0) {
+            (void)get_int(q, 0);
+            check_int(covey_queue_task_done(q), ==, 0);
+            _exit(0);
+        }
+        p = covey_process_find(pid);
+        check_int(covey_process_join(p, COVEY_FOREVER), ==, 0);
+        check_int(covey_process_close(p), ==, 0);
+    }
+    check_int(covey_queue_put_at(q, 1, &(int){-2}, sizeof(int), 0), ==, 0);
+    take_and_die(q, -2);
+    for (int i = 1;; i++) {
+        int item = get_int(q, 0);
+
+        check_int(covey_queue_task_done(q), ==, 0);
+        if (item == -2)
+            break;
+        check_int(i, <, TAKERS);
+    }
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(a_consumer_does_not_wait_for_what_it_has_itself)
+{
+    covey_queue *q;
+    pid_t pid;
+
+    check_int(covey_queue_open(&q, .redeliver = true), ==, 0);
+    put_int(q, 1);
+    put_int(q, 2);
+    check_int(covey_queue_close(q), ==, 0);
+    check_int(get_int(q, 0), ==, 1);
+    pid = fork();
+    if (pid == 0) {
+        check_int(get_int(q, 0), ==, 2);
+        check_int(covey_queue_get(q, &(int){0}, sizeof(int), NULL, 0.01), ==, COVEY_EEMPTY);
+        check_int(covey_queue_task_done(q), ==, 0);
+        _exit(0);
+    }
+    test_reap(pid, 0);
+    check_int(covey_queue_get(q, &(int){0}, sizeof(int), NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    check_int(covey_queue_task_done(q), ==, 0);
+    check_int(covey_queue_join(q, 0), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
 }
 
 TEST(an_item_that_kills_is_given_up)
@@ -958,6 +1039,30 @@ TEST(items_lost_with_the_dead_leave_their_room)
     check_int(get_int(q, 0), ==, 2);
     check_int(covey_queue_task_done(q), ==, 0);
     check_fails(covey_queue_join(q, 0), COVEY_EOWNERDEAD, "1 items are lost");
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+static int count_items(void *argument)
+{
+    return (int)covey_queue_size(*(covey_queue **)argument);
+}
+
+/* Who looks at an item may put one; who counts must not be in his way. */
+TEST(items_are_counted_while_somebody_looks_at_one)
+{
+    covey_queue *q;
+    covey_process *child;
+    const void *item;
+
+    check_int(covey_queue_open(&q, .priorities = 2), ==, 0);
+    put_int(q, 1);
+    check_int(covey_queue_peek(q, &item, NULL, 0), ==, 0);
+    child = child_start(count_items, q, COVEY_FORK);
+    test_sleep_ms(20);
+    put_int(q, 2);
+    check_int(covey_process_join(child, 0.02), ==, COVEY_ETIMEDOUT);
+    check_int(covey_queue_unpeek(q, item), ==, 0);
+    child_join(child, 2);
     check_int(covey_queue_free(q), ==, 0);
 }
 

@@ -13,6 +13,10 @@
  */
 #define DONE UINT64_C(1)
 
+enum {
+    LOOKS = 4 /* at other takers with each item that is got */
+};
+
 /* Walking ************************************************************************************ */
 
 /* An item of a chain, or where there is none. */
@@ -94,6 +98,20 @@ static bool has_unfinished(covey_queue *q)
     return false;
 }
 
+/* Which may come back. Those of this process do not, as long as anybody in it waits. */
+static bool others_have_any(covey_queue *q)
+{
+    struct item item;
+
+    for (unsigned lane = 0; lane < q->lanes; lane++) {
+        for (bool there = first_item(q, lane, &item); there; there = next_item(q, &item)) {
+            if (is_claimed(&item) && !cv_mark_is_of(holder_of(&item), cv_self.mark))
+                return true;
+        }
+    }
+    return false;
+}
+
 /* Moves @next up to the first item that is nobody's: that, or 0 and the reason. */
 static int find_free(covey_queue *q, unsigned lane, struct item *item)
 {
@@ -106,7 +124,7 @@ static int find_free(covey_queue *q, unsigned lane, struct item *item)
     cv_store_release(&head->next, item->place);
     if (there)
         return 0;
-    if (cv_cell_is_there(item->head) && !(q->redelivers && has_unfinished(q)))
+    if (cv_cell_is_there(item->head) && !(q->redelivers && others_have_any(q)))
         return COVEY_ECLOSED;
     return COVEY_EEMPTY;
 }
@@ -225,7 +243,7 @@ static bool reap(covey_queue *q, const struct item *item, bool *claimed)
     if (!is_claimed(item) || !CV_RECOVERS(queue_claims))
         return false;
     if (tag && !cv_member_is_dead(tag, 0)) {
-        *claimed = true;
+        *claimed |= tag != cv_self.tag;
         return false;
     }
     if (goes_on(q, item, mark)) {
@@ -233,7 +251,7 @@ static bool reap(covey_queue *q, const struct item *item, bool *claimed)
         set_holder(item, 0);
     } else {
         cv_store_relaxed(&cv_queue_more(q)->lost, cv_queue_more(q)->lost + 1);
-        cv_store_relaxed(&cv_queue_more(q)->lost_mark, mark);
+        cv_store_relaxed(&cv_queue_more(q)->lost_pid, cv_lock_pid(mark));
         set_holder(item, DONE);
     }
     return true;
@@ -242,6 +260,7 @@ static bool reap(covey_queue *q, const struct item *item, bool *claimed)
 /* For the holder of get.lock. */
 static bool reap_all(covey_queue *q, bool *claimed)
 {
+    uint64_t dead = cv_users_dead(&cv_queue_more(q)->takers);
     bool any = false;
     struct item item;
 
@@ -249,6 +268,7 @@ static bool reap_all(covey_queue *q, bool *claimed)
         for (bool there = first_item(q, lane, &item); there; there = next_item(q, &item))
             any |= reap(q, &item, claimed);
     }
+    cv_store_relaxed(&cv_queue_more(q)->dead, dead);
     return any;
 }
 
@@ -267,6 +287,17 @@ bool cv_queue_reap_claims(covey_queue *q, bool *claimed, uint64_t *tags, unsigne
     advanced = advance(q);
     leave(q, advanced, freed);
     return freed || advanced;
+}
+
+void cv_queue_look_for_dead(covey_queue *q)
+{
+    struct cv_queue_more *more = cv_queue_more(q);
+    uint32_t next = cv_load_relaxed(&more->look_next);
+    bool any = cv_users_find_dead(&more->takers, &next, LOOKS);
+
+    cv_store_relaxed(&more->look_next, next);
+    if (any && cv_users_dead(&more->takers) != cv_load_relaxed(&more->dead))
+        (void)cv_queue_reap_claims(q, &(bool){false}, NULL, NULL);
 }
 
 /* The item of @lane that this thread has claimed, or its process; @at: only the one with its bytes there. */
@@ -369,7 +400,7 @@ static int try_join(covey_queue *q, struct joining *j, uint64_t deadline_ns)
     r = has_unfinished(q);
     if (r == 0 && more->lost) {
         r = cv_fail(COVEY_EOWNERDEAD, "%llu items are lost: pid %d has died before they were done",
-            (unsigned long long)more->lost, (int)cv_lock_pid(more->lost_mark));
+            (unsigned long long)more->lost, (int)more->lost_pid);
         cv_store_relaxed(&more->lost, 0);
     }
     leave(q, advanced, freed);

@@ -26,7 +26,8 @@
  * Nobody else can take part. The sender answers members of the family only, and the receiver believes only the
  * process that has put the ticket.
  *
- * All that a sender has is its own, and under a lock; a fork waits for the lock, and the child closes all.
+ * All that a sender has is its own, and under a lock, as are the sockets of a receiver; a fork waits for the lock,
+ * and the child closes all.
  */
 #include "msg/queue.h"
 
@@ -52,6 +53,7 @@ enum {
     AGAIN_NS = CV_NS_PER_MS,
     SEND_OFF_NS = 100 * CV_NS_PER_MS, /* for a process that is about to end */
     PATIENCE_NS = CV_NS_PER_S,        /* with a sender, whatever the timeout */
+    LOOK_NS = 100 * CV_NS_PER_MS,     /* whether it lives still */
 };
 
 struct number {
@@ -99,6 +101,17 @@ struct server {
     uint32_t ending;
 };
 
+/* What it takes to get one is there before the ticket is taken, so that nothing is lost for want of it. */
+struct fetching {
+    struct fetching *next;
+    int socket;  /* to ask by */
+    int pair[2]; /* for the answer; the place of the second, which goes away, is the descriptor's */
+    const struct ticket *ticket;
+    pid_t sender;
+    uint64_t deadline_ns;
+};
+
+static struct fetching *fetchings;
 static struct copy *copies;
 static struct server *server; /* NULL: none */
 static uint64_t nonce;        /* whose they are */
@@ -112,9 +125,25 @@ static void drop(struct copy **p)
     free(c);
 }
 
+static void close_one(int *fd)
+{
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
+}
+
+static void close_all(struct fetching *f)
+{
+    close_one(&f->socket);
+    close_one(&f->pair[0]);
+    close_one(&f->pair[1]);
+}
+
 /* What the process has that this one was forked from. */
 static void forget(void)
 {
+    for (; fetchings; fetchings = fetchings->next)
+        close_all(fetchings);
     while (copies)
         drop(&copies);
     if (!server)
@@ -431,22 +460,7 @@ enum {
     ASK_AGAIN = 1,
 };
 
-/* What it takes is there before the ticket is taken, so that nothing is lost for want of it. */
-struct fetching {
-    int socket;  /* to ask by */
-    int pair[2]; /* for the answer; the place of the second, which goes away, is the descriptor's */
-    const struct ticket *ticket;
-    pid_t sender;
-    uint64_t deadline_ns;
-};
-
-static void close_one(int *fd)
-{
-    if (*fd >= 0)
-        (void)close(*fd);
-    *fd = -1;
-}
-
+/* Under the lock, as the next two. */
 static bool open_pair(struct fetching *f)
 {
     close_one(&f->pair[0]);
@@ -455,15 +469,29 @@ static bool open_pair(struct fetching *f)
 
 static int get_ready(struct fetching *f)
 {
+    int r = 0;
+
+    lock();
+    f->next = fetchings;
+    fetchings = f;
     f->socket = cv_passing_open();
-    return f->socket >= 0 && open_pair(f) ? 0 : cv_fail_errno("no room for a descriptor");
+    if (f->socket < 0 || !open_pair(f))
+        r = cv_fail_errno("no room for a descriptor");
+    unlock();
+    return r;
 }
 
 static void put_away(struct fetching *f)
 {
-    close_one(&f->socket);
-    close_one(&f->pair[0]);
-    close_one(&f->pair[1]);
+    struct fetching **p = &fetchings;
+
+    lock();
+    while (*p && *p != f)
+        p = &(*p)->next;
+    if (*p)
+        *p = f->next;
+    close_all(f);
+    unlock();
 }
 
 static int has_died(const struct fetching *f)
@@ -484,16 +512,26 @@ static int is_late(const struct fetching *f)
         COVEY_ETIMEDOUT, "process %d has not handed its descriptor over", (int)f->sender);
 }
 
-/* When the sender has answered, or cannot any more: 0; or a code. */
+/* When the sender has answered, or cannot any more: 0; or a code. The end of its socket tells of its death, but for
+ * one that has left a copy in a process that it has made behind the C library's back. */
 static int wait_for_answer(const struct fetching *f)
 {
     struct pollfd p = {.fd = f->pair[0], .events = POLLIN};
+    bool is_dead = false;
     int r;
 
     do {
-        r = cv_descriptor_poll(&p, 1, f->deadline_ns);
-        if (r == COVEY_EINTR)
+        uint64_t look_ns = is_dead ? 0 : cv_clock_now() + LOOK_NS;
+
+        r = cv_descriptor_poll(&p, 1, look_ns < f->deadline_ns ? look_ns : f->deadline_ns);
+        if (r == COVEY_EINTR) {
             r = cv_wait_interrupted(NULL);
+        } else if (r == COVEY_ETIMEDOUT && is_dead) {
+            return has_died(f);
+        } else if (r == COVEY_ETIMEDOUT && look_ns < f->deadline_ns) {
+            is_dead = cv_member_is_dead(f->ticket->sender, 0);
+            r = 0;
+        }
     } while (r == 0);
     return r == COVEY_ETIMEDOUT ? is_late(f) : r < 0 ? r : 0;
 }
@@ -537,22 +575,37 @@ static bool may_pass(int error)
            error == ENOBUFS || error == ENOMEM;
 }
 
+/* With the other end of the pair for the answer: 0, or what the kernel says. */
+static int ask(struct fetching *f)
+{
+    const struct request request = {f->ticket, f->ticket->number};
+    int error = 0;
+
+    lock();
+    if ((f->pair[1] < 0 && !open_pair(f)) ||
+        !cv_passing_ask(f->socket, &f->ticket->name, &request, sizeof request, f->pair[1]))
+        error = errno;
+    else
+        close_one(&f->pair[1]);
+    unlock();
+    return error;
+}
+
 /* Again, if the sender had no room for the question, or is about to end. */
 static int fetch_once(struct fetching *f, int *fd)
 {
-    const struct request request = {f->ticket, f->ticket->number};
+    int error;
     int r;
 
     if (cv_member_is_dead(f->ticket->sender, 0))
         return has_died(f);
-    if ((f->pair[1] < 0 && !open_pair(f)) ||
-        !cv_passing_ask(f->socket, &f->ticket->name, &request, sizeof request, f->pair[1])) {
-        if (may_pass(errno))
+    error = ask(f);
+    if (error) {
+        if (may_pass(error))
             return ASK_AGAIN;
-        return (errno == ECONNREFUSED || errno == EPIPE) && has_left(f) ? has_died(f)
-                                                                        : cannot_reach(f, errno);
+        return (error == ECONNREFUSED || error == EPIPE) && has_left(f) ? has_died(f)
+                                                                        : cannot_reach(f, error);
     }
-    close_one(&f->pair[1]);
     r = wait_for_answer(f);
     return r != 0 ? r : take_answer(f, fd);
 }
@@ -579,9 +632,7 @@ static int check(covey_queue *q)
 {
     int r = cv_object_check(q, CV_QUEUE);
 
-    return r == 0 && q->has_claims
-               ? cv_fail(COVEY_ESTATE, "queue %p is joinable: its items stay its own", (void *)q)
-               : r;
+    return r == 0 ? cv_queue_check_objects(q) : r;
 }
 
 int covey_descriptor_put(covey_queue *queue, int fd, double timeout_s)
@@ -634,6 +685,8 @@ int covey_descriptor_get(covey_queue *queue, int *fd, double timeout_s)
     if (!fd)
         return cv_fail(COVEY_EINVAL, "fd is NULL: there is no place for the descriptor");
     r = get_ticket(queue, &g, &f, timeout_s);
+    if (r == COVEY_EEMPTY)
+        r = cv_fail_late(r, "queue", queue, "had no item", timeout_s);
     if (r == 0) {
         f.ticket = g.block;
         r = fetch(&f, fd);

@@ -433,6 +433,8 @@ static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bo
         r = cv_queue_come_to_take(q);
     if (r != 0)
         return r;
+    if (q->redelivers)
+        cv_queue_look_for_dead(q);
     r = get(q, g, &wait, hold);
     cv_wait_end(&wait);
     cv_alarm_clear();
@@ -602,14 +604,17 @@ static inline bool get_quickly(covey_queue *q, void *item, size_t room, size_t *
     if (!segment || !cv_cell_is_small(cv_load_acquire(cv_segment_cell(segment, place))))
         return false;
     cv_alarm_set(q->bell.alarm);
-    if (!cv_lock_try(&q->get.lock))
+    if (!cv_lock_try(&q->get.lock)) {
+        cv_alarm_clear();
         return false;
+    }
     place = q->get.head.place;
     cell = cv_queue_cell(q, 0, place);
     first = cv_load_acquire(cell);
     bytes = cv_cell_size(first);
     if (!cv_cell_is_small(first) || bytes > room) {
         cv_lock_exit(&q->get.lock);
+        cv_alarm_clear();
         return false;
     }
     memcpy(item, cell + 1, bytes);

@@ -81,6 +81,8 @@ int covey_pipe_open_with(const struct covey_pipe_options *options)
     if (r == 0 && (!o.first || !o.second))
         return cv_fail(COVEY_EINVAL, "%s is NULL: there is no place for that end",
             o.first ? "second" : "first");
+    if (r == 0 && o.first == o.second)
+        return cv_fail(COVEY_EINVAL, "first and second are one place, for two ends");
     qo.bytes = o.bytes;
     if (r == 0)
         r = cv_queue_read_options(&q, &qo, HOME_BYTES, &home);
@@ -561,9 +563,7 @@ static int check_queue(const covey_queue *q)
 {
     int r = cv_object_check(q, CV_QUEUE);
 
-    if (r == 0 && q->has_claims)
-        r = cv_fail(COVEY_ESTATE, "queue %p is joinable: its items stay its own", (const void *)q);
-    return r;
+    return r == 0 ? cv_queue_check_objects(q) : r;
 }
 
 /* Nobody could get it but who has it, and it would stay there for ever. */

@@ -649,12 +649,15 @@ static inline bool put_quickly(covey_queue *q, const void *item, size_t size)
     uint64_t segment;
 
     cv_alarm_set(q->bell.alarm);
-    if (!cv_lock_try(&q->put.lock))
+    if (!cv_lock_try(&q->put.lock)) {
+        cv_alarm_clear();
         return false;
+    }
     segment = cv_queue_segment(q, 0, tail->place);
     if (tail->count >= q->put.items_limit || !cv_chain_fits(tail, segment, size) ||
         cv_queue_is_closed(q)) {
         cv_lock_exit(&q->put.lock);
+        cv_alarm_clear();
         return false;
     }
     batch = cv_batch_begin(tail, segment);

@@ -10,6 +10,9 @@
 
 #include <string.h>
 
+#define ITEMS_MAX ((size_t)1 << 40)
+#define BYTES_MAX ((size_t)1 << 40)
+
 enum {
     BYTES_MIN = 64,                    /* room for some item */
     HOME_BYTES = 32 * 1024,            /* of a first segment, at most */
@@ -19,8 +22,6 @@ enum {
     BLOCKS_DEFAULT = 16 * 1024 * 1024, /* and with those in blocks */
     UNLIMITED_LOG = 63,
 };
-
-#define BYTES_MAX ((size_t)1 << 40)
 
 static int check(const covey_queue *q)
 {
@@ -50,6 +51,8 @@ static size_t home_bytes(const struct covey_queue_options *o, size_t wanted)
 
 static int check_options(const struct covey_queue_options *o)
 {
+    if (o->items > ITEMS_MAX)
+        return cv_fail(COVEY_EINVAL, "items is %zu: more than %zu", o->items, ITEMS_MAX);
     if (o->bytes > BYTES_MAX)
         return cv_fail(COVEY_EINVAL, "bytes is %zu: more than %zu", o->bytes, BYTES_MAX);
     if (o->bytes && o->bytes < BYTES_MIN)
@@ -138,11 +141,17 @@ void cv_queue_make(void *memory, const covey_queue *q, size_t home)
     cv_object_begin(made, CV_QUEUE);
 }
 
-static size_t item_max(const covey_queue *q)
+/* Whatever it is for. */
+static size_t room_max(const covey_queue *q)
 {
     size_t cell = cv_cell_bytes(cv_queue_prefix(q) + sizeof(struct cv_block));
 
     return q->is_exact ? q->bytes_max - cell : BYTES_MAX;
+}
+
+static size_t item_max(const covey_queue *q)
+{
+    return q->item_size != UINT32_MAX ? q->item_size : room_max(q);
 }
 
 int cv_queue_read_options(
@@ -163,9 +172,9 @@ int cv_queue_read_options(
     q->deliveries_max = (uint16_t)o->deliveries;
     q->is_plain = q->lanes == 1 && !q->has_claims;
     q->item_size = o->item_size ? (uint32_t)o->item_size : UINT32_MAX;
-    if (r == 0 && o->item_size > item_max(q))
+    if (r == 0 && o->item_size > room_max(q))
         r = cv_fail(COVEY_EINVAL, "item_size is %zu: with so many bytes, up to %zu", o->item_size,
-            item_max(q));
+            room_max(q));
     return r;
 }
 
@@ -240,6 +249,18 @@ static void end(covey_queue *q)
 {
     cv_queue_drain(q);
     (void)cv_heap_free(q);
+}
+
+int cv_queue_check_objects(const covey_queue *q)
+{
+    if (q->has_claims)
+        return cv_fail(
+            COVEY_ESTATE, "queue %p is joinable: its items stay its own", (const void *)q);
+    if (q->item_size != UINT32_MAX)
+        return cv_fail(COVEY_ESTATE,
+            "queue %p is for items of %u bytes: ends of pipes and descriptors have another size",
+            (const void *)q, q->item_size);
+    return 0;
 }
 
 static int check_not_of_pipe(const covey_queue *q)
@@ -383,6 +404,21 @@ static long size_of_plain(covey_queue *q)
     return waiting;
 }
 
+/* Both ends; never the one while it waits for the other, for who has that may want this one. */
+static void enter_both(covey_queue *q)
+{
+    for (;;) {
+        (void)cv_queue_enter_put(q, CV_FOREVER);
+        if (cv_lock_try(&q->get.lock))
+            return;
+        cv_lock_exit(&q->put.lock);
+        (void)cv_queue_enter_get(q, CV_FOREVER);
+        if (cv_lock_try(&q->put.lock))
+            return;
+        cv_lock_exit(&q->get.lock);
+    }
+}
+
 /* With both ends held. */
 static long size_of_other(covey_queue *q)
 {
@@ -392,8 +428,9 @@ static long size_of_other(covey_queue *q)
         size = cv_queue_check_get(q);
     if (size != 0)
         return size;
-    (void)cv_queue_enter_put(q, CV_FOREVER);
-    (void)cv_queue_enter_get(q, CV_FOREVER);
+    if (q->redelivers)
+        (void)cv_queue_reap_claims(q, &(bool){false}, NULL, NULL);
+    enter_both(q);
     for (unsigned lane = 0; lane < q->lanes; lane++)
         size += q->has_claims ? cv_queue_unclaimed(q, lane) : cv_queue_waiting(q, lane);
     cv_lock_exit(&q->get.lock);
@@ -435,6 +472,17 @@ static bool enter_put_soon(covey_queue *q)
     return false;
 }
 
+/* Is there some for a large item? */
+static int check_memory(size_t size)
+{
+    void *block = cv_heap_alloc(size, 1, cv_my_short_tag());
+
+    if (!block)
+        return covey_error_code();
+    (void)cv_heap_free(block);
+    return 0;
+}
+
 int covey_queue_is_full(covey_queue *queue, size_t size)
 {
     int r = check(queue);
@@ -451,7 +499,7 @@ int covey_queue_is_full(covey_queue *queue, size_t size)
                                   : cv_queue_make_room(queue, 0, size);
     cv_lock_exit(&queue->put.lock);
     cv_alarm_clear();
-    return r;
+    return r == 0 && size >= queue->block_min ? check_memory(size) : r;
 }
 
 int covey_queue_is_closed(covey_queue *queue)

@@ -27,7 +27,8 @@
  * 0; the mark of the thread that has it; or DONE. To get is to write the mark: that is the commit. @next
  * says from where on to look for items that nobody has; when the first ones are done, first it and then
  * the head move over them. The items of a dead process are made nobody's again (@next goes back to the head first) or,
- * if nobody is to have them a second time, done.
+ * if nobody is to have them a second time, done: by who finds nothing to get, or joins; and, for there may always be
+ * something, by who gets: he looks at a few of those who have claimed something each time.
  *
  * Users. A queue that ends with its producers, or is half of a pipe, knows who they are (msg/users.h). Who
  * finds nothing to get, and all who could put gone, closes it; so does who would put, and finds all gone
@@ -156,8 +157,11 @@ struct cv_queue_more {
     struct cv_users takers; /* all who have claimed something */
     uint64_t writers;       /* addresses of a struct cv_users */
     uint64_t readers;
-    uint64_t lost;      /* items that dead processes had claimed, and nobody gets again; */
-    uint64_t lost_mark; /* the last of these processes; both guarded by get.lock */
+    uint64_t lost;    /* items that dead processes had claimed, and nobody gets again; */
+    int32_t lost_pid; /* of the last of these processes; both guarded by get.lock */
+    uint64_t
+        dead; /* which takers were dead when their claims were last looked at: their marks' sum */
+    uint32_t look_next; /* hint: of the takers, which to look at next, whether it has died */
 } __attribute__((aligned(CV_QUEUE_LINE)));
 
 _Static_assert(offsetof(struct covey_queue, put) == CV_QUEUE_LINE &&
@@ -319,6 +323,9 @@ static inline void cv_free_intended(uint64_t intent, uint32_t owner)
 int cv_queue_check_put(covey_queue *q);
 int cv_queue_check_get(covey_queue *q);
 
+/* May ends of pipes and descriptors go through it? 0, or a code with its message. */
+int cv_queue_check_objects(const covey_queue *q);
+
 /* Ends *************************************************************************************** */
 
 /* With the alarm set: 0, COVEY_ETIMEDOUT or COVEY_EINTR, as cv_lock_enter(); what there was is mended. */
@@ -463,9 +470,12 @@ int cv_queue_claim(covey_queue *q, unsigned lane, struct cv_getting *g);
 /* Before the first one: those who wait for claims to end, or to go on, must watch this process, too. */
 int cv_queue_come_to_take(covey_queue *q);
 
-/* What the dead have claimed: true if anything came of it. *@claimed: the living have, too. If that cannot be
+/* What the dead have claimed: true if anything came of it. *@claimed: others that live have, too. If that cannot be
  * known now, it is to be looked at again, which @tags then say, unless NULL. */
 bool cv_queue_reap_claims(covey_queue *q, bool *claimed, uint64_t *tags, unsigned *n_tags);
+
+/* The same, if one of a few has died, others each time: for who may find items for a long time. */
+void cv_queue_look_for_dead(covey_queue *q);
 
 /* This process's claim on the item @at, or on its oldest: that is done, or nobody's again. */
 int cv_queue_end_claim(covey_queue *q, const void *at, bool done);

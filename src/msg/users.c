@@ -273,16 +273,48 @@ uint64_t cv_users_comings(struct cv_users *users)
     return n;
 }
 
+/* The mark of one who was here when it ended; 0: the cell has none. */
+static uint64_t dead_in(const struct cv_cell *cell)
+{
+    uint64_t mark = cv_load_acquire(&cell->mark);
+
+    return mark && what_is(cv_load_acquire(&cell->value)) == CV_USER_HERE && cv_users_is_dead(mark)
+               ? mark
+               : 0;
+}
+
+bool cv_users_find_dead(struct cv_users *users, uint32_t *next, unsigned looks)
+{
+    bool any = false;
+
+    for (unsigned n = 0; n < looks; n++) {
+        const struct cv_cell *cell = *next ? cv_cells_at(&users->cells, *next) : NULL;
+
+        *next = cell ? *next + 1 : 1;
+        any |= cell && dead_in(cell);
+    }
+    return any;
+}
+
+uint64_t cv_users_dead(struct cv_users *users)
+{
+    uint64_t sum = 0;
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++)
+        sum += dead_in(cell);
+    return sum;
+}
+
 pid_t cv_users_lost(struct cv_users *users)
 {
     struct cv_cell *cell;
     pid_t pid;
 
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
-        uint64_t mark = cv_load_acquire(&cell->mark);
+        uint64_t mark = dead_in(cell);
 
-        if (mark && what_is(cv_load_acquire(&cell->value)) == CV_USER_HERE &&
-            cv_users_is_dead(mark) && (pid = cv_member_pid(cv_member_marked(mark))))
+        if (mark && (pid = cv_member_pid(cv_member_marked(mark))))
             return pid;
     }
     return 0;

@@ -110,6 +110,12 @@ bool cv_users_is_ticket(uint64_t mark);
  * for others have used it. */
 uint64_t cv_users_heir(struct cv_users *users);
 
+/* Is one of the @looks cells from *@next on that of one who was here when it ended? *@next: those after them. */
+bool cv_users_find_dead(struct cv_users *users, uint32_t *next, unsigned looks);
+
+/* The sum of the marks of those that were here when they ended: another one, if others have. */
+uint64_t cv_users_dead(struct cv_users *users);
+
 /* The pid of one that was here when it ended; 0: nobody's that is known. */
 pid_t cv_users_lost(struct cv_users *users);
 
