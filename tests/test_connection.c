@@ -2736,8 +2736,8 @@ TEST(misuse_is_named)
     check_fails(covey_listener_close(l), COVEY_EINVAL, "not a listener");
     check(covey_listener_address(l) == NULL);
     check_int(covey_listener_close(NULL), ==, 0);
-    check_fails(covey_listener_open_with(NULL), COVEY_EINVAL, "listener is NULL");
-    check_fails(covey_connection_open_with(NULL), COVEY_EINVAL, "connection is NULL");
+    check_fails(covey_listener_open_with(NULL), COVEY_EINVAL, "options is NULL");
+    check_fails(covey_connection_open_with(NULL), COVEY_EINVAL, "options is NULL");
     check_fails(covey_listener_open(&l, .mode = 01000), COVEY_EINVAL, "mode");
     check_fails(covey_listener_open(&l, .backlog = -1), COVEY_EINVAL, "0 or more");
     check_fails(covey_listener_open(&l, .half_open_max = 65537), COVEY_EINVAL, "half_open_max");

@@ -67,3 +67,19 @@ TEST(option_structs_of_other_versions_are_understood)
     check_int(covey_close(), ==, 0);
     check_int(covey_close(), ==, 0);
 }
+
+TEST(option_structs_that_are_not_there_are_named)
+{
+    check(covey_array_new_with(NULL) == NULL);
+    check_int(covey_error_code(), ==, COVEY_EINVAL);
+    check_has(covey_error(), "options is NULL: it has to be a struct covey_array_options");
+    check_fails(covey_queue_open_with(NULL), COVEY_EINVAL, "a struct covey_queue_options");
+    check_fails(covey_pipe_open_with(NULL), COVEY_EINVAL, "a struct covey_pipe_options");
+    check_fails(covey_process_start_with(NULL), COVEY_EINVAL, "a struct covey_process_options");
+    check_fails(covey_pool_open_with(NULL), COVEY_EINVAL, "a struct covey_pool_options");
+    check_fails(covey_pool_submit_with(NULL), COVEY_EINVAL, "a struct covey_submit_options");
+    check_fails(covey_pool_map_with(NULL), COVEY_EINVAL, "a struct covey_map_options");
+    check_fails(
+        covey_connection_open_with(NULL), COVEY_EINVAL, "a struct covey_connection_options");
+    check_fails(covey_listener_open_with(NULL), COVEY_EINVAL, "a struct covey_listener_options");
+}

@@ -171,8 +171,8 @@ int cv_family_attach(int fd, char *base, size_t size)
 
 int covey_open_with(const struct covey_options *options)
 {
-    struct covey_options wanted;
-    int r = cv_options_read(&wanted, sizeof wanted, options, "covey_options");
+    struct covey_options wanted = {0};
+    int r = options ? cv_options_read(&wanted, sizeof wanted, options, "covey_options") : 0;
 
     if (r != 0)
         return r;

@@ -11,7 +11,7 @@ int cv_options_read(void *known, size_t known_size, const void *given, const cha
 
     memset(known, 0, known_size);
     if (!given)
-        return 0;
+        return cv_fail(COVEY_EINVAL, "options is NULL: it has to be a struct %s", name);
     memcpy(&size, given, sizeof size);
     if (size < sizeof size)
         return cv_fail(COVEY_EINVAL, "the field size of struct %s is %zu: not set", name, size);

@@ -9,8 +9,8 @@
 #include <stddef.h>
 
 /*
- * Copies @given (NULL: all defaults) into @known of @known_size bytes, with zero where @given ends
- * earlier. COVEY_EINVAL if its size is not set, or if it sets fields that are not known here.
+ * Copies @given into @known of @known_size bytes, with zero where @given ends earlier. COVEY_EINVAL if
+ * @given is NULL, its size is not set, or it sets fields that are not known here.
  */
 int cv_options_read(void *known, size_t known_size, const void *given, const char *name);
 
