@@ -128,7 +128,7 @@ TEST(waiting_names_what_cannot_be_waited_for)
     covey_queue *queue;
     covey_pipe *receiver, *sender;
     covey_process *self = covey_process_current();
-    struct covey_waited thing;
+    struct covey_waited thing, three[3];
 
     check_int(covey_queue_open(&queue), ==, 0);
     check_int(covey_pipe_open(&receiver, &sender, .one_way = true), ==, 0);
@@ -137,25 +137,34 @@ TEST(waiting_names_what_cannot_be_waited_for)
     check_fails(covey_wait(&thing, 1025, 0), COVEY_EINVAL, "up to 1024");
     check_fails(covey_wait(NULL, 1, 0), COVEY_EINVAL, "at NULL");
     check_fails(covey_wait(NULL, 0, 0.01), COVEY_ETIMEDOUT, "none of 0 things");
-    check_fails(covey_wait(&(struct covey_waited){0}, 1, 0), COVEY_EINVAL, "thing 0");
+    check_fails(
+        covey_wait(&(struct covey_waited){0}, 1, 0), COVEY_EINVAL, "thing 0: there is no kind 0");
     check_fails(covey_wait(&thing, 1, 0.0 / 0.0), COVEY_EINVAL, "number");
     thing.kind = (enum covey_waitable)99;
-    check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "kind 99");
+    check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "thing 0: there is no kind 99");
     thing = (struct covey_waited)COVEY_WAITED(-1);
-    check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "-1 is no descriptor");
+    check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "thing 0: -1 is no descriptor");
     thing = (struct covey_waited){.kind = COVEY_WAIT_QUEUE};
-    check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "queue is NULL");
+    check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "thing 0: queue is NULL");
     thing = (struct covey_waited){.kind = COVEY_WAIT_QUEUE, .object = receiver};
-    check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "not a queue");
+    check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "is a pipe, not a queue");
+    check_has(covey_error(), "thing 0: ");
     thing = (struct covey_waited)COVEY_WAITED(sender);
     check_fails(covey_wait(&thing, 1, 0), COVEY_ESTATE, "only sends");
+    check_has(covey_error(), "thing 0: ");
     thing = (struct covey_waited)COVEY_WAITED(self);
-    check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "its own end");
+    check_fails(
+        covey_wait(&thing, 1, 0), COVEY_EINVAL, "thing 0: a process cannot wait for its own end");
+    for (size_t i = 0; i < 3; i++)
+        three[i] = (struct covey_waited)COVEY_WAITED(queue);
+    three[2] = (struct covey_waited){.kind = COVEY_WAIT_PROCESS, .object = queue};
+    check_fails(covey_wait(three, 3, 0), COVEY_EINVAL, "is not a process");
+    check_has(covey_error(), "thing 2: ");
     check_int(covey_pipe_close(receiver), ==, 0);
     check_int(covey_pipe_close(sender), ==, 0);
     check_int(covey_queue_free(queue), ==, 0);
-    thing = (struct covey_waited)COVEY_WAITED(queue);
-    check_fails(covey_wait(&thing, 1, 0), COVEY_EINVAL, "of this family");
+    check_fails(covey_wait(three, 3, 0), COVEY_EINVAL, "of this family");
+    check_has(covey_error(), "thing 0: ");
     check_int(covey_queue_fd(queue), ==, COVEY_EINVAL);
     check_int(covey_queue_fd_close(queue), ==, COVEY_EINVAL);
     check_int(covey_pipe_fd(NULL), ==, COVEY_EINVAL);
@@ -758,7 +767,7 @@ TEST(a_queue_that_is_freed_ends_the_wait)
     check_int(covey_queue_open(&queue), ==, 0);
     thing = (struct covey_waited)COVEY_WAITED(queue);
     check_int(pthread_create(&thread, NULL, free_soon, queue), ==, 0);
-    check_int(covey_wait(&thing, 1, COVEY_FOREVER), ==, COVEY_EINVAL);
+    check_fails(covey_wait(&thing, 1, COVEY_FOREVER), COVEY_EINVAL, "thing 0: ");
     check_int(pthread_join(thread, NULL), ==, 0);
 }
 
@@ -939,7 +948,7 @@ static int use_others_future(void *argument)
     covey_future *future = *(covey_future **)argument;
     struct covey_waited thing = COVEY_WAITED(future);
 
-    check_fails(covey_wait(&thing, 1, 0), COVEY_ENOTOWNER, "the pool is of pid");
+    check_fails(covey_wait(&thing, 1, 0), COVEY_ENOTOWNER, "thing 0: the pool is of pid");
     check_int(covey_future_fd(future), ==, COVEY_ENOTOWNER);
     check_int(covey_future_fd_close(future), ==, COVEY_ENOTOWNER);
     return 0;

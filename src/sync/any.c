@@ -4,6 +4,7 @@
 #include "base/error.h"
 
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,15 +42,22 @@ static bool is_descriptor(const struct covey_waited *w)
     return w->kind == COVEY_WAIT_DESCRIPTOR;
 }
 
-static int check_one(const struct covey_waited *w, size_t i)
+static int check_one(const struct covey_waited *w)
 {
     if (is_descriptor(w))
-        return w->descriptor >= 0
-                   ? 0
-                   : cv_fail(COVEY_EINVAL, "thing %zu: %d is no descriptor", i, w->descriptor);
+        return w->descriptor >= 0 ? 0 : cv_fail(COVEY_EINVAL, "%d is no descriptor", w->descriptor);
     if ((unsigned)w->kind >= KINDS || !kinds[w->kind])
-        return cv_fail(COVEY_EINVAL, "thing %zu: there is no kind %d", i, (int)w->kind);
+        return cv_fail(COVEY_EINVAL, "there is no kind %d", (int)w->kind);
     return kinds[w->kind]->check(w->object);
+}
+
+/* The same failure, with which of the things has it. */
+static int name_thing(int code, size_t i)
+{
+    char why[CV_ERROR_BYTES];
+
+    (void)snprintf(why, sizeof why, "%s", covey_error());
+    return cv_fail(code, "thing %zu: %s", i, why);
 }
 
 static void end(const struct covey_waited *waited, size_t n)
@@ -66,9 +74,10 @@ static int check(const struct covey_waited *waited, size_t n)
         return cv_fail(COVEY_EINVAL, "%zu things to wait for%s: it can be up to %d", n,
             waited ? "" : ", at NULL", WAITED_MAX);
     for (size_t i = 0; i < n; i++) {
-        int r = check_one(&waited[i], i);
+        int r = check_one(&waited[i]);
 
         if (r != 0) {
+            r = name_thing(r, i);
             end(waited, i);
             return r;
         }
@@ -104,7 +113,7 @@ static int look(struct covey_waited *waited, size_t n, bool arm, struct looked *
         int r = kinds[waited[i].kind]->look(waited[i].object, arm, &l->targets[l->n], &l->lives);
 
         if (r < 0) {
-            ready = r;
+            ready = name_thing(r, i);
             break;
         }
         waited[i].ready = (short)r;
@@ -188,7 +197,7 @@ static int prepare(struct covey_waited *waited, size_t n, struct polled *p)
             r = look_or_arm(&waited[i], fd, &p->own[i]);
         }
         if (r < 0)
-            return r;
+            return name_thing(r, i);
         if (r == CV_ANY_BUSY)
             p->is_busy = true;
         else
@@ -216,7 +225,7 @@ static int collect(struct covey_waited *waited, size_t n, const struct polled *p
         else if (!w->ready && (revents || kinds[w->kind]->by_descriptor != CV_ANY_READABLE))
             r = kinds[w->kind]->look(w->object, false, &target, &lives);
         if (r < 0)
-            return r;
+            return name_thing(r, i);
         if (r == 1)
             w->ready = 1;
         ready += w->ready != 0;
