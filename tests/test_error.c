@@ -19,6 +19,8 @@ TEST(every_code_has_words_of_its_own)
         for (int b = a + 1; b <= 0; b++)
             check(strcmp(covey_strerror(a), covey_strerror(b)) != 0);
     }
+    check_str(covey_strerror(COVEY_ETOOBIG), "COVEY_ETOOBIG: the size does not fit");
+    check_has(covey_strerror(COVEY_EOWNERDEAD), "a process died holding the lock");
     check_str(covey_strerror(1), "unknown code");
     check_str(covey_strerror(-1000), "unknown code");
 }

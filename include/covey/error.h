@@ -25,7 +25,8 @@ enum {
     COVEY_ETIMEDOUT = -5,   /* the time given was over before it happened; but see the next two */
     COVEY_EEMPTY = -6,      /* nothing to get, within the time given */
     COVEY_EFULL = -7,       /* no room to put, within the time given */
-    COVEY_ETOOBIG = -8,     /* the item can never fit, or the buffer is too small for it */
+    COVEY_ETOOBIG = -8,     /* the size does not fit: the item can never get in, the buffer is too
+                               small for it, or it should have another size */
     COVEY_ECLOSED = -9,     /* the object is closed, or nobody holds its other end any more */
     COVEY_EDIED = -10,      /* a process died that was needed for this */
     COVEY_EOWNERDEAD = -11, /* a lock is acquired, but the holder before died holding it; a queue is

@@ -126,13 +126,13 @@ const char *covey_strerror(int code)
     case COVEY_EFULL:
         return "COVEY_EFULL: no room to put";
     case COVEY_ETOOBIG:
-        return "COVEY_ETOOBIG: too large";
+        return "COVEY_ETOOBIG: the size does not fit";
     case COVEY_ECLOSED:
         return "COVEY_ECLOSED: closed";
     case COVEY_EDIED:
         return "COVEY_EDIED: a process that was needed died";
     case COVEY_EOWNERDEAD:
-        return "COVEY_EOWNERDEAD: done, but a process died with what it had of it";
+        return "COVEY_EOWNERDEAD: done, but a process died holding the lock, or with items undone";
     case COVEY_ENOTHELD:
         return "COVEY_ENOTHELD: not held";
     case COVEY_EINTR:
