@@ -34,6 +34,9 @@ typedef struct covey_future covey_future;
  * The function must lie in the program or in a shared library that the workers can load, whatever
  * the start method.
  *
+ * An end of a pipe that is given in an argument, and used, is held by the worker (covey/pipe.h) also after
+ * the task, until the worker ends, unless the task closes it.
+ *
  * Returns 0, or any other value to fail: the caller then gets COVEY_ETASK, with that value.
  */
 typedef int covey_task(const void *argument, void *result);
