@@ -4,7 +4,7 @@
 
     man.py OUTPUT_DIRECTORY VERSION HEADER...
 
-Writes man3/FUNCTION.3 for each documented function and macro and man7/covey_NAME.7 for each header. As an
+Writes man3/NAME.3 for each documented function, macro and constant and man7/covey_NAME.7 for each header. As an
 install script of Meson, OUTPUT_DIRECTORY is below the prefix that is installed to.
 """
 
@@ -16,7 +16,11 @@ from pathlib import Path
 
 COMMENT = re.compile(r"/\*\*(.*?)\*/\s*((?:(?!/\*\*).)*)", re.S)
 DECLARATION = re.compile(r"COVEY_API\s+(.*?;)", re.S)
-MACRO = re.compile(r"^/\* ((?:covey|COVEY)_\w+)(\(.*?\)) - (.*?) \*/\n#define \1\(", re.S | re.M)
+MACRO = re.compile(r"^/\* ((?:covey|COVEY)_\w+)(\([^\n]*?\))? - ((?:(?!\*/).)*) \*/\n#define \1\b", re.S | re.M)
+DEFINE = re.compile(r"^#define (\w+)(?:\((.*?)\))?((?:.*\\\n)*.*)", re.M)
+CONSTANT = re.compile(r"^ {4}(COVEY_\w+) = (\w+), /\* (.*?) \*/", re.M)
+ENUMERATOR = re.compile(r"^ {4}(COVEY_\w+)", re.M)
+NOT_IN_CXX = re.compile(r"^#ifndef __cplusplus\n(.*?)^#endif", re.S | re.M)
 TYPE = re.compile(r"(?:typedef [^;{]*;|(?:struct|enum)(?: \w+)? {.*?^};)", re.S | re.M)
 
 
@@ -110,14 +114,72 @@ def function_page(directory, version, header, types, macros, text, code):
     return name, short
 
 
-def macro_page(directory, version, header, name, arguments, what):
-    """A macro that has no function of its own, only a line above its definition."""
-    short = " ".join(line.lstrip(" *") for line in what.splitlines())
-    synopsis = [".nf", f"#include <covey/{header}.h>", "", escape(f"{name}{arguments}"), ".fi"]
+class Macros:
+    """What the macros of a header stand for."""
+
+    def __init__(self, source):
+        self.definitions = {name: (parameters, " ".join(text.replace("\\\n", " ").split()))
+                            for name, parameters, text in DEFINE.findall(source)}
+        self.only_c = {name for part in NOT_IN_CXX.findall(source) for name, _, _ in DEFINE.findall(part)}
+
+    def expansion(self, name, call):
+        """With the words of the call; nothing where that would not be short."""
+        parameters, text = self.definitions[name]
+        names = parameters.replace("...", "__VA_ARGS__").split(", ") if parameters else []
+        for parameter, argument in zip(names, call.strip("()").split(", ", len(names) - 1)):
+            text = re.sub(rf"(?<!\w)\({parameter}\)|\b{parameter}\b", lambda _, a=argument: a, text)
+        text = text.replace("*&", "")
+        return "" if len(text) > 90 or re.search(r"\bCOVEY_\w+_\(", text) else text
+
+    def called(self, name):
+        """The function that it comes to."""
+        text = self.definitions[name][1]
+        for inner in re.findall(r"\bCOVEY_\w+_\b", text):
+            text += self.definitions[inner][1]
+        return re.findall(r"\b(covey_\w+)\(", text)[:1]
+
+
+def macro_page(directory, version, header, types, name, call, what, stands_for, called, is_only_c):
+    """What has no function of its own, only a comment at its definition."""
+    text = " ".join(line.lstrip(" *") for line in what.splitlines()).rstrip(".")
+    short = re.split(r"[:;.] ", text)[0]
+    description = body(text[0].upper() + text[1:] + ".")
+    if stands_for:
+        description += [".PP", "It stands for", *verbatim("    " + stands_for)]
+    if is_only_c:
+        description += [".PP", escape("C++ does not have it.")]
+    returned = [".PP", "As", *(f".BR {function} (3)." for function in called)] if called else []
+    used = [line for type_name, _, _, definition in types if type_name in text for line in verbatim(definition)]
+    others = called + sorted(set(re.findall(r"\b(covey_\w+)\(\)", text)))
     page(directory / "man3" / f"{name}.3", name.upper(), 3, version, f"{name} - {short}",
-         [("SYNOPSIS", synopsis), ("DESCRIPTION", body("A macro.")),
-          ("SEE ALSO", [f".BR covey_{header} (7)"])])
+         [("SYNOPSIS", [".nf", f"#include <covey/{header}.h>", "", escape(f"{name}{call}"), ".fi"]),
+          ("DESCRIPTION", description), ("RETURN VALUE", returned), ("TYPES", used),
+          ("SEE ALSO", [*(f".BR {other} (3)," for other in others), f".BR covey_{header} (7)"])])
     return name, short
+
+
+def macro_pages(directory, version, header, types, source):
+    """Those of the macros, and of the constants."""
+    macros = Macros(source)
+    of_macros = [(name, macro_page(directory, version, header, types, name, call, what, macros.expansion(name, call),
+                                   macros.called(name), name in macros.only_c))
+                 for name, call, what in MACRO.findall(source)]
+    of_enums = [macro_page(directory, version, header, types, name, "", what, value, [], False)
+                for part in re.findall(r"\n\nenum {\n(.*?)^};", source, re.S | re.M)
+                for name, value, what in CONSTANT.findall(part)]
+    return ([listed for name, listed in of_macros if macros.definitions[name][0]],
+            [listed for name, listed in of_macros if not macros.definitions[name][0]] + of_enums)
+
+
+def alias_constants(directory, header, types):
+    """Constants that the page of their header describes."""
+    for _, _, _, definition in types:
+        for name in ENUMERATOR.findall(definition) if definition.startswith("enum") else []:
+            (directory / "man3" / f"{name}.3").write_text(f".so man7/covey_{header}.7\n")
+
+
+def list_of(names):
+    return [line for name, what in names for line in (".TP", f".BR {name} (3)", escape(what))]
 
 
 def header_pages(directory, version, path):
@@ -129,31 +191,33 @@ def header_pages(directory, version, path):
     types = list(types_of(comments[1:]))
     functions = [f for f in (function_page(directory, version, header, types, macros, plain(c), code)
                              for c, code in comments[1:]) if f]
-    functions += [macro_page(directory, version, header, *m) for m in MACRO.findall(source)]
+    function_macros, constants = macro_pages(directory, version, header, types, source)
+    alias_constants(directory, header, types)
     first, _, rest = overview.partition("\n")
     short = first.partition(" - ")[2]
-    listed = []
-    for name, what in functions:
-        listed += [".TP", f".BR {name} (3)", escape(what)]
     described = []
     for name, what, more, definition in types:
         fields, text = explain(more)
         described += [f'.SS "{name}"', escape(what), *fields, *text, *verbatim(definition)]
     page(directory / "man7" / f"covey_{header}.7", f"covey_{header}".upper(), 7, version,
          f"covey_{header} - {short}",
-         [("DESCRIPTION", body(rest.strip("\n"))), ("FUNCTIONS", listed), ("TYPES", described)])
-    return header, short
+         [("DESCRIPTION", body(rest.strip("\n"))), ("FUNCTIONS", list_of(functions)),
+          ("MACROS", list_of(function_macros)), ("CONSTANTS", list_of(constants)), ("TYPES", described)])
+    return header, short, [(name, what) for name, what in function_macros + constants if name.isupper()]
 
 
 def main():
     output, version, *headers = sys.argv[1:]
     directory = Path(os.environ.get("MESON_INSTALL_DESTDIR_PREFIX", ".")) / output
     parts = []
-    for header, short in (header_pages(directory, version, h) for h in headers):
+    general = []
+    for header, short, names in (header_pages(directory, version, h) for h in headers):
         parts += [".TP", f".BR covey_{header} (7)", escape(short)]
+        general += names
     page(directory / "man7" / "covey.7", "COVEY", 7, version, "covey - multiprocessing for C",
          [("DESCRIPTION", body("Processes, pools, queues, locks and shared memory, as one small library that no "
-                               "killed process can wedge.")), ("PARTS", parts)])
+                               "killed process can wedge.")), ("PARTS", parts),
+          ("MACROS AND CONSTANTS", list_of(general))])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ static_flags=$(pkg-config --cflags --libs --static covey | sed 's/-lcovey/-l:lib
 test -f "$prefix/include/covey.h"
 test -f "$prefix/share/man/man7/covey.7"
 test -f "$prefix/share/man/man3/covey_pool_map.3"
+test -f "$prefix/share/man/man3/COVEY_FOREVER.3"
 test -L "$lib/libcovey.so.0"
 [ "$(pkg-config --modversion covey)" = 0.1.0 ]
 

@@ -32,7 +32,7 @@
 extern "C" {
 #endif
 
-/** No time limit, wherever a timeout in seconds is asked for. */
+/* COVEY_FOREVER - no time limit, wherever a timeout in seconds is asked for */
 #define COVEY_FOREVER __builtin_inf()
 
 /** enum covey_deadlocks - what happens to a call that would wait for ever */

@@ -230,11 +230,9 @@ COVEY_API pid_t covey_fork(void);
 COVEY_API covey_process *covey_process_find(pid_t pid);
 
 #ifndef __cplusplus
-/**
- * An argument for covey_process_start() and covey_pool_submit(): a variable or a compound literal
- * such as (int){5}, of which all is copied. A pointer into the arena is copied itself: the function
- * finds it as *(struct tree **)argument.
- */
+/* COVEY_ARGUMENT(value) - an argument for covey_process_start() and covey_pool_submit(): a variable or a
+ * compound literal such as (int){5}, of which all is copied. A pointer into the arena is copied itself: the
+ * function finds it as *(struct tree **)argument. */
 #define COVEY_ARGUMENT(...)                                                                        \
     .argument = &(__VA_ARGS__), .argument_size = sizeof(__typeof__(__VA_ARGS__))
 

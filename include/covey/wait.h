@@ -75,7 +75,8 @@ struct covey_waited {
 COVEY_API int covey_wait(struct covey_waited *waited, size_t n, double timeout_s);
 
 #ifndef __cplusplus
-/* COVEY_WAITED(what) - an initializer for struct covey_waited: a pointer to such an object, or a descriptor */
+/* COVEY_WAITED(what) - an initializer for a struct covey_waited: @what is a descriptor, or a pointer to an
+ * object that covey_wait() waits for */
 #define COVEY_WAITED(what_)                                                                        \
     {                                                                                              \
         .kind = _Generic((what_), covey_queue *                                                    \
