@@ -34,6 +34,12 @@ for program in c17 c17-static c++17; do
     [ "$(LD_LIBRARY_PATH=$lib "$root/$program")" = "1 4 9 16 25" ]
 done
 
+# As the README says, a program has the library in it and does not look for the shared one.
+awk '/^```c$/ { on = 1; next } /^```$/ { on = 0 } on' "$here/../README.md" >"$root/squares.c"
+(cd "$root" && sh -c "$(grep '^    cc .*libcovey\.a' "$here/../README.md")")
+[ -z "$(readelf -d "$root/squares" | grep libcovey)" ]
+[ "$("$root/squares")" = "$(printf '1\n4\n9\n16\n25')" ]
+
 # Only covey's own names leave the library, and all that the headers declare do.
 exported=$(nm -D --defined-only "$lib/libcovey.so" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | sort)
 declared=$(cat "$prefix"/include/covey/*.h | tr '\n' ' ' |
