@@ -919,7 +919,7 @@ TEST(the_items_of_the_dead_are_given_out_again)
         if (redeliver)
             check_int(covey_queue_task_done(q), ==, 0);
         else
-            check_fails(covey_queue_join(q, 0), COVEY_EOWNERDEAD, "1 items are lost");
+            check_fails(covey_queue_join(q, 0), COVEY_EOWNERDEAD, "1 items were not done");
         check_int(covey_queue_join(q, 0), ==, 0);
         check_int(covey_queue_free(q), ==, 0);
     }
@@ -1017,7 +1017,7 @@ TEST(an_item_that_kills_is_given_up)
     take_and_die(q, 2);
     check_int(get_int(q, 0), ==, 2);
     check_int(covey_queue_task_done(q), ==, 0);
-    check_fails(covey_queue_join(q, 0), COVEY_EOWNERDEAD, "1 items are lost");
+    check_fails(covey_queue_join(q, 0), COVEY_EOWNERDEAD, "1 items were not done");
     check_int(covey_queue_join(q, 0), ==, 0);
     check_int(covey_queue_free(q), ==, 0);
 }
@@ -1038,7 +1038,7 @@ TEST(items_lost_with_the_dead_leave_their_room)
     check_int(covey_queue_put(q, &(int){2}, sizeof(int), 0), ==, 0);
     check_int(get_int(q, 0), ==, 2);
     check_int(covey_queue_task_done(q), ==, 0);
-    check_fails(covey_queue_join(q, 0), COVEY_EOWNERDEAD, "1 items are lost");
+    check_fails(covey_queue_join(q, 0), COVEY_EOWNERDEAD, "1 items were not done");
     check_int(covey_queue_free(q), ==, 0);
 }
 

@@ -251,7 +251,7 @@ static bool reap(covey_queue *q, const struct item *item, bool *claimed)
         set_holder(item, 0);
     } else {
         cv_store_relaxed(&cv_queue_more(q)->lost, cv_queue_more(q)->lost + 1);
-        cv_store_relaxed(&cv_queue_more(q)->lost_pid, cv_lock_pid(mark));
+        cv_store_relaxed(&cv_queue_more(q)->lost_pid, cv_member_pid(tag));
         set_holder(item, DONE);
     }
     return true;
@@ -376,6 +376,18 @@ struct joining {
     uint64_t tags[CV_WAIT_TAGS_MAX];
 };
 
+static int report_lost(struct cv_queue_more *more)
+{
+    unsigned long long lost = more->lost;
+
+    cv_store_relaxed(&more->lost, 0);
+    return more->lost_pid ? cv_fail(COVEY_EOWNERDEAD,
+                                "%llu items were not done when who had them ended, at last pid %d",
+                                lost, (int)more->lost_pid)
+                          : cv_fail(COVEY_EOWNERDEAD,
+                                "%llu items were not done when who had them ended", lost);
+}
+
 /* 1: not yet. */
 static int try_join(covey_queue *q, struct joining *j, uint64_t deadline_ns)
 {
@@ -398,11 +410,8 @@ static int try_join(covey_queue *q, struct joining *j, uint64_t deadline_ns)
     }
     j->events = (struct cv_futex_watch){&q->get.events, cv_load_acquire(&q->get.events)};
     r = has_unfinished(q);
-    if (r == 0 && more->lost) {
-        r = cv_fail(COVEY_EOWNERDEAD, "%llu items are lost: pid %d has died before they were done",
-            (unsigned long long)more->lost, (int)more->lost_pid);
-        cv_store_relaxed(&more->lost, 0);
-    }
+    if (r == 0 && more->lost)
+        r = report_lost(more);
     leave(q, advanced, freed);
     return r;
 }

@@ -157,8 +157,9 @@ struct cv_queue_more {
     struct cv_users takers; /* all who have claimed something */
     uint64_t writers;       /* addresses of a struct cv_users */
     uint64_t readers;
-    uint64_t lost;    /* items that dead processes had claimed, and nobody gets again; */
-    int32_t lost_pid; /* of the last of these processes; both guarded by get.lock */
+    uint64_t lost; /* items that dead processes had claimed, and nobody gets again; */
+    int32_t
+        lost_pid; /* of the last of these processes, 0 if nobody knows; both guarded by get.lock */
     uint64_t
         dead; /* which takers were dead when their claims were last looked at: their marks' sum */
     uint32_t look_next; /* hint: of the takers, which to look at next, whether it has died */
