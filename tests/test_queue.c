@@ -1042,6 +1042,82 @@ TEST(items_lost_with_the_dead_leave_their_room)
     check_int(covey_queue_free(q), ==, 0);
 }
 
+static int wait_until_closed(void *argument)
+{
+    covey_queue *q = *(covey_queue **)argument;
+    int r = covey_queue_get(q, &(int){0}, sizeof(int), NULL, COVEY_FOREVER);
+
+    return r == COVEY_ECLOSED ? 0 : -r;
+}
+
+static int put_until_closed(void *argument)
+{
+    covey_queue *q = *(covey_queue **)argument;
+    int r;
+
+    while ((r = covey_queue_put(q, &(int){0}, sizeof(int), COVEY_FOREVER)) == 0) {
+    }
+    return r == COVEY_ECLOSED ? 0 : -r;
+}
+
+static void wait_asleep(covey_process *const *children, int n)
+{
+    for (int i = 0; i < n; i++) {
+        while (test_state_of(covey_process_pid(children[i])) != 'S')
+            test_sleep_ms(1);
+    }
+    test_sleep_ms(1);
+}
+
+TEST(who_waits_in_a_queue_that_is_freed_is_told, .deadline_s = 60)
+{
+    enum {
+        WAITERS = 6
+    };
+    covey_process *children[WAITERS];
+
+    for (int round = 0; round < 20; round++) {
+        unsigned char *after;
+        covey_queue *q;
+
+        check_int(covey_queue_open(&q, .items = 1), ==, 0);
+        for (int i = 0; i < WAITERS; i++)
+            children[i] =
+                child_start(round % 2 ? wait_until_closed : put_until_closed, q, COVEY_FORK);
+        wait_asleep(children, WAITERS);
+        if (round % 4 < 2)
+            check_int(covey_queue_close(q), ==, 0);
+        check_int(covey_queue_free(q), ==, 0);
+        after = covey_calloc(1, 2000);
+        for (int i = 0; i < WAITERS; i++)
+            child_join(children[i], 0);
+        for (int i = 0; i < 2000; i++)
+            check_int(after[i], ==, 0);
+        check_int(covey_free(after), ==, 0);
+    }
+}
+
+static int join_items(void *argument)
+{
+    return covey_queue_join(*(covey_queue **)argument, COVEY_FOREVER) ? 1 : 0;
+}
+
+TEST(a_queue_in_which_somebody_stays_is_not_freed)
+{
+    covey_process *child;
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .joinable = true), ==, 0);
+    put_int(q, 1);
+    child = child_start(join_items, q, COVEY_FORK);
+    wait_asleep(&child, 1);
+    check_fails(covey_queue_free(q), COVEY_ESTATE, "waits in queue");
+    check_int(get_int(q, 0), ==, 1);
+    check_int(covey_queue_task_done(q), ==, 0);
+    child_join(child, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
 static int count_items(void *argument)
 {
     return (int)covey_queue_size(*(covey_queue **)argument);

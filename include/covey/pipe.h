@@ -12,12 +12,16 @@
  * first end receives and the second one sends. Each way holds back who sends when 1 MiB of small messages,
  * or 16 MiB with large ones, have not been received yet; or as many bytes as the pipe was opened for.
  *
- * Who holds an end. A process holds an end that it uses; or whose address, at a multiple of 8, was in the
- * argument that it was started with (covey_process_start()); or that it has taken out of a queue or
- * another pipe (covey_pipe_put()). It does until it closes it, or dies. So several may hold the same end:
- * each message goes to one of those who receive. As long as nobody else has held an end, who has opened
- * the pipe does, and so do his children, which may have it from a fork, once they have used covey; but not those that hold the other
- * end. A process that has closed an end may use it again only when it is given it by a queue.
+ * Who holds an end. A process does, until it closes it, leaves the family or dies, if
+ *
+ *   - it uses it: sends, receives, polls, puts it into a queue, or calls covey_pipe_hold();
+ *   - its address, at a multiple of 8, was in the argument that it was started with (covey_process_start());
+ *   - it has taken it out of a queue or another pipe (covey_pipe_get());
+ *   - nobody has held that end in one of these ways yet, and it has opened the pipe, or is a child of one that may have
+ *     the end, made by a fork since, has used covey, and does not hold the other end.
+ *
+ * So several may hold the same end: each message goes to one of those who receive. A process that has closed an
+ * end may use it again only when it is given it by a queue.
  *
  * The end of a pipe. When nobody holds the other end any more, receiving fails, after all messages that
  * still were there, with COVEY_ECLOSED, and sending fails at once. So a parent need not close the end that
@@ -152,7 +156,9 @@ COVEY_API int covey_pipe_hold(covey_pipe *pipe);
  *
  * Other processes that hold it go on. When nobody holds either end, and who has opened the pipe has closed
  * both or ended, it is freed with all that is in it. No thread of this process may be using the end.
- * Returns 0; COVEY_ESTATE while this thread has reserved a message, or looks at one; COVEY_EINVAL.
+ * Returns 0, also when this process had closed it, as long as there is the pipe; COVEY_ESTATE while another
+ * thread of this process waits in it, or this one has reserved a message, or looks at one; COVEY_ELIMIT,
+ * COVEY_ENOMEM; COVEY_EINVAL.
  */
 COVEY_API int covey_pipe_close(covey_pipe *pipe);
 
@@ -167,8 +173,8 @@ COVEY_API int covey_pipe_close(covey_pipe *pipe);
  * size, and none of the pipe's own. (Two pipes that lie in each other, and that no process holds any more,
  * stay in the arena as long as the family.)
  *
- * Returns 0; COVEY_EINVAL for the pipe's own queue; COVEY_ELIMIT when it has 1,023 holders already, on their ways or not; COVEY_ESTATE for a joinable
- * queue; the codes of covey_queue_put().
+ * Returns 0; COVEY_EINVAL for the pipe's own queue; COVEY_ELIMIT when it has 1,023 holders already, on their ways
+ * or not; COVEY_ESTATE for a joinable queue, or one of items of one size; the codes of covey_queue_put().
  */
 COVEY_API int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s);
 

@@ -19,7 +19,8 @@
  *
  * Deaths. A process that is killed while it uses the queue takes nothing with it but an item that it had
  * not finished putting; an item that it was about to get stays, one that it has got is gone with it,
- * unless the queue is opened with redeliver. Nobody else is held up.
+ * unless the queue is opened with redeliver: then others get it, before those of its priority that wait.
+ * Nobody else is held up.
  *
  * A process that is *stopped* (SIGSTOP, a debugger) in the middle of putting holds up the others who
  * put, and one in the middle of getting those who get, until it goes on or is killed. Timeouts of
@@ -46,7 +47,8 @@ typedef struct covey_queue covey_queue;
 struct covey_queue_options {
     size_t size;         /* sizeof(struct covey_queue_options) */
     covey_queue **queue; /* out: the new queue */
-    size_t items;        /* how many items may wait at most; default: as many as the bytes allow */
+    size_t items;        /* how many items may wait at most, up to 2^40; default: as many as the
+                            bytes allow */
     size_t
         bytes; /* how many bytes may wait at most, from 64 to 1 TiB. An item counts its size, rounded
                             up to 8, and 8 more, or 32 if it is larger than 4 KiB (or than a quarter of
@@ -71,8 +73,9 @@ struct covey_queue_options {
  *     covey_queue *queue;
  *     covey_queue_open(&queue, .items = 100);
  *
- * A queue takes little memory: about 1 KiB, and what its items need, if they are few, or 32 KiB. It takes
- * more when more than that waits, and gives it back when little waits again and some more has been put.
+ * A queue takes little memory: what its items need, if they are few (with .items = 100 of 4 bytes 4 KiB in all),
+ * or 64 KiB; with priorities so much for each. It takes more when more than that waits, and gives it back when
+ * little waits again and some more has been put.
  *
  * Returns 0 with the queue in *queue; COVEY_EINVAL; COVEY_ENOMEM; the codes of covey_open().
  */
@@ -87,7 +90,8 @@ COVEY_API int covey_queue_open_with(const struct covey_queue_options *options);
  *
  * Returns 0; COVEY_EFULL when there was no room in time; COVEY_ECLOSED; COVEY_ETOOBIG when the item
  * can never fit; COVEY_ENOMEM or COVEY_ELIMIT when a queue cannot grow, or a large item has no room in
- * the arena; COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL.
+ * the arena; COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL, also for another size than the item_size
+ * that the queue was opened with.
  */
 COVEY_API int covey_queue_put(covey_queue *queue, const void *item, size_t size, double timeout_s);
 
@@ -143,7 +147,8 @@ COVEY_API int covey_queue_put_block(covey_queue *queue, void *block, size_t size
  *
  * From here to covey_queue_commit() or covey_queue_cancel(), by the same thread, others who put wait, or
  * close the queue; for this thread to put once more, to close or to free it is COVEY_ESTATE. If this process
- * dies in between, it is as if it had not begun; if only the thread ends, the others wait on.
+ * dies in between, it is as if it had not begun; if only the thread ends, the others wait on, until another
+ * thread of the process commits or cancels.
  *
  * Returns 0 or the codes of covey_queue_put().
  */
@@ -192,7 +197,8 @@ COVEY_API int covey_queue_get_exactly(
  * @n: how many at most
  * @timeout_s: how long to wait for the first
  *
- * Returns how many were taken: at least 1, and not always all that are there (a large item comes alone).
+ * Returns how many were taken: at least 1, and not always all that are there (a large item comes alone, and all
+ * have one priority).
  * Else the codes of covey_queue_get(), where COVEY_ETOOBIG comes with the size in sizes[0]; 0 only for an
  * @n of 0. If this process is killed, the items that it was about to get are all gone or all there.
  */
@@ -222,10 +228,12 @@ COVEY_API int covey_queue_get_block(
  * @size: set to its size; NULL: not wanted
  * @timeout_s: how long to wait for one at most
  *
- * From here to covey_queue_release() or covey_queue_unpeek(), by the same thread, others who get wait;
- * unless the queue is joinable: then the item is this thread's until it is done, and others get the next
- * ones. For this thread to get once more, or to free the queue, is COVEY_ESTATE meanwhile. If this process
- * dies in between, the item stays; in a joinable queue, only with redeliver.
+ * From here to covey_queue_release() or covey_queue_unpeek(), by the same thread, others who get wait; for this
+ * thread to get once more, or to free the queue, is COVEY_ESTATE. If this process dies in between, the item
+ * stays; if only the thread ends, the others wait on, until another thread of the process releases it.
+ *
+ * In a joinable queue nobody waits: the item is this thread's until it is done, as one that it has got, and
+ * covey_queue_task_done() counts it, too; anybody can get the next ones. It stays with redeliver only.
  *
  * Returns 0 or the codes of covey_queue_get().
  */
@@ -249,8 +257,8 @@ COVEY_API int covey_queue_unpeek(covey_queue *queue, const void *item);
  * covey_queue_task_done() - an item that was got from a joinable queue is done
  * @queue: the queue
  *
- * Of the items that this thread has got, and that are not done, it is the one it got first; if there is
- * none, of those that this process has. Takes the longer, the more items before it are not done.
+ * Of the items that this thread has got or peeked at, and that are not done, it is the one it got first; if there
+ * is none, of those that this process has. Takes the longer, the more items before it are not done.
  *
  * Returns 0; COVEY_ESTATE when there is none, or the queue is not joinable; COVEY_EINVAL.
  */
@@ -300,7 +308,7 @@ COVEY_API int covey_queue_fd_close(covey_queue *queue);
 /**
  * covey_queue_add_producer() - a process is one of those with whom the queue ends
  * @queue: a queue that was opened with producers
- * @process: a child of this process; NULL: this process itself
+ * @process: a child, or another process of the family; NULL: this process itself
  *
  * It is from here on, without having put anything: should it die before it does, it has been there and is
  * gone. Else the queue would wait for it for ever.
@@ -333,7 +341,8 @@ COVEY_API int covey_queue_leave(covey_queue *queue);
  * @queue: the queue
  *
  * From now on putting fails. Items that wait can still be taken; then getting fails, too, and those
- * who wait in it are told. Closing twice is no error. Does not wait, but for another's put that is
+ * who wait in it are told: with redeliver, when no other process has items that are not done, for these may
+ * come back. Closing twice is no error. Does not wait, but for another's put that is
  * under way, or item that is reserved: should that process be stopped, until it goes on or is killed.
  * Returns 0; COVEY_ESTATE for the queue of a pipe, or while this thread has reserved an item; COVEY_EINVAL.
  */
@@ -341,9 +350,15 @@ COVEY_API int covey_queue_close(covey_queue *queue);
 
 /**
  * covey_queue_free() - free the queue and all items in it
- * @queue: the queue, which nobody may be using, nor be waiting for; NULL does nothing
+ * @queue: the queue, which nobody uses any more; NULL does nothing
  *
- * Returns 0; COVEY_ESTATE for the queue of a pipe, or while this thread has reserved an item, or looks at one; COVEY_EINVAL.
+ * Those who still sleep in it, waiting for items or for room, are told that it is closed, and are waited for. But
+ * one that comes now is seen too late: to be safe, join the others first. Waits, as covey_queue_close(), for
+ * another's put or get that is under way, and for an item that another thread has reserved or looks at.
+ *
+ * Returns 0; COVEY_ESTATE for the queue of a pipe, while this thread has reserved an item or, but for a joinable
+ * queue, looks at one, or when somebody waits in it still after 1 s, because he is stopped or waits in
+ * covey_queue_join() (the queue is closed then, and can be freed later); COVEY_EINVAL.
  */
 COVEY_API int covey_queue_free(covey_queue *queue);
 

@@ -319,6 +319,17 @@ __attribute__((constructor)) static void register_end(void)
     cv_object_set_end(CV_ENDED_PIPE, end_rest);
 }
 
+/* In which other threads of this process do not wait. */
+static int check_not_waited(const covey_pipe *end, uint64_t queue)
+{
+    struct cv_waiter *w =
+        queue ? cv_waiter_for(cv_waiter_object(queue_at(queue), CV_QUEUE), cv_self.tag) : NULL;
+
+    return w ? cv_fail(COVEY_ESTATE, "thread %u of this process waits at end %p of a pipe",
+                   cv_load_relaxed(&w->tid), (const void *)end)
+             : 0;
+}
+
 int covey_pipe_close(covey_pipe *pipe)
 {
     struct cv_pipe *p;
@@ -331,6 +342,10 @@ int covey_pipe_close(covey_pipe *pipe)
         r = cv_queue_check_put(queue_at(pipe->outgoing));
     if (r == 0 && pipe->incoming)
         r = cv_queue_check_get(queue_at(pipe->incoming));
+    if (r == 0)
+        r = check_not_waited(pipe, pipe->outgoing);
+    if (r == 0)
+        r = check_not_waited(pipe, pipe->incoming);
     if (r != 0)
         return r;
     if (pipe->incoming)

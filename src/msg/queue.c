@@ -21,7 +21,10 @@ enum {
     CELLS_DEFAULT_LOG = 20,            /* bytes that may wait in segments, if nobody says, */
     BLOCKS_DEFAULT = 16 * 1024 * 1024, /* and with those in blocks */
     UNLIMITED_LOG = 63,
+    AGAIN_NS = CV_NS_PER_MS,
 };
+
+#define LEAVE_NS ((uint64_t)CV_NS_PER_S)
 
 static int check(const covey_queue *q)
 {
@@ -270,6 +273,26 @@ static int check_not_of_pipe(const covey_queue *q)
                           : 0;
 }
 
+/* Somebody sleeps in it: he is told that it is closed, and goes. Who is about to sleep is not seen. */
+static int send_away(covey_queue *q)
+{
+    uint64_t object = cv_waiter_object(q, CV_QUEUE);
+    uint64_t end_ns = cv_clock_now() + LEAVE_NS;
+    struct cv_waiter *w = cv_waiter_for(object, 0);
+
+    if (w)
+        (void)cv_queue_close(q, CV_FOREVER);
+    while (w) {
+        int pid = (int)cv_member_pid(cv_load_acquire(&w->owner));
+
+        if (cv_clock_now() >= end_ns)
+            return cv_fail(COVEY_ESTATE, "process %d waits in queue %p", pid, (void *)q);
+        cv_clock_sleep(AGAIN_NS);
+        w = cv_waiter_for(object, 0);
+    }
+    return 0;
+}
+
 int covey_queue_free(covey_queue *queue)
 {
     int r;
@@ -283,6 +306,8 @@ int covey_queue_free(covey_queue *queue)
         r = cv_queue_check_put(queue);
     if (r == 0)
         r = cv_queue_check_get(queue);
+    if (r == 0)
+        r = send_away(queue);
     if (r != 0)
         return r;
     (void)cv_watch_close(queue);

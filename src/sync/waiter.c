@@ -125,6 +125,7 @@ struct cv_waiter *cv_waiter_take(void)
 
 void cv_waiter_drop(struct cv_waiter *w)
 {
+    cv_store_release(&w->object, 0);
     cv_store_relaxed(&w->place, 0);
     cv_store_relaxed(&w->since_ns, 0);
     if (w == cv_thread.record)
@@ -156,7 +157,7 @@ uint64_t cv_waiter_turn(void)
 
 void cv_waiter_hide(struct cv_waiter *w)
 {
-    cv_store_seq(&w->object, 0);
+    cv_store_seq(&w->object, cv_load_relaxed(&w->object) | CV_WAITER_AWAKE);
 }
 
 uint32_t cv_waiter_index(const struct cv_waiter *w)
@@ -189,9 +190,17 @@ void cv_waiter_each(
     }
 }
 
+static bool sleeps(struct cv_waiter *w)
+{
+    uint64_t object = cv_load_seq(&w->object);
+
+    return object && !(object & CV_WAITER_AWAKE);
+}
+
 struct one {
     uint64_t tag;
     uint32_t tid;
+    uint64_t object;
     struct cv_waiter *found;
 };
 
@@ -199,17 +208,35 @@ static bool is_one(struct cv_waiter *w, void *context)
 {
     struct one *one = context;
 
-    if (cv_load_acquire(&w->owner) == one->tag && cv_load_relaxed(&w->tid) == one->tid &&
-        cv_load_seq(&w->object))
+    if (cv_load_acquire(&w->owner) == one->tag && cv_load_relaxed(&w->tid) == one->tid && sleeps(w))
         one->found = w;
     return !one->found;
 }
 
 struct cv_waiter *cv_waiter_of(uint64_t tag, uint32_t tid)
 {
-    struct one one = {tag, tid, NULL};
+    struct one one = {.tag = tag, .tid = tid};
 
     cv_waiter_each(UINT64_MAX, is_one, &one);
+    return one.found;
+}
+
+static bool is_for(struct cv_waiter *w, void *context)
+{
+    struct one *one = context;
+    uint64_t owner = cv_load_acquire(&w->owner);
+
+    if ((cv_load_seq(&w->object) & ~CV_WAITER_AWAKE) == one->object && owner &&
+        w != cv_thread.record && (!one->tag || owner == one->tag) && !cv_member_is_dead(owner, 0))
+        one->found = w;
+    return !one->found;
+}
+
+struct cv_waiter *cv_waiter_for(uint64_t object, uint64_t tag)
+{
+    struct one one = {.tag = tag, .object = object};
+
+    cv_waiter_each(UINT64_MAX, is_for, &one);
     return one.found;
 }
 

@@ -11,7 +11,8 @@
  *            (tag -> 0); if its process dies, the sweep does. Until then the others count as what
  *            the dead one left: that is how its debts are found.
  *   tid      the thread; stored after owner, 0 until then
- *   object   what it sleeps for, an address with its kind above; 0: it does not sleep
+ *   object   what it sleeps for, an address with its kind above; with AWAKE: what it has slept for, and is
+ *            still in a call for; 0: neither
  *   number   of this wait: 0 when the object is stored, and then the next of the family's numbers,
  *            stored before the family's count says that it is taken: so whoever has a higher one sees
  *            it. Of several waits the highest number is that of who looked last
@@ -54,7 +55,9 @@ struct cv_waiter {
 
 _Static_assert(sizeof(struct cv_waiter) == CV_WAITER_BYTES, "the table's step");
 
-/* What lies in @object of a record. */
+#define CV_WAITER_AWAKE (UINT64_C(1) << 63)
+
+/* What lies in @object of a record, but for AWAKE. */
 static inline uint64_t cv_waiter_object(const void *object, enum cv_kind kind)
 {
     return (uintptr_t)object | (uint64_t)kind << CV_ADDRESS_BITS;
@@ -96,6 +99,10 @@ void cv_waiter_drop(struct cv_waiter *waiter);
 /* From now on everybody can see that it waits for @object (as of cv_waiter_object()). */
 void cv_waiter_show(struct cv_waiter *waiter, uint64_t object);
 void cv_waiter_hide(struct cv_waiter *waiter);
+
+/* Another thread, of process @tag or, if that is 0, of any that lives, that has slept for @object and is still in
+ * that call; NULL: there is none. */
+struct cv_waiter *cv_waiter_for(uint64_t object, uint64_t tag);
 
 /* The next of the family's numbers. */
 uint64_t cv_waiter_turn(void);

@@ -77,7 +77,7 @@ static bool print_waiter(struct cv_waiter *w, void *context)
     uint64_t object = cv_load_seq(&w->object);
     uint64_t owner = cv_load_acquire(&w->owner);
 
-    if (!object || !owner)
+    if (!object || (object & CV_WAITER_AWAKE) || !owner)
         return true;
     add(o, "process %d thread %u waits for ", (int)cv_member_pid(owner), cv_load_relaxed(&w->tid));
     add_object(o, cv_waiter_address(object), cv_waiter_kind(object));
