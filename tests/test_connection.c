@@ -1083,30 +1083,35 @@ TEST(sizes_above_the_limit_are_corrupt)
 
 #ifdef TEST_TLS
 
-/* One that asks for a new key again and again, and takes none of the answers. */
-TEST(
-    answers_that_nobody_takes_are_limited, .deadline_s = 60, .not_in_valgrind = "it takes too long")
+/* A message of no bytes, and before that the wish for a new key. */
+static size_t raw_ask(struct raw *raw, unsigned char *record)
 {
     struct begin_of_tls { /* msg/tls.c */
         const struct cv_openssl *ssl;
         SSL *state;
-    };
+    } *tls = (struct begin_of_tls *)(void *)raw->tls;
+
+    check_int(tls->ssl->SSL_key_update(tls->state, SSL_KEY_UPDATE_REQUESTED), ==, 1);
+    return raw_seal(raw, "\0\0\0\0\0\0\0\0", 8, record);
+}
+
+/* One that asks for a new key again and again, and takes none of the answers. */
+TEST(
+    answers_that_nobody_takes_are_limited, .deadline_s = 60, .not_in_valgrind = "it takes too long")
+{
     char address[64];
     covey_listener *l = listen_at(abstract_address(address));
     static unsigned char asking[32768];
     struct raw raw = {0};
     covey_connection *c = raw_open(&raw, l);
-    struct begin_of_tls *tls = (struct begin_of_tls *)(void *)raw.tls;
     char bytes[8];
     int r = COVEY_ETIMEDOUT;
 
     for (int i = 0; i < 2000 && r == COVEY_ETIMEDOUT; i++) {
         size_t n = 0;
 
-        while (n + 100 < sizeof asking) {
-            check_int(tls->ssl->SSL_key_update(tls->state, SSL_KEY_UPDATE_REQUESTED), ==, 1);
-            n += raw_seal(&raw, "\0\0\0\0\0\0\0\0", 8, asking + n);
-        }
+        while (n + 100 < sizeof asking)
+            n += raw_ask(&raw, asking + n);
         raw_send(&raw, asking, n);
         while ((r = covey_connection_receive(c, bytes, sizeof bytes, NULL, 0)) == 0) {
         }
@@ -1115,6 +1120,34 @@ TEST(
     check_int(covey_connection_close(c), ==, 0);
     raw_close(&raw);
     check_int(covey_listener_close(l), ==, 0);
+}
+
+/* The other side asks for new keys, and the answers cannot be sent any more. */
+TEST(receiving_goes_on_after_a_broken_message, .not_in_valgrind = "it takes too long")
+{
+    char address[64];
+    covey_listener *l = listen_at(abstract_address(address));
+    static unsigned char asking[32768];
+    struct raw raw = {0};
+    covey_connection *c = raw_open(&raw, l);
+    unsigned char *bytes = make_bytes(MIB, 1);
+
+    check_int(covey_connection_send(c, bytes, MIB, 0.01), ==, COVEY_EBROKEN);
+    for (int i = 0; i < 40; i++) {
+        size_t n = 0;
+        int r;
+
+        while (n + 100 < sizeof asking)
+            n += raw_ask(&raw, asking + n);
+        raw_send(&raw, asking, n);
+        while ((r = covey_connection_receive(c, bytes, 8, NULL, 0)) == 0) {
+        }
+        check_int(r, ==, COVEY_ETIMEDOUT);
+    }
+    check_int(covey_connection_close(c), ==, 0);
+    raw_close(&raw);
+    check_int(covey_listener_close(l), ==, 0);
+    free(bytes);
 }
 
 #endif
@@ -1320,6 +1353,130 @@ TEST(a_message_out_of_time_breaks_the_connection)
     pair_close(&p);
 }
 
+static void ignore_signal(int number)
+{
+    (void)number;
+}
+
+/* So that little is under way, and that always the same. */
+static void keep_little(const struct pair *p)
+{
+    int fds[] = {covey_connection_fd(p->client), covey_connection_fd(p->server)};
+
+    for (int i = 0; i < 2; i++) {
+        check_int(setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &(int){65536}, sizeof(int)), ==, 0);
+        check_int(setsockopt(fds[i], SOL_SOCKET, SO_RCVBUF, &(int){65536}, sizeof(int)), ==, 0);
+    }
+}
+
+/* Who waits for the message is told, and not only when the sender closes; what it says still comes. */
+TEST(a_broken_message_is_told_at_once)
+{
+    char address[64];
+    const char *const addresses[] = {ANY, abstract_address(address)};
+    unsigned char *bytes = make_bytes(30 * MIB, 1);
+
+    for (int i = 0; i < 2; i++) {
+        struct pair p = pair_open(addresses[i]);
+        void *came = NULL;
+        size_t size = 0;
+
+        check_int(covey_connection_send(p.server, "before", 6, SOON_S), ==, 0);
+        check_int(covey_connection_send(p.client, bytes, 30 * MIB, 0.05), ==, COVEY_EBROKEN);
+        check_int(covey_connection_send(p.server, "after", 5, SOON_S), ==, 0);
+        check_fails(covey_connection_receive_alloc(p.server, &came, &size, SOON_S), COVEY_EDIED,
+            "without a word");
+        check_int(covey_connection_receive(p.client, bytes, 6, NULL, SOON_S), ==, 0);
+        check_int(covey_connection_receive(p.client, bytes, 5, NULL, SOON_S), ==, 0);
+        check_fails(covey_connection_send(p.client, "x", 1, 0), COVEY_EBROKEN, "in its middle");
+        pair_close(&p);
+    }
+    free(bytes);
+}
+
+/* What was told of a message, that is what comes. The sender receives meanwhile, which sends what TLS still
+ * has to send. */
+static void check_told(const struct pair *p, int told, size_t size)
+{
+    int r = COVEY_ETIMEDOUT;
+    void *came = NULL;
+    size_t n = 0;
+
+    check(told == 0 || told == COVEY_EBROKEN);
+    for (double end_s = test_now_s() + SOON_S; r == COVEY_ETIMEDOUT && test_now_s() < end_s;) {
+        r = covey_connection_receive_alloc(p->server, &came, &n, 0.001);
+        check_int(covey_connection_poll(p->client, 0), ==, 0);
+    }
+    check_int(r, ==, told == 0 ? 0 : COVEY_EDIED);
+    check_int(n, ==, told == 0 ? size : 0);
+    free(came);
+}
+
+static int send_hastily(struct pair *p, const unsigned char *bytes, size_t size)
+{
+    return covey_connection_send(p->client, bytes, size, 0.005);
+}
+
+/* The other side takes what has come, and the sender's process sends what is left of the last record. */
+static int go_on_and_give_up(void *context)
+{
+    struct pair *p = context;
+    char byte;
+
+    check_int(covey_connection_receive(p->server, &byte, 1, NULL, 0), <, 0);
+    check_int(covey_connection_poll(p->client, 0), ==, 0);
+    return 1;
+}
+
+static int send_interrupted(struct pair *p, const unsigned char *bytes, size_t size)
+{
+    struct sigaction action = {.sa_handler = ignore_signal};
+    int r;
+
+    check_int(sigaction(SIGALRM, &action, NULL), ==, 0);
+    covey_on_interrupt(go_on_and_give_up, p);
+    (void)ualarm(5000, 5000);
+    r = covey_connection_send(p->client, bytes, size, COVEY_FOREVER);
+    (void)ualarm(0, 0);
+    covey_on_interrupt(NULL, NULL);
+    return r;
+}
+
+/* Of sizes about that which the system takes, so that often only the last record has no room. */
+static void send_too_much(int (*send)(struct pair *, const unsigned char *, size_t))
+{
+    char address[64];
+    const char *const addresses[] = {ANY, abstract_address(address)};
+    unsigned char *bytes = make_bytes(MIB, 1);
+
+    for (int i = 0; i < 2; i++) {
+        size_t size = 16384;
+
+        for (int broken = 0; broken < 10; size += 4096) {
+            struct pair p = pair_open(addresses[i]);
+            int r;
+
+            keep_little(&p);
+            r = send(&p, bytes, size);
+            check_told(&p, r, size);
+            broken += r != 0;
+            pair_close(&p);
+        }
+        check(size > 20 * 4096 && size < MIB);
+    }
+    free(bytes);
+}
+
+TEST(a_broken_message_never_comes, .deadline_s = 60)
+{
+    send_too_much(send_hastily);
+}
+
+TEST(a_message_that_comes_is_not_broken, .deadline_s = 60)
+{
+    send_too_much(send_interrupted);
+}
+
 TEST(connecting_has_its_time)
 {
     covey_listener *l = listen_at(ANY); /* and does not accept */
@@ -1400,11 +1557,6 @@ static int give_up(void *context)
 {
     ++*(int *)context;
     return 1;
-}
-
-static void ignore_signal(int number)
-{
-    (void)number;
 }
 
 TEST(a_signal_may_end_a_wait)

@@ -100,8 +100,8 @@ COVEY_API int covey_connection_open_with(const struct covey_connection_options *
  * A message is begun when the system has some room for it. When the time is over before that, nothing
  * has been sent: COVEY_ETIMEDOUT, try again. When it is over in the middle of a message, the connection
  * is broken: this call and all later ones that send return COVEY_EBROKEN, and the other side gets
- * COVEY_EDIED in the place of the message. So a message of more than some 16 KiB should have all the
- * time that it may need. Receiving goes on. The same holds for an interrupt hook that gives up: before
+ * COVEY_EDIED in the place of the message, at once. So a message of more than some 16 KiB should have all
+ * the time that it may need. Receiving goes on. The same holds for an interrupt hook that gives up: before
  * the message COVEY_EINTR, within it COVEY_EBROKEN.
  *
  * Returns 0; COVEY_ETIMEDOUT; COVEY_EBROKEN; COVEY_EINTR (see covey_on_interrupt()); COVEY_ETOOBIG for

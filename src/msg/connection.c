@@ -36,6 +36,13 @@ static int end_with(struct cv_end *end, int code)
 
 /* Without waiting *************************************************************************** */
 
+/* Of what TLS has to send so much has left. */
+static void count_sent(covey_connection *c, size_t n)
+{
+    cv_tls_sent(c->tls, n);
+    c->unsent -= n < c->unsent ? n : c->unsent;
+}
+
 /* Sends what TLS has to send: 0 when that is all, CV_CONNECTION_WRITE, or a code. */
 static int flush(covey_connection *c)
 {
@@ -51,8 +58,11 @@ static int flush(covey_connection *c)
 
         if (size == 0)
             break;
-        r = cv_socket_send(c->socket.fd, bytes, size, &n);
-        cv_tls_sent(c->tls, n);
+        if (c->is_cut)
+            n = size; /* answers to what has come, which nobody needs any more */
+        else
+            r = cv_socket_send(c->socket.fd, bytes, size, &n);
+        count_sent(c, n);
     }
     (void)pthread_mutex_unlock(&c->tls_lock);
     return r == CV_SOCKET_PENDING ? CV_CONNECTION_WRITE : r;
@@ -520,10 +530,12 @@ static int end_is(const struct cv_end *end)
 
 static int seal(covey_connection *c, const void *bytes, size_t size)
 {
+    const void *output;
     int r;
 
     (void)pthread_mutex_lock(&c->tls_lock);
     r = cv_tls_write(c->tls, bytes, size);
+    c->unsent = cv_tls_output(c->tls, &output);
     (void)pthread_mutex_unlock(&c->tls_lock);
     return r;
 }
@@ -534,6 +546,7 @@ struct letter {
     size_t at;                /* in that part */
     size_t size;              /* of the whole */
     size_t left;
+    bool is_sealed; /* all of it */
 };
 
 /* Moves on by up to @most bytes, all of one part: where they are, and how many, not none. */
@@ -568,25 +581,54 @@ static int seal_next(covey_connection *c, struct letter *l, unsigned char *piece
     return seal(c, piece, have);
 }
 
+/* Half a message is sent: nothing more leaves, and the other side gets the end in its place at once. False
+ * if the message is whole: who receives flushes as well, and may have sent its last. */
+static bool cut_off(covey_connection *c, const struct letter *l)
+{
+    bool is_whole;
+
+    (void)pthread_mutex_lock(&c->tls_lock);
+    is_whole = l->is_sealed && c->unsent == 0;
+    c->is_cut = !is_whole;
+    if (c->is_cut)
+        cv_socket_end(c->socket.fd);
+    (void)pthread_mutex_unlock(&c->tls_lock);
+    return !is_whole;
+}
+
+/* 0 when it is sent. */
+static int send_records(covey_connection *c, struct letter *l, uint64_t deadline_ns)
+{
+    unsigned char piece[CV_TLS_PIECE_MAX];
+    size_t have = CV_WIRE_HEAD_BYTES;
+    int r;
+
+    cv_wire_write_head(piece, l->size);
+    do {
+        r = seal_next(c, l, piece, have);
+        l->is_sealed = r == 0 && l->left == 0;
+        if (r == 0)
+            r = flush_until(c, deadline_ns);
+        have = 0;
+    } while (r == 0 && l->left > 0);
+    return r;
+}
+
 /* Anything that keeps a message from being sent whole, once it is begun, is the end of sending. */
 static int send_begun(covey_connection *c, struct letter *l, uint64_t deadline_ns)
 {
-    unsigned char piece[CV_TLS_PIECE_MAX];
-    size_t size = l->size;
+    struct cv_error before;
     int r;
 
-    cv_wire_write_head(piece, size);
-    r = seal_next(c, l, piece, CV_WIRE_HEAD_BYTES);
-    if (r == 0)
-        r = flush_until(c, deadline_ns);
-    while (r == 0 && l->left > 0) {
-        r = seal_next(c, l, piece, 0);
-        if (r == 0)
-            r = flush_until(c, deadline_ns);
+    cv_error_save(&before);
+    r = send_records(c, l, deadline_ns);
+    if (r != 0 && !cut_off(c, l)) {
+        cv_error_restore(&before);
+        return 0;
     }
     if (r == COVEY_ETIMEDOUT || r == COVEY_EINTR)
         r = cv_fail(COVEY_EBROKEN,
-            "the connection can send no more: a message of %zu bytes was %s in its middle", size,
+            "the connection can send no more: a message of %zu bytes was %s in its middle", l->size,
             r == COVEY_EINTR ? "interrupted" : "out of time");
     return r == 0 ? 0 : end_with(&c->sent, r);
 }

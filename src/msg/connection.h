@@ -53,6 +53,8 @@ struct covey_connection {
     const unsigned char *psk; /* until the handshake is done */
     struct cv_tls *tls;       /* NULL: not yet */
     pthread_mutex_t tls_lock;
+    size_t unsent;        /* bytes of a message in what TLS has to send; under that lock */
+    bool is_cut;          /* half a message is sent: nothing more will be; under that lock */
     uint64_t message_max; /* of this side */
     uint64_t peer_max;    /* of the other */
     char peer[CV_SOCKET_PEER_MAX];
