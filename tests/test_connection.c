@@ -1296,6 +1296,32 @@ TEST(sending_to_nobody_is_a_death)
     pair_close(&p);
 }
 
+/* The system would still take it. */
+TEST(what_nobody_can_receive_is_not_sent)
+{
+    char address[64];
+    const char *const addresses[] = {ANY, abstract_address(address)};
+
+    for (int i = 0; i < 2; i++) {
+        struct pair p = pair_open(addresses[i]);
+        struct raw raw = {0};
+        covey_connection *c = raw_open(&raw, p.listener);
+        char byte;
+
+        check_int(covey_connection_close(p.server), ==, 0);
+        p.server = NULL;
+        check_int(covey_connection_receive(p.client, &byte, 1, NULL, SOON_S), ==, COVEY_ECLOSED);
+        check_fails(covey_connection_send(p.client, "x", 1, 0), COVEY_EDIED, "has closed");
+        check_fails(covey_connection_send(p.client, "x", 1, SOON_S), COVEY_EDIED, "has closed");
+        check_int(shutdown(raw.fd, SHUT_WR), ==, 0);
+        check_int(covey_connection_poll(c, SOON_S), ==, 1);
+        check_fails(covey_connection_send(c, "x", 1, 0), COVEY_EDIED, "gone");
+        check_int(covey_connection_close(c), ==, 0);
+        raw_close(&raw);
+        pair_close(&p);
+    }
+}
+
 /* Time ************************************************************************************** */
 
 TEST(waits_are_as_long_as_asked_for)

@@ -95,7 +95,8 @@ COVEY_API int covey_connection_open_with(const struct covey_connection_options *
  * @size: how many bytes
  * @timeout_s: how long to wait at most, in seconds; 0 or less: not at all; COVEY_FOREVER
  *
- * Returns when the system has taken all of it; whether it arrives, only an answer can tell.
+ * Returns when the system has taken all of it; whether it arrives, only an answer can tell. Once receiving
+ * (or poll, or covey_wait()) has seen the other side's end, nothing is sent any more: COVEY_EDIED.
  *
  * A message is begun when the system has some room for it. When the time is over before that, nothing
  * has been sent: COVEY_ETIMEDOUT, try again. When it is over in the middle of a message, the connection

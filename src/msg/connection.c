@@ -639,6 +639,8 @@ static int send_letter(covey_connection *c, struct letter *l, uint64_t deadline_
 
     if (c->sent.code)
         return end_is(&c->sent);
+    if (cv_load_acquire(&c->is_over)) /* to close it says this side's end all the same */
+        return cv_fail(COVEY_EDIED, "%s", c->received.why);
     r = flush_until(c, deadline_ns);
     if (r == 0)
         r = await(c->socket.fd, true, deadline_ns);
@@ -712,7 +714,10 @@ static int end_receiving(covey_connection *c, int code)
         code = cv_fail(COVEY_EDIED, "the other side has ended in the middle of a message");
     if (code == COVEY_ECORRUPT)
         (void)flush(c); /* what TLS says to that */
-    return end_with(&c->received, code);
+    (void)end_with(&c->received, code);
+    if (code != COVEY_ECORRUPT)
+        cv_store_release(&c->is_over, 1);
+    return code;
 }
 
 /* What TLS says to what has come, a new key for a new key, is sent as far as that needs no waiting. Who
