@@ -966,6 +966,7 @@ TEST(a_message_that_is_too_large_is_no_message)
         "101 bytes");
     check_fails(covey_connection_receive(c, bytes, sizeof bytes, NULL, SOON_S), COVEY_ECORRUPT,
         "101 bytes");
+    check_fails(covey_connection_send(c, "x", 1, 0), COVEY_ECORRUPT, "101 bytes");
     check_int(covey_connection_poll(c, 0), ==, 1);
     check_int(covey_connection_close(c), ==, 0);
     raw_close(&raw);
@@ -1002,6 +1003,7 @@ TEST(garbage_after_the_handshake_is_corrupt)
     bytes[4] = 100;
     raw_send(&raw, bytes, 300);
     check_fails(covey_connection_receive(c, bytes, 1, NULL, SOON_S), COVEY_ECORRUPT, "encrypted");
+    check_fails(covey_connection_send(c, "x", 1, 0), COVEY_ECORRUPT, "encrypted");
     check_int(covey_connection_close(c), ==, 0);
     raw_close(&raw);
     free(bytes);

@@ -96,7 +96,8 @@ COVEY_API int covey_connection_open_with(const struct covey_connection_options *
  * @timeout_s: how long to wait at most, in seconds; 0 or less: not at all; COVEY_FOREVER
  *
  * Returns when the system has taken all of it; whether it arrives, only an answer can tell. Once receiving
- * (or poll, or covey_wait()) has seen the other side's end, nothing is sent any more: COVEY_EDIED.
+ * (or poll, or covey_wait()) has seen the other side's end, nothing is sent any more: COVEY_EDIED, or
+ * COVEY_ECORRUPT where receiving says that.
  *
  * A message is begun when the system has some room for it. When the time is over before that, nothing
  * has been sent: COVEY_ETIMEDOUT, try again. When it is over in the middle of a message, the connection
@@ -107,8 +108,8 @@ COVEY_API int covey_connection_open_with(const struct covey_connection_options *
  *
  * Returns 0; COVEY_ETIMEDOUT; COVEY_EBROKEN; COVEY_EINTR (see covey_on_interrupt()); COVEY_ETOOBIG for
  * more than covey_connection_message_max(); COVEY_EDIED when the other side is gone, or has closed its
- * connection; COVEY_ECLOSED after covey_connection_stop(); COVEY_ENOTOWNER; COVEY_EINVAL; COVEY_ENOMEM;
- * COVEY_ESTATE when the program has closed the descriptor.
+ * connection; COVEY_ECORRUPT; COVEY_ECLOSED after covey_connection_stop(); COVEY_ENOTOWNER; COVEY_EINVAL;
+ * COVEY_ENOMEM; COVEY_ESTATE when the program has closed the descriptor.
  */
 COVEY_API int covey_connection_send(
     covey_connection *connection, const void *bytes, size_t size, double timeout_s);

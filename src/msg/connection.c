@@ -640,7 +640,8 @@ static int send_letter(covey_connection *c, struct letter *l, uint64_t deadline_
     if (c->sent.code)
         return end_is(&c->sent);
     if (cv_load_acquire(&c->is_over)) /* to close it says this side's end all the same */
-        return cv_fail(COVEY_EDIED, "%s", c->received.why);
+        return cv_fail(c->received.code == COVEY_ECORRUPT ? COVEY_ECORRUPT : COVEY_EDIED, "%s",
+            c->received.why);
     r = flush_until(c, deadline_ns);
     if (r == 0)
         r = await(c->socket.fd, true, deadline_ns);
@@ -715,8 +716,7 @@ static int end_receiving(covey_connection *c, int code)
     if (code == COVEY_ECORRUPT)
         (void)flush(c); /* what TLS says to that */
     (void)end_with(&c->received, code);
-    if (code != COVEY_ECORRUPT)
-        cv_store_release(&c->is_over, 1);
+    cv_store_release(&c->is_over, 1);
     return code;
 }
 

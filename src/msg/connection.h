@@ -60,7 +60,7 @@ struct covey_connection {
     char peer[CV_SOCKET_PEER_MAX];
     uint32_t stopped; /* 1: this process has ended it (covey_connection_stop()) */
     uint32_t awaited; /* by so many threads, in covey_wait() */
-    uint32_t is_over; /* 1: the other side has ended; why stands in @received, and stays */
+    uint32_t is_over; /* 1: nothing more comes; why stands in @received, and stays */
 
     uint32_t sending; /* a turn (msg/turn.h) */
     struct cv_end sent;
