@@ -24,6 +24,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #define ANY "tcp:127.0.0.1:0"
@@ -2691,6 +2692,117 @@ TEST(a_child_keeps_nothing_that_connects,
     for (int i = 0; i < 2; i++)
         (void)close(full[i]);
     (void)close(fd);
+}
+
+static int coming_and_going;
+
+static void *come_and_go(void *context)
+{
+    struct pair *p = context;
+
+    while (word_get(&coming_and_going)) {
+        pair_connect(p, 0);
+        check_int(covey_connection_close(p->client), ==, 0);
+        check_int(covey_connection_close(p->server), ==, 0);
+    }
+    p->client = p->server = NULL;
+    return NULL;
+}
+
+/* A fork may come while another thread opens or closes one. */
+TEST(a_child_keeps_nothing_that_comes_or_goes, .deadline_s = 60,
+    .not_in_valgrind = "a child does not free what another thread of its parent had")
+{
+    char address[64];
+    struct pair p = {.listener = listen_at(abstract_address(address))};
+    double end_s = test_now_s() + 5; /* sanitizers make forks slow */
+    pthread_t thread;
+
+    word_set(&coming_and_going, 1);
+    check_int(pthread_create(&thread, NULL, come_and_go, &p), ==, 0);
+    for (int i = 0; i < 3000 && test_now_s() < end_s; i++) {
+        pid_t pid = fork();
+
+        if (pid == 0) {
+            has_no_socket(NULL);
+            _exit(0);
+        }
+        test_reap(pid, 0);
+    }
+    word_set(&coming_and_going, 0);
+    check_int(pthread_join(thread, NULL), ==, 0);
+    pair_close(&p);
+}
+
+/* Opens a socket and closes it, without TLS and memory: as a child of several threads may, and a handler. */
+static void knock_in_vain(void)
+{
+    struct cv_address address = {.kind = CV_ADDRESS_ABSTRACT, .path = "covey-nobody"};
+    struct cv_socket_targets targets;
+    struct cv_descriptor socket;
+
+    check_int(cv_socket_find(&targets, &address, false), ==, 0);
+    check_int(cv_socket_connect(&socket, &targets, 0), ==, COVEY_EREFUSED);
+}
+
+static int forked;
+
+static void fork_in_handler(int number)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        has_no_socket(NULL);
+        _exit(0);
+    }
+    (void)number;
+    test_reap(pid, 0);
+    forked++;
+}
+
+TEST(a_fork_in_a_signal_handler_keeps_nothing_open)
+{
+    struct sigaction action = {.sa_handler = fork_in_handler};
+
+    if (TEST_TSAN || getenv("COVEY_TEST_VALGRIND"))
+        test_skip("it does not fork in handlers");
+    knock_in_vain(); /* takes memory */
+    check_int(sigaction(SIGALRM, &action, NULL), ==, 0);
+    while (forked < 500) {
+        (void)ualarm(100, 0);
+        for (int before = forked; forked == before;)
+            knock_in_vain();
+    }
+}
+
+static void *knock_often(void *context)
+{
+    (void)context;
+    while (word_get(&coming_and_going))
+        knock_in_vain();
+    return NULL;
+}
+
+/* As a container's runtime does it. What another thread of the parent was about to do is nobody's there. */
+TEST(a_child_made_past_the_c_library_waits_for_nobody)
+{
+    pthread_t thread;
+
+    if (TEST_TSAN || getenv("COVEY_TEST_VALGRIND"))
+        test_skip("it does not know that this is a fork");
+    word_set(&coming_and_going, 1);
+    check_int(pthread_create(&thread, NULL, knock_often, NULL), ==, 0);
+    for (int i = 0; i < 300; i++) {
+        pid_t pid = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+
+        if (pid == 0) {
+            knock_in_vain();
+            _exit(0);
+        }
+        test_reap(pid, 0);
+    }
+    word_set(&coming_and_going, 0);
+    check_int(pthread_join(thread, NULL), ==, 0);
 }
 
 /* Addresses ********************************************************************************* */

@@ -110,6 +110,7 @@ static void set_up(int fd, int family)
     set(fd, IPPROTO_TCP, TCP_RTO_MAX_MS, REPEAT_MAX_MS);
 }
 
+/* @fd: what has just been opened, under the lock. */
 static int take(struct cv_descriptor *d, int fd)
 {
     int r = cv_descriptor_take(d, fd);
@@ -123,16 +124,23 @@ static int take(struct cv_descriptor *d, int fd)
 
 static int make(struct cv_descriptor *d, int family)
 {
-    int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd;
+    int r;
 
     *d = CV_NO_DESCRIPTOR;
-    return fd < 0 ? cv_fail_errno("no socket") : take(d, fd);
+    cv_unshared_lock();
+    fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    r = fd < 0 ? cv_fail_errno("no socket") : take(d, fd);
+    cv_unshared_unlock();
+    return r;
 }
 
 void cv_socket_close(struct cv_descriptor *d)
 {
+    cv_unshared_lock();
     cv_unshared_remove(d);
     cv_descriptor_close(d);
+    cv_unshared_unlock();
 }
 
 /* Connecting ******************************************************************************** */
@@ -348,19 +356,9 @@ void cv_socket_remove_path(const char *path, const struct cv_socket_file *file)
 }
 
 /* On Linux a new connection's own errors come from accept(); it is not the listener's matter. */
-int cv_socket_accept(struct cv_descriptor *d, int listening)
+static int fail_to_accept(int error)
 {
-    struct sockaddr_storage from = {0};
-    socklen_t size = sizeof from;
-    int fd =
-        accept4(listening, (struct sockaddr *)(void *)&from, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
-
-    *d = CV_NO_DESCRIPTOR;
-    if (fd >= 0) {
-        set_up(fd, from.ss_family);
-        return take(d, fd);
-    }
-    switch (errno) {
+    switch (error) {
     case EAGAIN:
     case EINTR:
     case ECONNABORTED:
@@ -375,8 +373,26 @@ int cv_socket_accept(struct cv_descriptor *d, int listening)
     case ETIMEDOUT:
         return CV_SOCKET_PENDING;
     default:
+        errno = error;
         return cv_fail_errno("cannot accept a connection");
     }
+}
+
+int cv_socket_accept(struct cv_descriptor *d, int listening)
+{
+    struct sockaddr_storage from = {0};
+    socklen_t size = sizeof from;
+    int fd;
+    int r;
+
+    *d = CV_NO_DESCRIPTOR;
+    cv_unshared_lock();
+    fd = accept4(listening, (struct sockaddr *)(void *)&from, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    r = fd < 0 ? fail_to_accept(errno) : take(d, fd);
+    cv_unshared_unlock();
+    if (r == 0)
+        set_up(d->fd, from.ss_family);
+    return r;
 }
 
 /* A connection ****************************************************************************** */

@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,9 +17,38 @@ enum {
     BLOCKS = 1024,
 };
 
+static uint32_t holder; /* the process whose thread has the lock; 0: nobody */
+
+/* Under the lock. */
+static sigset_t signals; /* that its thread had blocked before */
 static uint64_t
-    *table[BLOCKS]; /* inodes; 0: nothing to close. Blocks are made as needed, and stay */
-static uint32_t is_followed;
+    *table[BLOCKS];  /* inodes; 0: nothing to close. Blocks are made as needed, and stay */
+static int n_blocks; /* no more of them were ever needed */
+
+static int not_followed; /* why forks are not: an errno */
+
+/* A child that was made past the C library may find another process there, and nobody who gives it back. */
+void cv_unshared_lock(void)
+{
+    uint32_t self = (uint32_t)getpid();
+    uint32_t other;
+    sigset_t all;
+    sigset_t before;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    while ((other = cv_load_relaxed(&holder)) == self || !cv_cas32(&holder, other, self))
+        (void)sched_yield();
+    signals = before;
+}
+
+void cv_unshared_unlock(void)
+{
+    sigset_t before = signals;
+
+    cv_store_release(&holder, 0);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
 
 static bool is_socket(int fd, uint64_t inode)
 {
@@ -30,7 +61,7 @@ static void close_in_child(void)
 {
     int saved_errno = errno;
 
-    for (int block = 0; block < BLOCKS; block++) {
+    for (int block = 0; block < n_blocks; block++) {
         for (int i = 0; table[block] && i < BLOCK; i++) {
             uint64_t inode = table[block][i];
 
@@ -39,52 +70,45 @@ static void close_in_child(void)
                 (void)close(block * BLOCK + i);
         }
     }
+    cv_unshared_unlock();
     errno = saved_errno;
+}
+
+/* Before any thread: so it is done once, and before others do it. */
+__attribute__((constructor)) static void follow_forks(void)
+{
+    not_followed = pthread_atfork(cv_unshared_lock, cv_unshared_unlock, close_in_child);
 }
 
 static uint64_t *word_of(int fd)
 {
-    uint64_t *block = fd >= 0 && fd < BLOCK * BLOCKS ? cv_load_acquire(&table[fd / BLOCK]) : NULL;
+    uint64_t *block = fd >= 0 && fd < BLOCK * BLOCKS ? table[fd / BLOCK] : NULL;
 
     return block ? &block[fd % BLOCK] : NULL;
 }
 
-/* Two threads may come at once: one's block is kept. */
 static int make_block(int fd)
 {
-    uint64_t *none = NULL;
-    uint64_t *block;
-
     if (fd >= BLOCK * BLOCKS || word_of(fd))
         return 0;
-    block = calloc(BLOCK, sizeof *block);
-    if (!block)
+    table[fd / BLOCK] = calloc(BLOCK, sizeof *table[0]);
+    if (!table[fd / BLOCK])
         return cv_fail(COVEY_ENOMEM, "no memory for the list of sockets");
-    if (!cv_cas(&table[fd / BLOCK], &none, block))
-        free(block);
-    return 0;
-}
-
-/* Twice does no harm. */
-static int follow_forks(void)
-{
-    if (cv_load_acquire(&is_followed))
-        return 0;
-    errno = pthread_atfork(NULL, NULL, close_in_child);
-    if (errno != 0)
-        return cv_fail_errno("a fork cannot be followed");
-    cv_store_release(&is_followed, 1);
+    if (n_blocks <= fd / BLOCK)
+        n_blocks = fd / BLOCK + 1;
     return 0;
 }
 
 int cv_unshared_add(const struct cv_descriptor *socket)
 {
-    int r = follow_forks();
+    int r;
 
-    if (r == 0)
-        r = make_block(socket->fd);
+    errno = not_followed;
+    if (errno != 0)
+        return cv_fail_errno("a fork cannot be followed");
+    r = make_block(socket->fd);
     if (r == 0 && word_of(socket->fd))
-        cv_store_release(word_of(socket->fd), socket->inode);
+        *word_of(socket->fd) = socket->inode;
     return r;
 }
 
@@ -92,6 +116,6 @@ void cv_unshared_remove(const struct cv_descriptor *socket)
 {
     uint64_t *word = word_of(socket->fd);
 
-    if (word) /* the number may be another one's by now */
-        (void)cv_cas64(word, socket->inode, 0);
+    if (word && *word == socket->inode) /* the number may be another one's by now */
+        *word = 0;
 }

@@ -8,20 +8,25 @@
  * pthread_atfork(). A child that is made without it (a clone system call) keeps them until it ends or
  * calls exec.
  *
- * What has to be closed stands in a table: the inode of each socket, by its descriptor. A word is set
- * after the descriptor was opened and cleared before it is closed; the child closes what still is that
- * inode. There is no lock, so nothing has to be done before a fork, and no fork can find one held; a
- * fork in the moment between open and set, or clear and close, leaves one copy to the child.
+ * What has to be closed stands in a table: the inode of each socket, by its descriptor. The child closes
+ * what still is that inode. To open a socket and to note it, and to strike it out and to close it, is one
+ * step for forks: both are done under a lock, and a fork takes it, too. Its handlers are the first that
+ * are registered, so their lock is the last that a fork takes, and the first that is free again.
  */
 #ifndef CV_UNSHARED_H
 #define CV_UNSHARED_H
 
 #include "os/descriptor.h"
 
-/* 0, or COVEY_ENOMEM. A descriptor above a million is not noted. */
+/* Until it is given back there is no fork, and no signal handler (it might fork) in this thread. Nothing may
+ * wait meanwhile, nor take another lock than malloc()'s. */
+void cv_unshared_lock(void);
+void cv_unshared_unlock(void);
+
+/* Under the lock under which it was opened. 0, or a code. A descriptor above a million is not noted. */
 int cv_unshared_add(const struct cv_descriptor *socket);
 
-/* Before it is closed. */
+/* Under the lock under which it will be closed. */
 void cv_unshared_remove(const struct cv_descriptor *socket);
 
 #endif
