@@ -21,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -2916,6 +2917,43 @@ TEST(a_stale_path_has_one_successor)
         connect_among(only, 1);
         check_int(covey_listener_close(only), ==, 0);
     }
+}
+
+static void wait_to_be_killed(void *context)
+{
+    (void)context;
+    for (;;)
+        (void)pause();
+}
+
+/* That may be forked while another thread looks at a path, and has all that is open then. */
+TEST(a_child_does_not_keep_the_directory_locked)
+{
+    char directory[] = "/tmp/covey-test-XXXXXX";
+    char address[64];
+    pthread_t thread;
+    void *l;
+    pid_t pid;
+    int fd;
+
+    pair_close(&(struct pair){.listener = listen_at(ANY)}); /* may skip */
+    check(mkdtemp(directory) != NULL);
+    (void)snprintf(address, sizeof address, "unix:%s/s", directory);
+    fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    check_int(
+        flock(fd, LOCK_EX), ==, 0); /* so that the thread has to wait with its directory open */
+    check_int(pthread_create(&thread, NULL, listen_at_once, address), ==, 0);
+    test_sleep_ms(200);
+    pid = child_fork(wait_to_be_killed, NULL);
+    check_int(flock(fd, LOCK_UN), ==, 0);
+    check_int(pthread_join(thread, &l), ==, 0);
+    check(l != NULL);
+    check_int(flock(fd, LOCK_EX | LOCK_NB), ==, 0);
+    check_int(flock(fd, LOCK_UN), ==, 0);
+    child_kill(pid);
+    check_int(covey_listener_close(l), ==, 0);
+    check_int(rmdir(directory), ==, 0);
+    (void)close(fd);
 }
 
 TEST(a_file_at_the_path_stays)

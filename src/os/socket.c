@@ -271,10 +271,13 @@ static int guard_directory(const char *path)
     return fd;
 }
 
+/* A child that was forked meanwhile has a copy, so to close it is not enough. */
 static void unguard(int fd)
 {
-    if (fd >= 0)
-        (void)close(fd);
+    if (fd < 0)
+        return;
+    (void)flock(fd, LOCK_UN);
+    (void)close(fd);
 }
 
 static struct cv_socket_file file_at(const char *path)
