@@ -10,6 +10,7 @@ enum {
     CV_ADDRESS_HOST_MAX = 253, /* bytes in the name of a machine */
     CV_ADDRESS_PATH_MAX = 107, /* of a Unix socket; an abstract name can have one less */
     CV_ADDRESS_TEXT_MAX = 288, /* of the whole, with its 0 */
+    CV_ADDRESS_SAID_MAX = 120, /* of any text, in a message: a Unix socket's is whole */
 };
 
 enum cv_address_kind {
@@ -24,6 +25,13 @@ struct cv_address {
     char host[CV_ADDRESS_HOST_MAX + 1];
     char path[CV_ADDRESS_PATH_MAX + 1];
 };
+
+/* For a message: what is longer ends with "...". */
+struct cv_address_said {
+    char text[CV_ADDRESS_SAID_MAX + sizeof "..."];
+};
+
+struct cv_address_said cv_address_say(const char *text);
 
 /* COVEY_EINVAL, and says what is wrong with @text. */
 int cv_address_read(struct cv_address *address, const char *text);

@@ -374,7 +374,12 @@ int cv_connection_fail_at(const char *address, int code)
     char why[CV_END_WHY_MAX];
 
     (void)snprintf(why, sizeof why, "%s", covey_error());
-    return cv_fail(code, "%.120s: %s", address, why);
+    return cv_fail(code, "%s: %s", cv_address_say(address).text, why);
+}
+
+static int fail_unanswered(void)
+{
+    return cv_fail(COVEY_ETIMEDOUT, "somebody listens there, but has not answered");
 }
 
 /* Too many are about to be accepted at this Unix socket: the kernel does not say when that is over. */
@@ -384,7 +389,7 @@ static int pause_busy(uint64_t deadline_ns)
     int r;
 
     if (deadline_ns <= end - BUSY_NS)
-        return COVEY_ETIMEDOUT;
+        return fail_unanswered();
     r = await(-1, false, end < deadline_ns ? end : deadline_ns);
     return r == COVEY_ETIMEDOUT ? 0 : r;
 }
@@ -402,6 +407,8 @@ static int connect_to(struct cv_descriptor *socket, const struct cv_socket_targe
     if (r != CV_SOCKET_PENDING)
         return r;
     r = await(socket->fd, true, deadline_ns);
+    if (r == COVEY_ETIMEDOUT)
+        r = cv_fail(r, "not connected");
     if (r == 0)
         r = cv_socket_connected(socket->fd);
     if (r != 0)
@@ -443,6 +450,8 @@ static int complete(covey_connection *c, uint64_t deadline_ns)
         if (r != CV_CONNECTION_READ && r != CV_CONNECTION_WRITE)
             return r;
         r = await(c->socket.fd, r == CV_CONNECTION_WRITE, deadline_ns);
+        if (r == COVEY_ETIMEDOUT)
+            return fail_unanswered();
         if (r != 0)
             return r;
     }
@@ -491,6 +500,15 @@ static int check_options(const struct covey_connection_options *o, struct cv_add
     return r == 0 ? cv_connection_check_key(o->key, o->key_size) : r;
 }
 
+/* The same failure, with the time that it was given. */
+static int fail_late(const char *address, double timeout_s)
+{
+    char why[CV_END_WHY_MAX];
+
+    (void)snprintf(why, sizeof why, "%s within %g s", covey_error(), timeout_s);
+    return cv_fail(COVEY_ETIMEDOUT, "%s: %s", cv_address_say(address).text, why);
+}
+
 int covey_connection_open_with(const struct covey_connection_options *options)
 {
     unsigned char psk[CV_TLS_KEY_BYTES];
@@ -513,8 +531,8 @@ int covey_connection_open_with(const struct covey_connection_options *options)
     cv_error_save(&before);
     r = open_at(&o, &address, psk, deadline_ns);
     explicit_bzero(psk, sizeof psk);
-    if (r == COVEY_ETIMEDOUT && deadline_ns != CV_FOREVER)
-        return cv_fail(r, "%s: not connected within %g s", o.address, o.timeout_s);
+    if (r == COVEY_ETIMEDOUT && deadline_ns <= cv_clock_now())
+        return fail_late(o.address, o.timeout_s);
     if (r != 0)
         return cv_connection_fail_at(o.address, r);
     cv_error_restore(&before);
