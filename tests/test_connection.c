@@ -3077,6 +3077,12 @@ TEST(misuse_is_named)
     check_fails(covey_listener_open(&l, .half_open_max = 65537), COVEY_EINVAL, "half_open_max");
     check_fails(
         covey_listener_open(&l, .handshake_timeout_s = -1), COVEY_EINVAL, "handshake_timeout");
+    check_fails(covey_connection_open(&c, .address = "tcp:127.0.0.1:1", .key = key,
+                    .key_size = sizeof key, .timeout_s = -1),
+        COVEY_EINVAL, "timeout_s is -1");
+    check_fails(covey_connection_open(&c, .address = "tcp:127.0.0.1:1", .key = key,
+                    .key_size = sizeof key, .timeout_s = 0.0 / 0.0),
+        COVEY_EINVAL, "timeout_s is");
     pair_close(&p);
 }
 

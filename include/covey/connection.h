@@ -35,7 +35,8 @@
  *
  * When the other side closes its connection, receiving gives what it had sent before, and then
  * COVEY_ECLOSED. When it vanishes without that (it was killed, its machine is gone, somebody has cut
- * the connection), that is COVEY_EDIED, also in the middle of a message; of a machine that is gone
+ * the connection), that is COVEY_EDIED, also in the middle of a message. A program that just exits has not
+ * closed its connections: that is COVEY_EDIED for the other side, too. Of a machine that is gone
  * covey learns after about 90 s (before Linux 6.15 after up to 16 minutes, if something was under way to
  * it). One that is there and does not receive is never taken for dead, however long that lasts. Two sides
  * that both send more than the system keeps for them, and do not receive, wait for each other: let
@@ -66,7 +67,8 @@ struct covey_connection_options {
     const void *key;               /* what both sides know: COVEY_KEY_MIN bytes or more; not kept */
     size_t key_size;               /* how many */
     size_t message_max; /* bytes in the largest message that is accepted; default 64 MiB */
-    double timeout_s;   /* for all of connecting, in seconds, or COVEY_FOREVER; default 10 */
+    double timeout_s;   /* for all of connecting, in seconds, or COVEY_FOREVER; 0: the default, 10;
+                           less is COVEY_EINVAL */
 };
 
 /**

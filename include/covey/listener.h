@@ -37,7 +37,8 @@ struct covey_listener_options {
     int backlog;               /* connections that the kernel keeps until they are accepted; 128 */
     unsigned mode;             /* permissions of a Unix path; default 0600: this user only */
     unsigned half_open_max;    /* connections that may be in the making, up to 65536; default 128 */
-    double handshake_timeout_s; /* how long one may be in the making, in seconds; default 10 */
+    double handshake_timeout_s; /* how long one may be in the making, in seconds, or COVEY_FOREVER;
+                                   0: the default, 10; less is COVEY_EINVAL */
     size_t message_max;         /* bytes in the largest message that is accepted; default 64 MiB */
     /* Called in covey_listener_accept() and covey_wait() for each one that was turned away: who it
      * was, a code (COVEY_EAUTH, COVEY_ETIMEDOUT, COVEY_EDIED, COVEY_ELIMIT ...) and why. It must not
@@ -52,8 +53,10 @@ struct covey_listener_options {
  *     covey_listener *listener;
  *     covey_listener_open(&listener, .address = "unix:/run/service", .key = key, .key_size = 32);
  *
- * A Unix path that a listener has left behind whose process was killed is taken over. The name of a
- * machine means the first of its addresses at which this is possible; tcp:[::]:PORT accepts IPv4, too.
+ * A Unix path that a listener has left behind whose process was killed is taken over. To find out whether
+ * it was is to connect to it: whoever still listens there has one more that hangs up at once, and is told
+ * of it by @refused. The name of a machine means the first of its addresses at which this is possible;
+ * tcp:[::]:PORT accepts IPv4, too.
  *
  * Returns 0 with the listener in *listener; COVEY_ESTATE when somebody else listens there, or without
  * OpenSSL; COVEY_EINVAL for an option that is wrong; COVEY_ENOMEM; COVEY_ELIMIT without a free

@@ -497,6 +497,8 @@ static int check_options(const struct covey_connection_options *o, struct cv_add
     r = cv_address_read(address, o->address);
     if (r == 0 && address->kind == CV_ADDRESS_TCP && address->port == 0)
         r = cv_fail(COVEY_EINVAL, "%s: nobody can be at port 0", o->address);
+    if (r == 0 && !(o->timeout_s >= 0))
+        r = cv_fail(COVEY_EINVAL, "timeout_s is %g: 0 or more can be", o->timeout_s);
     return r == 0 ? cv_connection_check_key(o->key, o->key_size) : r;
 }
 
