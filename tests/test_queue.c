@@ -166,6 +166,10 @@ TEST(misuse_of_a_queue_is_named)
     check_fails(covey_queue_put(q, item, 1 << 20, 0), COVEY_ETOOBIG, "1048576");
     check_fails(covey_queue_put(q, item, SIZE_MAX, 0), COVEY_ETOOBIG, "bytes");
     check_fails(covey_queue_is_full(q, SIZE_MAX), COVEY_ETOOBIG, "bytes");
+    check_fails(covey_queue_commit(q, NULL, 1), COVEY_EINVAL, "item is NULL");
+    check_fails(covey_queue_cancel(q, NULL), COVEY_EINVAL, "item is NULL");
+    check_fails(covey_queue_release(q, NULL), COVEY_EINVAL, "item is NULL");
+    check_fails(covey_queue_unpeek(q, NULL), COVEY_EINVAL, "item is NULL");
     check_int(covey_queue_free(q), ==, 0);
     check_fails(covey_queue_free(q), COVEY_EINVAL, "not a queue");
     check_fails(covey_queue_size(q), COVEY_EINVAL, "not a queue");
@@ -173,7 +177,9 @@ TEST(misuse_of_a_queue_is_named)
     check_int(covey_queue_free(NULL), ==, 0);
     check_int(covey_queue_open(&q, .item_size = 40), ==, 0);
     check_int(covey_queue_item_max(q), ==, 40);
-    check_fails(covey_queue_put(q, item, 1, 0), COVEY_EINVAL, "for items of 40");
+    check_fails(covey_queue_put(q, item, 1, 0), COVEY_EINVAL, "is for items of 40");
+    check_fails(covey_queue_put_block(q, NULL, 40, 0), COVEY_EINVAL, "block is NULL");
+    check_fails(covey_queue_put_block(q, item, 40, 0), COVEY_EINVAL, "not the start of a block");
     check_int(covey_queue_free(q), ==, 0);
 }
 
@@ -756,6 +762,7 @@ TEST(blocks_move_through_a_queue)
     check_int(covey_queue_put_block(q, block, 5, 0), ==, 0);
     check_int(covey_queue_put_block(q, own, 6, 0), ==, 0);
     check_fails(covey_free(own), COVEY_EINVAL, "lies in a queue");
+    check_fails(covey_queue_put_block(q, own, 6, 0), COVEY_EINVAL, "lies in a queue already");
     check_int(covey_queue_put(q, "small", 6, 0), ==, 0);
     check_int(covey_queue_get_block(q, &out, &size, 0), ==, 0);
     check(out == block && size == 5);
@@ -875,7 +882,8 @@ TEST(a_joinable_queue_knows_what_is_done)
     check_int(get_int(q, 0), ==, 0);
     check_int(get_int(q, 0), ==, 1);
     check_int(covey_queue_size(q), ==, 8);
-    check_int(covey_queue_join(q, 0), ==, COVEY_ETIMEDOUT);
+    check_fails(covey_queue_join(q, 0), COVEY_ETIMEDOUT, "10 items of queue");
+    check_has(covey_error(), "has one");
     check_int(covey_queue_task_done(q), ==, 0);
     check_int(covey_queue_task_done(q), ==, 0);
     check_fails(covey_queue_task_done(q), COVEY_ESTATE, "has no item");

@@ -388,6 +388,31 @@ static int report_lost(struct cv_queue_more *more)
                                 "%llu items were not done when who had them ended", lost);
 }
 
+/* How many, and who has the first one. */
+static int fail_unfinished(covey_queue *q, double timeout_s)
+{
+    unsigned long n = 0;
+    uint64_t holder = 0;
+    struct item item;
+
+    cv_alarm_set(q->bell.alarm);
+    if (cv_lock_try(&q->get.lock)) {
+        for (unsigned lane = 0; lane < q->lanes; lane++) {
+            for (bool there = first_item(q, lane, &item); there; there = next_item(q, &item)) {
+                n += holder_of(&item) != DONE;
+                holder = holder || !is_claimed(&item) ? holder : holder_of(&item);
+            }
+        }
+        cv_lock_exit(&q->get.lock);
+    }
+    cv_alarm_clear();
+    return holder ? cv_fail(COVEY_ETIMEDOUT,
+                        "%lu items of queue %p were not done within %g s: process %d has one", n,
+                        (void *)q, timeout_s, (int)cv_lock_pid(holder))
+                  : cv_fail(COVEY_ETIMEDOUT, "%lu items of queue %p were not done within %g s", n,
+                        (void *)q, timeout_s);
+}
+
 /* 1: not yet. */
 static int try_join(covey_queue *q, struct joining *j, uint64_t deadline_ns)
 {
@@ -446,7 +471,5 @@ int covey_queue_join(covey_queue *queue, double timeout_s)
     cv_alarm_clear();
     if (r > 0)
         r = waited < 0 ? waited : COVEY_ETIMEDOUT;
-    return r == COVEY_ETIMEDOUT
-               ? cv_fail_late(r, "queue", queue, "had items that were not done", timeout_s)
-               : r;
+    return r == COVEY_ETIMEDOUT ? fail_unfinished(queue, timeout_s) : r;
 }

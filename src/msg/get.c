@@ -414,8 +414,10 @@ static int fail_empty(const covey_queue *q, double timeout_s)
 
     if (holder && cv_load_relaxed(&q->get.peeked))
         return cv_fail(COVEY_EEMPTY,
-            "process %d looks at an item of queue %p, and has not released it within %g s",
-            (int)cv_lock_pid(holder), (const void *)q, timeout_s);
+            "process %d looks at an item, in thread %d, and has not released it to queue %p within "
+            "%g s",
+            (int)cv_lock_pid(holder), (int)cv_mark_pid(cv_load_relaxed(&q->grow.peeker)),
+            (const void *)q, timeout_s);
     if (q->has_readers)
         return cv_fail_late(COVEY_EEMPTY, "pipe end", cv_pipe_of_users(cv_queue_readers(q)),
             "had no message", timeout_s);
@@ -443,8 +445,9 @@ static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bo
         cv_watch_arm(q);
         return fail_empty(q, timeout_s);
     case COVEY_ETOOBIG:
-        return cv_fail(r, "the item has %zu bytes: there %s %zu", g->size,
-            g->exactly ? "should be" : "is room for", g->room);
+        return cv_fail(r, "the next %s has %zu bytes: there %s %zu",
+            q->has_readers ? "message" : "item", g->size, g->exactly ? "should be" : "is room for",
+            g->room);
     case COVEY_ECLOSED:
         return cv_fail(r, "queue %p is closed, and empty", (void *)q);
     case COVEY_EINVAL:

@@ -70,9 +70,11 @@ static int check_reserved(covey_queue *q, const void *item)
 {
     int r = check(q);
 
+    if (r == 0 && !item)
+        r = cv_fail(COVEY_EINVAL, "item is NULL");
     if (r != 0)
         return r;
-    return item && is_mine(&q->put.lock) && q->grow.reserved == (uintptr_t)item
+    return is_mine(&q->put.lock) && q->grow.reserved == (uintptr_t)item
                ? 0
                : cv_fail(COVEY_ESTATE, "%p is not reserved in queue %p by this process", item,
                      (void *)q);
@@ -179,7 +181,7 @@ static int end_peek(covey_queue *q, const void *item, bool taken)
     struct cv_getting g = {0};
     unsigned lane = q->lanes;
 
-    if (!item || !is_mine(&q->get.lock) || q->get.peeked != (uintptr_t)item)
+    if (!is_mine(&q->get.lock) || q->get.peeked != (uintptr_t)item)
         return cv_fail(COVEY_ESTATE, "%p is not an item of queue %p that this process looks at",
             item, (void *)q);
     cv_alarm_set(q->bell.alarm);
@@ -198,22 +200,23 @@ static int end_peek(covey_queue *q, const void *item, bool taken)
     return 0;
 }
 
-int covey_queue_release(covey_queue *queue, const void *item)
+static int release(covey_queue *q, const void *item, bool taken)
 {
-    int r = check(queue);
+    int r = check(q);
 
+    if (r == 0 && !item)
+        r = cv_fail(COVEY_EINVAL, "item is NULL");
     if (r != 0)
         return r;
-    return queue->has_claims && item ? cv_queue_end_claim(queue, item, true)
-                                     : end_peek(queue, item, true);
+    return q->has_claims ? cv_queue_end_claim(q, item, taken) : end_peek(q, item, taken);
+}
+
+int covey_queue_release(covey_queue *queue, const void *item)
+{
+    return release(queue, item, true);
 }
 
 int covey_queue_unpeek(covey_queue *queue, const void *item)
 {
-    int r = check(queue);
-
-    if (r != 0)
-        return r;
-    return queue->has_claims && item ? cv_queue_end_claim(queue, item, false)
-                                     : end_peek(queue, item, false);
+    return release(queue, item, false);
 }

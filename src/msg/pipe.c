@@ -136,6 +136,15 @@ static struct cv_pipe *enter(covey_pipe *end, uint64_t deadline_ns)
     return NULL;
 }
 
+static int name_limit(const covey_pipe *end, int r)
+{
+    return r == COVEY_ELIMIT
+               ? cv_fail(r,
+                     "end %p of a pipe has %d holders, on their way or not, as many as can be",
+                     (const void *)end, CV_CELLS_MAX)
+               : r;
+}
+
 /* The same, when the user @mark has a cell of the end; NULL with a message. */
 static struct cv_pipe *enter_with_cell(covey_pipe *end, uint64_t mark)
 {
@@ -148,8 +157,10 @@ static struct cv_pipe *enter_with_cell(covey_pipe *end, uint64_t mark)
         blocks = cv_cells_blocks(&end->users.cells);
         let_go(p);
         more = cv_cells_allocate(blocks);
-        if (!more)
+        if (!more) {
+            (void)name_limit(end, covey_error_code());
             return NULL;
+        }
         p = enter(end, CV_FOREVER);
         if (!p) {
             (void)cv_heap_free(more);
@@ -613,7 +624,7 @@ int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s)
     t->over = 0;
     t->user = cv_self.mark;
     cv_object_begin(t, CV_TICKET);
-    r = cv_users_give(&pipe->users, cv_users_ticket(t));
+    r = name_limit(pipe, cv_users_give(&pipe->users, cv_users_ticket(t)));
     if (r == 0)
         r = cv_queue_put_block(queue, t, sizeof *t, timeout_s);
     if (r != 0)

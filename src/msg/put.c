@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/mutation.h"
+#include "msg/pipe.h"
 
 #include <string.h>
 
@@ -545,9 +546,16 @@ static int fail_full(const covey_queue *q, size_t size, double timeout_s)
 
     if (holder && cv_load_relaxed(&q->grow.reserved))
         return cv_fail(COVEY_EFULL,
-            "process %d has reserved an item in queue %p, and not put it within %g s",
-            (int)cv_lock_pid(holder), (const void *)q, timeout_s);
-    return cv_fail(COVEY_EFULL, "no room for an item of %zu bytes within %g s", size, timeout_s);
+            "process %d has reserved an item, in thread %d, and not put it into queue %p within %g "
+            "s",
+            (int)cv_lock_pid(holder), (int)cv_mark_pid(cv_load_relaxed(&q->grow.reserver)),
+            (const void *)q, timeout_s);
+    if (q->has_readers)
+        return cv_fail(COVEY_EFULL,
+            "pipe end %p had no room for a message of %zu bytes within %g s",
+            (void *)cv_pipe_of_users(cv_queue_writers(q)), size, timeout_s);
+    return cv_fail(COVEY_EFULL, "queue %p had no room for an item of %zu bytes within %g s",
+        (const void *)q, size, timeout_s);
 }
 
 static int end_put(covey_queue *q, struct cv_wait *wait, int r, size_t size, double timeout_s)
@@ -614,11 +622,11 @@ static int check(const covey_queue *q)
 int cv_queue_check_size(covey_queue *q, size_t size)
 {
     if (q->item_size != UINT32_MAX && size != q->item_size)
-        return cv_fail(
-            COVEY_EINVAL, "an item of %zu bytes: the queue is for items of %u", size, q->item_size);
+        return cv_fail(COVEY_EINVAL, "an item of %zu bytes: queue %p is for items of %u", size,
+            (void *)q, q->item_size);
     if (size > covey_queue_item_max(q))
-        return cv_fail(COVEY_ETOOBIG, "an item of %zu bytes: the queue takes up to %zu", size,
-            covey_queue_item_max(q));
+        return cv_fail(COVEY_ETOOBIG, "an item of %zu bytes: queue %p takes up to %zu", size,
+            (void *)q, covey_queue_item_max(q));
     return 0;
 }
 
@@ -735,8 +743,15 @@ static int check_block(const void *block, size_t size)
     size_t usable = 0;
     uint32_t owner = cv_heap_owner(block, &usable);
 
+    if (!block)
+        return cv_fail(COVEY_EINVAL, "block is NULL");
+    if (owner >= CV_OWNER_QUEUE)
+        return cv_fail(COVEY_EINVAL, "block %p lies in a queue already", block);
+    if (cv_member_of_short(owner) && owner != cv_my_short_tag())
+        return cv_fail(COVEY_EINVAL, "block %p is the own one of process %d", block,
+            (int)cv_member_short_pid(owner));
     if (owner != cv_my_short_tag() && owner != (uint32_t)CV_OWNER_FAMILY)
-        return cv_fail(COVEY_EINVAL, "%p is no block of this process or of the family", block);
+        return cv_fail(COVEY_EINVAL, "%p is not the start of a block in use", block);
     if (cv_object_ends(block))
         return cv_fail(COVEY_EINVAL, "%p is a covey object: its own function puts it", block);
     if (size > usable)
