@@ -2746,7 +2746,7 @@ static void knock_in_vain(void)
     check_int(cv_socket_connect(&socket, &targets, 0), ==, COVEY_EREFUSED);
 }
 
-static int forked;
+static volatile sig_atomic_t forked;
 
 static void fork_in_handler(int number)
 {
@@ -2770,8 +2770,10 @@ TEST(a_fork_in_a_signal_handler_keeps_nothing_open)
     knock_in_vain(); /* takes memory */
     check_int(sigaction(SIGALRM, &action, NULL), ==, 0);
     while (forked < 500) {
+        int before = forked;
+
         (void)ualarm(100, 0);
-        for (int before = forked; forked == before;)
+        while (forked == before)
             knock_in_vain();
     }
 }

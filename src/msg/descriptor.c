@@ -685,9 +685,9 @@ int covey_descriptor_get(covey_queue *queue, int *fd, double timeout_s)
     if (!fd)
         return cv_fail(COVEY_EINVAL, "fd is NULL: there is no place for the descriptor");
     r = get_ticket(queue, &g, &f, timeout_s);
-    if (r == COVEY_EEMPTY)
+    if (r == COVEY_EEMPTY) {
         r = cv_fail_late(r, "queue", queue, "had no item", timeout_s);
-    if (r == 0) {
+    } else if (r == 0) {
         f.ticket = g.block;
         r = fetch(&f, fd);
     }

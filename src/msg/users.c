@@ -327,8 +327,7 @@ struct survey {
     unsigned max;
     unsigned *n;
     bool any;
-    uint64_t
-        next; /* of those that are here, the one whose slot follows on this process's; 0: none */
+    uint64_t next; /* of those that are here, the first by rank(); 0: none */
 };
 
 static void watch(struct survey *s, uint64_t tag)
@@ -344,16 +343,20 @@ static void add(struct survey *s, uint64_t tag)
     watch(s, tag);
 }
 
-static uint32_t distance(uint64_t tag)
+/* Another order for each process: so whoever they are, not all choose the same one. */
+static uint32_t rank(uint64_t tag)
 {
-    return (cv_tag_slot(tag) - cv_tag_slot(cv_self.tag)) % (CV_MEMBERS_MAX + 1);
+    uint32_t pair = cv_tag_slot(tag) << 14 ^ cv_tag_slot(cv_self.tag);
+
+    pair = (pair ^ pair >> 16) * 0x45d9f3bU;
+    return (pair ^ pair >> 16) * 0x45d9f3bU;
 }
 
 /* As long as it stays here, not all are gone; so who waits watches one, and others watch others. */
 static void add_here(struct survey *s, uint64_t tag)
 {
     s->any = true;
-    if (!s->next || distance(tag) < distance(s->next))
+    if (!s->next || rank(tag) < rank(s->next))
         s->next = tag;
 }
 
