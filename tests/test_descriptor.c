@@ -577,6 +577,53 @@ static int put_and_leave(void *argument)
     return 0;
 }
 
+static volatile sig_atomic_t forked;
+
+static void fork_in_handler(int number)
+{
+    pid_t pid = fork();
+
+    (void)number;
+    if (pid == 0)
+        _exit(0);
+    test_reap(pid, 0);
+    forked++;
+}
+
+static int put_until_closed(void *argument)
+{
+    struct ways *w = *(struct ways **)argument;
+
+    while (covey_descriptor_put(w->there, STDERR_FILENO, COVEY_FOREVER) == 0) {
+    }
+    return 0;
+}
+
+TEST(a_signal_handler_may_fork_while_a_descriptor_is_got, .deadline_s = 60,
+    .not_in_valgrind = "it does not fork in handlers")
+{
+    struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART};
+    struct ways *w = open_ways();
+    covey_process *child;
+
+    if (TEST_TSAN)
+        test_skip("it does not fork in handlers");
+    child = child_start(put_until_closed, w, COVEY_FORK);
+    check_int(sigaction(SIGALRM, &action, NULL), ==, 0);
+    for (int i = 0; i < 500 || forked < 50; i++) {
+        int fd = -1;
+
+        if (i % 5 == 0)
+            (void)ualarm(200, 0);
+        check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
+        check_int(close(fd), ==, 0);
+    }
+    (void)ualarm(0, 0);
+    check_int(covey_queue_close(w->there), ==, 0);
+    child_join(child, 0);
+    free_ways(w);
+}
+
 TEST(who_has_left_the_family_hands_nothing_over)
 {
     struct ways *w = open_ways();

@@ -2675,6 +2675,7 @@ static int wait_for_future(bool by_poll)
     storm();
     r = covey_wait(things, 1 + by_poll, SOON_S);
     calm();
+    check_int(covey_future_fd_close(future), ==, 0); /* its thread would see to the workers' ends */
     check_int(covey_pool_free(pool), ==, 0);
     (void)close(ends[0]);
     (void)close(ends[1]);

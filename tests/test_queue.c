@@ -983,6 +983,32 @@ TEST(the_items_of_the_dead_come_back_though_there_are_others)
     check_int(covey_queue_free(q), ==, 0);
 }
 
+/* It comes into the cell of the dead one, which said that he has died. */
+TEST(who_follows_on_a_dead_consumer_gets_his_item)
+{
+    covey_queue *q;
+    pid_t takers[4];
+
+    check_int(covey_queue_open(&q, .redeliver = true), ==, 0);
+    for (int i = 0; i < 1000; i++)
+        put_int(q, i);
+    for (int i = 0; i < 4; i++) {
+        takers[i] = fork();
+        if (takers[i] == 0) {
+            (void)get_int(q, 0);
+            raise(SIGSTOP);
+        }
+        check_int(waitpid(takers[i], NULL, WUNTRACED), ==, takers[i]);
+    }
+    child_kill(takers[2]);
+    take_and_die(q, 2);
+    for (int i = 0; i < 4; i++) {
+        if (i != 2)
+            child_kill(takers[i]);
+    }
+    check_int(covey_queue_free(q), ==, 0);
+}
+
 TEST(a_consumer_does_not_wait_for_what_it_has_itself)
 {
     covey_queue *q;
@@ -996,12 +1022,13 @@ TEST(a_consumer_does_not_wait_for_what_it_has_itself)
     pid = fork();
     if (pid == 0) {
         check_int(get_int(q, 0), ==, 2);
-        check_int(covey_queue_get(q, &(int){0}, sizeof(int), NULL, 0.01), ==, COVEY_EEMPTY);
+        check_int(covey_queue_get(q, &(int){0}, sizeof(int), NULL, 0.05), ==, COVEY_EEMPTY);
         check_int(covey_queue_task_done(q), ==, 0);
-        _exit(0);
+        (void)pause();
     }
-    test_reap(pid, 0);
+    test_sleep_ms(20);
     check_int(covey_queue_get(q, &(int){0}, sizeof(int), NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    child_kill(pid);
     check_int(covey_queue_task_done(q), ==, 0);
     check_int(covey_queue_join(q, 0), ==, 0);
     check_int(covey_queue_free(q), ==, 0);

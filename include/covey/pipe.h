@@ -37,7 +37,10 @@
  * pipe, and then the pipe's other end into the queue: should who takes it die, one is told.
  *
  * A process that is killed while it sends or receives takes nothing with it but the message that it had
- * not finished sending, or had already received.
+ * not finished sending, or had already received. One that is stopped (SIGSTOP, a debugger) while it sends or
+ * receives holds up others as in a queue; and one that is stopped at the moment when it uses an end for the first
+ * time, or gives it up, others that do the same, with this pipe or another, whatever their timeouts, until it goes
+ * on or is killed.
  *
  * All functions may be called by any thread of any member, at the same time, as long as the process
  * holds the end.
@@ -156,9 +159,8 @@ COVEY_API int covey_pipe_hold(covey_pipe *pipe);
  *
  * Other processes that hold it go on. When nobody holds either end, and who has opened the pipe has closed
  * both or ended, it is freed with all that is in it. No thread of this process may be using the end.
- * Returns 0, also when this process had closed it, as long as there is the pipe; COVEY_ESTATE while another
- * thread of this process waits in it, or this one has reserved a message, or looks at one; COVEY_ELIMIT,
- * COVEY_ENOMEM; COVEY_EINVAL.
+ * Returns 0, also when this process had closed it, as long as there is the pipe; COVEY_ESTATE while this thread
+ * has reserved a message, or looks at one; COVEY_ELIMIT, COVEY_ENOMEM; COVEY_EINVAL.
  */
 COVEY_API int covey_pipe_close(covey_pipe *pipe);
 

@@ -785,15 +785,17 @@ static void refresh_hints(void)
 static bool sweep_run(uint32_t page, uint64_t word)
 {
     uint32_t n = n_of(word);
+    enum cv_ending how = CV_END_ORDINARY;
 
     if ((!CV_RECOVERS(heap_claim) && kind_of(word) == CLAIM) ||
         (!CV_RECOVERS(heap_run) && kind_of(word) != CLAIM))
         return true;
     if (!cv_self.tag)
         return false;
-    if (kind_of(word) == RUN &&
-        cv_object_end_of_dead(start_of(page), owner_of(word)) == CV_END_DONE)
-        return true;
+    if (kind_of(word) == RUN)
+        how = cv_object_end_of_dead(start_of(page), owner_of(word));
+    if (how != CV_END_ORDINARY)
+        return how == CV_END_DONE;
     if (cv_cas64(word_of(page), word, word_make(CLAIM, n, my_tag())))
         free_claimed(page, claimed_length(page, n));
     return true;

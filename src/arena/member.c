@@ -368,6 +368,8 @@ bool cv_member_leave(void)
     if (!cv_robust_holds(m->life))
         return false;
     cv_member_end_orderly();
+    if (sweeps[CV_SWEEP_WATCHES])
+        (void)sweeps[CV_SWEEP_WATCHES](tag); /* threads that use what it has */
     (void)cv_fetch_or(&m->owns, CV_LEAVING);
     while (!(swept = sweep_all(tag)) && cv_clock_now() < end_ns)
         cv_clock_sleep(CV_NS_PER_MS);

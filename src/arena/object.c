@@ -43,15 +43,23 @@ enum cv_kind cv_object_kind(const void *p)
 }
 
 static cv_object_end_fn *ends[CV_KINDS];
+static cv_object_inherit_fn *inherits[CV_KINDS];
 
 void cv_object_set_end(enum cv_kind kind, cv_object_end_fn *end)
 {
     ends[kind] = end;
 }
 
+void cv_object_set_inherit(enum cv_kind kind, cv_object_inherit_fn *inherit)
+{
+    inherits[kind] = inherit;
+}
+
 bool cv_object_ends(const void *block)
 {
-    return ends[cv_object_kind(block)];
+    enum cv_kind kind = cv_object_kind(block);
+
+    return ends[kind] || inherits[kind];
 }
 
 void cv_object_free(void *block)
@@ -64,21 +72,29 @@ void cv_object_free(void *block)
         (void)cv_heap_free(block);
 }
 
+static enum cv_ending end_of_dead(void *block, enum cv_kind kind, uint32_t owner)
+{
+    if (inherits[kind])
+        return inherits[kind](block, owner);
+    if (cv_heap_give(block, owner, cv_tag_short(cv_self.tag)))
+        ends[kind](block);
+    return CV_END_DONE;
+}
+
 enum cv_ending cv_object_end_of_dead(void *block, uint32_t owner)
 {
     enum cv_kind kind = cv_object_kind(block);
     struct robust_list *pending;
+    enum cv_ending ending;
 
-    if (!ends[kind] || !CV_RECOVERS(object_end))
+    if (!(ends[kind] || inherits[kind]) || !CV_RECOVERS(object_end))
         return CV_END_ORDINARY;
-    if (!cv_self.tag)
+    if (!cv_self.tag) /* this process is no member yet */
         return CV_END_NOT_NOW;
-    if (cv_heap_give(block, owner, cv_tag_short(cv_self.tag))) {
-        pending = cv_robust_save(); /* of the operation in which the burial is */
-        ends[kind](block);
-        cv_robust_restore(pending);
-    }
-    return CV_END_DONE;
+    pending = cv_robust_save(); /* of the operation in which the burial is */
+    ending = end_of_dead(block, kind, owner);
+    cv_robust_restore(pending);
+    return ending;
 }
 
 int cv_object_check_slowly(const void *p, enum cv_kind kind)

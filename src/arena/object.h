@@ -107,11 +107,16 @@ static inline void cv_object_end(void *p)
 typedef void cv_object_end_fn(void *block);
 void cv_object_set_end(enum cv_kind kind, cv_object_end_fn *end);
 
+/* The same, but the block is the dead one's still, whose tag @owner is: @inherit takes it, or says that it cannot
+ * now. */
 enum cv_ending {
     CV_END_ORDINARY, /* it is none of these */
     CV_END_DONE,
-    CV_END_NOT_NOW, /* this process is no member yet */
+    CV_END_NOT_NOW, /* to be tried again */
 };
+
+typedef enum cv_ending cv_object_inherit_fn(void *block, uint32_t owner);
+void cv_object_set_inherit(enum cv_kind kind, cv_object_inherit_fn *inherit);
 
 /* Does more than its block end with such an object? */
 bool cv_object_ends(const void *block);

@@ -164,8 +164,11 @@ int cv_queue_come_to_take(covey_queue *q)
 
     cv_alarm_set(q->bell.alarm);
     r = cv_users_be(&cv_queue_more(q)->takers, CV_USER_HERE);
-    if (r > 0)
+    if (r > 0) {
         cv_queue_wake_all(q);
+        if (q->redelivers) /* this may be the cell of one who has died, which said that he had */
+            (void)cv_queue_reap_claims(q, &(bool){false}, NULL, NULL);
+    }
     return r < 0 ? r : 0;
 }
 
@@ -330,6 +333,8 @@ int cv_queue_end_claim(covey_queue *q, const void *at, bool done)
     if (found)
         set_holder(&item, done ? DONE : 0);
     leave(q, found && advance(q), found && !done);
+    if (found && q->redelivers && cv_queue_is_closed(q)) /* who waits may have only his own left */
+        cv_queue_ring_items(q, INT_MAX);
     cv_alarm_clear();
     if (found)
         return 0;

@@ -111,6 +111,7 @@ struct fetching {
     uint64_t deadline_ns;
 };
 
+static sigset_t signals; /* what who has the lock had blocked before */
 static struct fetching *fetchings;
 static struct copy *copies;
 static struct server *server; /* NULL: none */
@@ -154,7 +155,7 @@ static void forget(void)
     server = NULL;
 }
 
-static void lock(void)
+static void take(void)
 {
     while (cv_exchange(&cv_self.passing, 1))
         (void)sched_yield();
@@ -164,9 +165,25 @@ static void lock(void)
     }
 }
 
-static void unlock(void)
+static void give(void)
 {
     cv_store_release(&cv_self.passing, 0);
+}
+
+static void lock(void)
+{
+    sigset_t before = cv_thread_block_signals();
+
+    take();
+    signals = before;
+}
+
+static void unlock(void)
+{
+    sigset_t before = signals;
+
+    give();
+    cv_thread_restore_signals(&before);
 }
 
 static bool is_there(const struct copy *c)
@@ -355,7 +372,7 @@ static bool sweep(uint64_t tag)
 __attribute__((constructor)) static void register_sweep(void)
 {
     cv_member_set_sweep(CV_SWEEP_DESCRIPTORS, sweep);
-    cv_wiped_set_forks(lock, unlock, forget);
+    cv_wiped_set_forks(take, give, forget);
 }
 
 /* With a spare, too: 0, or a code; under the lock. */

@@ -68,7 +68,7 @@ CV_SLOW static void mend(covey_queue *q)
 
 void cv_queue_mend_get(covey_queue *q, uint64_t mark)
 {
-    if (!cv_queue_take_over(&q->get.lock, mark))
+    if (!cv_queue_take_over(q, &q->get.lock, mark))
         return;
     mend(q);
     cv_lock_exit(&q->get.lock);

@@ -125,7 +125,9 @@ static struct cv_pipe *enter(covey_pipe *end, uint64_t deadline_ns)
     int r;
 
     cv_alarm_set(alarm);
-    r = cv_lock_enter(&cv_arena.family->pipe_lock[i].word, alarm, deadline_ns);
+    do {
+        r = cv_lock_enter(&cv_arena.family->pipe_lock[i].word, alarm, deadline_ns);
+    } while (r == COVEY_EINTR);
     if (r != 0 && r != COVEY_EOWNERDEAD) {
         cv_alarm_clear();
         return NULL;
@@ -224,10 +226,10 @@ static void end_those_over(covey_pipe *end)
         uint64_t mark = cv_load_acquire(&cell->mark);
         struct ticket *t = cv_users_is_ticket(mark) ? cv_users_ticket_block(mark) : NULL;
 
-        if (!t || end_of(t) != end || !cv_load_seq(&t->over))
+        if (!t || end_of(t) != end || !cv_load_seq(&t->over) ||
+            !cv_heap_give(t, (uint32_t)CV_OWNER_OBJECT, cv_my_short_tag()))
             continue;
-        while (!cv_heap_give(t, cv_heap_owner(t, NULL), cv_my_short_tag())) {
-        }
+        cv_store_seq(&t->over, 0);
         drop(end, t);
         free_ticket(t);
     }
@@ -315,55 +317,86 @@ static void leave(struct cv_pipe *p)
     }
 }
 
-/* Somebody who had the block has died. Should the lock be a stopped process's, it looks when it goes on. */
-static void inherit(void *block)
+/* Somebody who had the block has died. */
+static enum cv_ending inherit(void *block, uint32_t owner)
 {
     struct cv_pipe *p = enter(block, 0);
 
-    if (p)
+    if (!p)
+        return is_there(block) ? CV_END_NOT_NOW : CV_END_DONE;
+    if (cv_heap_give(p, owner, cv_my_short_tag()))
         leave(p);
+    else
+        let_go(p);
+    return CV_END_DONE;
 }
 
 __attribute__((constructor)) static void register_end(void)
 {
-    cv_object_set_end(CV_PIPE, inherit);
+    cv_object_set_inherit(CV_PIPE, inherit);
     cv_object_set_end(CV_ENDED_PIPE, end_rest);
 }
 
-/* In which other threads of this process do not wait. */
-static int check_not_waited(const covey_pipe *end, uint64_t queue)
-{
-    struct cv_waiter *w =
-        queue ? cv_waiter_for(cv_waiter_object(queue_at(queue), CV_QUEUE), cv_self.tag) : NULL;
+/* What this process holds, as far as it remembers; so it need not look at what may be no pipe any more. */
+enum {
+    MEMORIES = 64
+};
 
-    return w ? cv_fail(COVEY_ESTATE, "thread %u of this process waits at end %p of a pipe",
-                   cv_load_relaxed(&w->tid), (const void *)end)
-             : 0;
+static uint64_t memories[MEMORIES];
+
+static uint64_t *memory_of(const covey_pipe *end)
+{
+    return &memories[cv_hash((uintptr_t)end) % MEMORIES];
+}
+
+static uint64_t as_held(const covey_pipe *end)
+{
+    return (uintptr_t)end ^ cv_hash(cv_self.nonce);
+}
+
+static bool remembers(const covey_pipe *end)
+{
+    return cv_load_relaxed(memory_of(end)) == as_held(end);
+}
+
+static void remember(const covey_pipe *end)
+{
+    cv_store_relaxed(memory_of(end), as_held(end));
+}
+
+static void forget(const covey_pipe *end)
+{
+    if (remembers(end))
+        cv_store_relaxed(memory_of(end), 0);
+}
+
+static int check_nothing_in_hand(const covey_pipe *end)
+{
+    int r = end->outgoing ? cv_queue_check_put(queue_at(end->outgoing)) : 0;
+
+    return r == 0 && end->incoming ? cv_queue_check_get(queue_at(end->incoming)) : r;
 }
 
 int covey_pipe_close(covey_pipe *pipe)
 {
     struct cv_pipe *p;
-    int r;
+    int r = pipe ? check(pipe) : 0;
 
-    if (!pipe)
-        return 0;
-    r = check(pipe);
-    if (r == 0 && pipe->outgoing)
-        r = cv_queue_check_put(queue_at(pipe->outgoing));
-    if (r == 0 && pipe->incoming)
-        r = cv_queue_check_get(queue_at(pipe->incoming));
-    if (r == 0)
-        r = check_not_waited(pipe, pipe->outgoing);
-    if (r == 0)
-        r = check_not_waited(pipe, pipe->incoming);
-    if (r != 0)
+    if (r == 0 && pipe && remembers(pipe))
+        r = check_nothing_in_hand(pipe);
+    if (!pipe || r != 0)
         return r;
     if (pipe->incoming)
         (void)cv_watch_close(queue_at(pipe->incoming));
     p = enter_with_cell(pipe, cv_users_process(cv_self.tag));
     if (!p)
         return covey_error_code();
+    r = check_nothing_in_hand(pipe);
+    if (r != 0) {
+        let_go(p);
+        return r;
+    }
+    forget(pipe);
     (void)cv_users_be(&pipe->users, CV_USER_LEFT);
     tell(pipe);
     leave(p);
@@ -391,8 +424,10 @@ CV_SLOW static int come_first(covey_pipe *end)
     if (!p)
         return covey_error_code();
     has_left = cv_users_own(&end->users) == CV_USER_LEFT;
-    if (!has_left)
+    if (!has_left) {
         (void)be_here(end);
+        remember(end);
+    }
     let_go(p);
     return has_left ? cv_fail(COVEY_ESTATE, "this process has closed end %p of a pipe", (void *)end)
                     : 0;
@@ -400,7 +435,7 @@ CV_SLOW static int come_first(covey_pipe *end)
 
 static int come(covey_pipe *end)
 {
-    return cv_users_own(&end->users) == CV_USER_HERE ? 0 : come_first(end);
+    return remembers(end) ? 0 : come_first(end);
 }
 
 int covey_pipe_hold(covey_pipe *pipe)
@@ -436,7 +471,8 @@ int covey_pipe_send(covey_pipe *pipe, const void *message, size_t size, double t
         r = check_way(pipe, pipe->outgoing, "receives");
     if (r != 0)
         return r;
-    if (timeout_s == timeout_s && cv_queue_send_quickly(queue_at(pipe->outgoing), message, size))
+    if (timeout_s == timeout_s && remembers(pipe) &&
+        cv_queue_send_quickly(queue_at(pipe->outgoing), message, size))
         return 0;
     r = come(pipe);
     return r != 0 ? r
@@ -545,14 +581,13 @@ static void end_one(struct ticket *t)
     covey_pipe *end = end_of(t);
     struct cv_pipe *p;
 
-    if (cv_load_seq(&t->over))
-        return;
-    p = enter(end, 0);
+    p = cv_load_seq(&t->over) ? NULL : enter(end, 0);
     if (p) {
         drop(end, t);
         leave(p);
     } else if (is_there(end)) {
         cv_store_seq(&t->over, 1);
+        (void)cv_heap_give(t, cv_my_short_tag(), (uint32_t)CV_OWNER_OBJECT);
         return;
     }
     free_ticket(t);

@@ -24,13 +24,13 @@
  * receiver's, with the addresses of the end and the queue in it. As long as the ticket is there, it counts as a
  * holder. Who puts it and who takes it is a user, so that others watch his life. His mark is in the ticket: if he
  * dies in the queue, they mend that. They do not use it, and it may be freed at any time: so they look for nothing
- * there but a lock that has this mark, which no other memory has. When it is taken, it is dropped, all are
- * woken, and it is freed.
+ * there but a lock with the mark of one who has died, and then whether it is a queue still. When it is taken, it
+ * is dropped, all are woken, and it is freed.
  *
- * The lock may be a stopped process's, and burials must go on: so who ends a ticket, or inherits the block,
- * waits for it a moment only. A ticket that he cannot end then he marks as over, and does not touch the pipe
- * any more: who leaves the lock ends it for him. (Should that one have looked already, the next one does; if
- * there is none, what is left of the pipe stays as long as the family.)
+ * The lock may be a stopped process's, and others must go on: so who ends a ticket, or inherits the block,
+ * waits for it a moment only. The block he leaves to the dead one, whose burial is tried again. A ticket that he
+ * cannot end he marks as over, gives to nobody, and does not touch the pipe any more: who next leaves the lock for
+ * that pipe ends it for him. (If there is none, what is left of the pipe stays as long as the family.)
  *
  * A user who comes or goes tells the sleepers of both queues, without their alarms: should he die in that,
  * they watch his life, or need not know of him.
@@ -58,10 +58,16 @@ struct cv_pipe {
     uint64_t queue[2]; /* addresses; 0: there is none */
 };
 
+/* Of numbers that have much in common, others that have little. (Knuth, The Art of Computer Programming, 6.4.) */
+static inline uint64_t cv_hash(uint64_t n)
+{
+    return n * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+}
+
 /* Of cv_family.pipe_lock, that of this one. */
 static inline unsigned cv_pipe_lock(const struct cv_pipe *p)
 {
-    return (uintptr_t)p * UINT64_C(0x9e3779b97f4a7c15) >> 32 & (CV_PIPE_LOCKS - 1);
+    return cv_hash((uintptr_t)p) % CV_PIPE_LOCKS;
 }
 
 static inline covey_pipe *cv_pipe_of_users(struct cv_users *users)

@@ -56,7 +56,7 @@ CV_SLOW static void mend(covey_queue *q)
 
 void cv_queue_mend_put(covey_queue *q, uint64_t mark)
 {
-    if (!cv_queue_take_over(&q->put.lock, mark))
+    if (!cv_queue_take_over(q, &q->put.lock, mark))
         return;
     mend(q);
     cv_lock_exit(&q->put.lock);

@@ -244,6 +244,8 @@ void cv_queue_drain(covey_queue *q)
         end_users(cv_queue_more(q));
     cv_alarm_clear();
     cv_object_end(q);
+    cv_store_seq(&q->put.lock, 0); /* no memory of others begins with this process's mark there */
+    cv_store_seq(&q->get.lock, 0);
     cv_bell_ring(q->bell.watch, INT_MAX); /* others' watches */
 }
 
@@ -278,17 +280,19 @@ static int send_away(covey_queue *q)
 {
     uint64_t object = cv_waiter_object(q, CV_QUEUE);
     uint64_t end_ns = cv_clock_now() + LEAVE_NS;
-    struct cv_waiter *w = cv_waiter_for(object, 0);
+    struct cv_waiter *w = cv_waiter_for(object);
 
-    if (w)
+    if (w) {
         (void)cv_queue_close(q, CV_FOREVER);
+        cv_alarm_clear();
+    }
     while (w) {
         int pid = (int)cv_member_pid(cv_load_acquire(&w->owner));
 
         if (cv_clock_now() >= end_ns)
             return cv_fail(COVEY_ESTATE, "process %d waits in queue %p", pid, (void *)q);
         cv_clock_sleep(AGAIN_NS);
-        w = cv_waiter_for(object, 0);
+        w = cv_waiter_for(object);
     }
     return 0;
 }
@@ -387,23 +391,24 @@ int covey_queue_leave(covey_queue *queue)
     return r < 0 ? r : 0;
 }
 
-bool cv_queue_take_over(uint64_t *lock, uint64_t mark)
+bool cv_queue_take_over(covey_queue *q, uint64_t *lock, uint64_t mark)
 {
     uint64_t word = cv_load_acquire(lock);
     uint64_t holder = word & ~CV_LOCK_SLEEPERS;
-    uint64_t owner;
+    uint64_t owner = holder ? cv_member_marked(holder) : 0;
+    uint64_t mine = cv_self.mark | (word & CV_LOCK_SLEEPERS);
 
-    if (!holder || (mark && holder != mark))
+    if (!holder || (!owner && mark && holder != mark) || (owner && !cv_member_is_dead(owner, 0)) ||
+        !cv_cas64(lock, word, mine))
         return false;
-    owner = cv_member_marked(holder);
-    return (!owner || cv_member_is_dead(owner, 0)) &&
-           cv_cas64(lock, word, cv_self.mark | (word & CV_LOCK_SLEEPERS));
+    if (cv_object_is(q, CV_QUEUE))
+        return true;
+    (void)cv_cas64(lock, mine, word);
+    return false;
 }
 
 void cv_queue_mend_after(covey_queue *q, uint64_t mark)
 {
-    if (!mark)
-        return;
     cv_queue_mend_put(q, mark);
     cv_queue_mend_get(q, mark);
 }

@@ -333,14 +333,17 @@ int cv_queue_check_objects(const covey_queue *q);
 int cv_queue_enter_put(covey_queue *q, uint64_t deadline_ns);
 int cv_queue_enter_get(covey_queue *q, uint64_t deadline_ns);
 
-/* Takes the lock of that process if it has died; @mark 0: of any that has. */
-bool cv_queue_take_over(uint64_t *lock, uint64_t mark);
+/*
+ * Takes the lock of one who has died. With a @mark, by one who does not use the queue, which may be freed and
+ * something else by now: only if who it is is known, or it is that one; and once more it looks for the queue.
+ */
+bool cv_queue_take_over(covey_queue *q, uint64_t *lock, uint64_t mark);
 
-/* Mends the end in which it has died. */
+/* Mends the end in which he has died. */
 void cv_queue_mend_put(covey_queue *q, uint64_t mark);
 void cv_queue_mend_get(covey_queue *q, uint64_t mark);
 
-/* Both, for one who does not use the queue: it may be freed at any time. */
+/* Both, for one who does not use the queue, after the death of who has @mark, or who has mended after that. */
 void cv_queue_mend_after(covey_queue *q, uint64_t mark);
 
 static inline bool cv_queue_is_closed(covey_queue *q)

@@ -33,10 +33,28 @@ int __clone(int (*run)(void *), void *stack, int flags, void *argument, ...);
 #define clone __clone
 #endif
 
+sigset_t cv_thread_block_signals(void)
+{
+    sigset_t all;
+    sigset_t before;
+
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    return before;
+}
+
+/* Leaves errno as it is, for who restores them after a failure. */
+void cv_thread_restore_signals(const sigset_t *before)
+{
+    int error = errno;
+
+    (void)pthread_sigmask(SIG_SETMASK, before, NULL);
+    errno = error;
+}
+
 /* The stack is never freed: the thread lives as long as its process. */
 static int start(int (*run)(void *), void *argument)
 {
-    sigset_t all;
     sigset_t before;
     char *stack = mmap(
         NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
@@ -44,10 +62,9 @@ static int start(int (*run)(void *), void *argument)
 
     if (stack == MAP_FAILED)
         return cv_fail_errno("no stack for a thread");
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    before = cv_thread_block_signals();
     tid = CV_MAY_FAIL(clone(run, stack + STACK_BYTES, LIKE_A_THREAD, argument), -1, EAGAIN, ENOMEM);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    cv_thread_restore_signals(&before);
     if (tid >= 0)
         return 0;
     (void)cv_fail_errno("no thread");
@@ -81,15 +98,12 @@ static int create(pthread_t *thread, size_t stack, void *(*run)(void *), void *a
 /* Where libraries have much thread-local memory, which is on the stack, that may be too small. */
 int cv_thread_start(pthread_t *thread, void *(*run)(void *), void *argument)
 {
-    sigset_t all;
-    sigset_t before;
+    sigset_t before = cv_thread_block_signals();
 
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     errno = create(thread, ORDINARY_STACK_BYTES, run, argument);
     if (errno == EINVAL)
         errno = create(thread, 0, run, argument);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    cv_thread_restore_signals(&before);
     return errno == 0 ? 0 : cv_fail_errno("no thread");
 }
 

@@ -16,6 +16,7 @@
 #include "os/robust.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <sys/types.h>
 
 #define CV_THREAD_NAME "covey:helper" /* of these threads, to the kernel */
@@ -25,6 +26,11 @@
  * blocked, and a small stack. It ends by returning, when it is told to. 0 or a code.
  */
 int cv_thread_start(pthread_t *thread, void *(*run)(void *), void *argument);
+
+/* No signal handler runs in this thread until that is undone: what was blocked before. For who has a lock that
+ * a fork takes, too: the handler may fork. */
+sigset_t cv_thread_block_signals(void);
+void cv_thread_restore_signals(const sigset_t *before);
 
 /* Names the calling thread CV_THREAD_NAME. */
 void cv_thread_name(void);

@@ -3,11 +3,11 @@
 
 #include "base/atomic.h"
 #include "base/error.h"
+#include "os/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,11 +32,8 @@ void cv_unshared_lock(void)
 {
     uint32_t self = (uint32_t)getpid();
     uint32_t other;
-    sigset_t all;
-    sigset_t before;
+    sigset_t before = cv_thread_block_signals();
 
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
     while ((other = cv_load_relaxed(&holder)) == self || !cv_cas32(&holder, other, self))
         (void)sched_yield();
     signals = before;
@@ -47,7 +44,7 @@ void cv_unshared_unlock(void)
     sigset_t before = signals;
 
     cv_store_release(&holder, 0);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    cv_thread_restore_signals(&before);
 }
 
 static bool is_socket(int fd, uint64_t inode)

@@ -4,6 +4,7 @@
 #include "base/atomic.h"
 #include "base/error.h"
 #include "os/robust.h"
+#include "os/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -27,16 +28,24 @@ static struct {
     void (*forget)(void);
 } forks[FORKS_MAX];
 
+static sigset_t signals; /* what who forks had blocked before */
+
 static void before_fork(void)
 {
+    sigset_t before = cv_thread_block_signals();
+
     for (unsigned i = 0; i < n_forks; i++)
         forks[i].before();
+    signals = before;
 }
 
 static void after_fork(void)
 {
+    sigset_t before = signals;
+
     for (unsigned i = 0; i < n_forks; i++)
         forks[i].after();
+    cv_thread_restore_signals(&before);
 }
 
 /* Emulators take the advice and do nothing. A fork leaves only the calling thread. */
@@ -47,6 +56,7 @@ static void wipe_in_child(void)
     cv_robust_head = NULL; /* musl's children must register anew */
     for (unsigned i = 0; i < n_forks; i++)
         forks[i].forget();
+    cv_thread_restore_signals(&signals);
 }
 
 void cv_wiped_set_forks(void (*before)(void), void (*after)(void), void (*forget)(void))

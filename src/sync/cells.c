@@ -98,7 +98,9 @@ void cv_cells_add(struct cv_cells *cells, unsigned k, void *block)
 
     cv_store_relaxed(&b->maker, cv_self.tag);
     cv_store_release(&b->home, (uintptr_t)&cells->more[k]);
-    if (cv_cas64(&cells->more[k], 0, (uintptr_t)b))
+    /* A link to it may be what a dead process has left, who had the same memory. */
+    if (cv_cas64(&cells->more[k], 0, (uintptr_t)b) ||
+        cv_load_acquire(&cells->more[k]) == (uintptr_t)b)
         (void)block_at(cells, k);
     else
         (void)cv_heap_free(b);

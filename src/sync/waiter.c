@@ -227,14 +227,14 @@ static bool is_for(struct cv_waiter *w, void *context)
     uint64_t owner = cv_load_acquire(&w->owner);
 
     if ((cv_load_seq(&w->object) & ~CV_WAITER_AWAKE) == one->object && owner &&
-        w != cv_thread.record && (!one->tag || owner == one->tag) && !cv_member_is_dead(owner, 0))
+        w != cv_thread.record && !cv_member_is_dead(owner, 0))
         one->found = w;
     return !one->found;
 }
 
-struct cv_waiter *cv_waiter_for(uint64_t object, uint64_t tag)
+struct cv_waiter *cv_waiter_for(uint64_t object)
 {
-    struct one one = {.tag = tag, .object = object};
+    struct one one = {.object = object};
 
     cv_waiter_each(UINT64_MAX, is_for, &one);
     return one.found;

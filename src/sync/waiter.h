@@ -100,9 +100,9 @@ void cv_waiter_drop(struct cv_waiter *waiter);
 void cv_waiter_show(struct cv_waiter *waiter, uint64_t object);
 void cv_waiter_hide(struct cv_waiter *waiter);
 
-/* Another thread, of process @tag or, if that is 0, of any that lives, that has slept for @object and is still in
- * that call; NULL: there is none. */
-struct cv_waiter *cv_waiter_for(uint64_t object, uint64_t tag);
+/* Another thread, of a process that lives, that has slept for @object and is still in that call; NULL: there is
+ * none. */
+struct cv_waiter *cv_waiter_for(uint64_t object);
 
 /* The next of the family's numbers. */
 uint64_t cv_waiter_turn(void);

@@ -32,6 +32,7 @@ struct watch {
 
 uint32_t cv_watches;
 
+static sigset_t signals; /* what who has the lock had blocked before */
 static struct watch *buckets[BUCKETS];
 static uint64_t nonce; /* whose they are */
 
@@ -65,7 +66,7 @@ static void forget(void)
     cv_store_relaxed(&cv_watches, 0);
 }
 
-static void lock(void)
+static void take(void)
 {
     while (cv_exchange(&cv_self.watching, 1))
         (void)sched_yield();
@@ -75,9 +76,25 @@ static void lock(void)
     }
 }
 
-static void unlock(void)
+static void give(void)
 {
     cv_store_release(&cv_self.watching, 0);
+}
+
+static void lock(void)
+{
+    sigset_t before = cv_thread_block_signals();
+
+    take();
+    signals = before;
+}
+
+static void unlock(void)
+{
+    sigset_t before = signals;
+
+    give();
+    cv_thread_restore_signals(&before);
 }
 
 static struct watch *find(const void *object)
@@ -293,5 +310,5 @@ static bool sweep(uint64_t tag)
 __attribute__((constructor)) static void register_sweep(void)
 {
     cv_member_set_sweep(CV_SWEEP_WATCHES, sweep);
-    cv_wiped_set_forks(lock, unlock, forget);
+    cv_wiped_set_forks(take, give, forget);
 }
