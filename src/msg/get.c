@@ -414,8 +414,7 @@ static int fail_empty(const covey_queue *q, double timeout_s)
 
     if (holder && cv_load_relaxed(&q->get.peeked))
         return cv_fail(COVEY_EEMPTY,
-            "process %d looks at an item, in thread %d, and has not released it to queue %p within "
-            "%g s",
+            "process %d looks at an item (thread %d), not released to queue %p within %g s",
             (int)cv_lock_pid(holder), (int)cv_mark_pid(cv_load_relaxed(&q->grow.peeker)),
             (const void *)q, timeout_s);
     if (q->has_readers)

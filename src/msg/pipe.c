@@ -337,7 +337,11 @@ __attribute__((constructor)) static void register_end(void)
     cv_object_set_end(CV_ENDED_PIPE, end_rest);
 }
 
-/* What this process holds, as far as it remembers; so it need not look at what may be no pipe any more. */
+/*
+ * What this process holds, as far as it remembers; so it need not look at what may be no pipe any more. Private
+ * memory: a word is written by a thread that begins to hold an end, and by one that closes it, each time whole; what is
+ * there from before a fork, or another family, has another nonce in it. One that is lost costs a lock.
+ */
 enum {
     MEMORIES = 64
 };
@@ -351,7 +355,7 @@ static uint64_t *memory_of(const covey_pipe *end)
 
 static uint64_t as_held(const covey_pipe *end)
 {
-    return (uintptr_t)end ^ cv_hash(cv_self.nonce);
+    return (uintptr_t)end ^ cv_self.nonce * CV_HASH;
 }
 
 static bool remembers(const covey_pipe *end)
@@ -758,13 +762,14 @@ static int withdraw(covey_pipe *end, uint64_t mark)
     return 0;
 }
 
+/* Its cell may be another's, if it has died already. */
 static int give(covey_pipe *end, uint64_t mark)
 {
-    struct cv_pipe *p = enter(end, CV_FOREVER);
+    struct cv_pipe *p = enter_with_cell(end, mark);
 
     if (p) {
-        (void)cv_users_give(&end->users, mark); /* it has a cell */
-        tell(end);                              /* whom to watch, too */
+        (void)cv_users_give(&end->users, mark);
+        tell(end); /* whom to watch, too */
         let_go(p);
     }
     return 0;

@@ -59,9 +59,11 @@ struct cv_pipe {
 };
 
 /* Of numbers that have much in common, others that have little. (Knuth, The Art of Computer Programming, 6.4.) */
+#define CV_HASH UINT64_C(0x9e3779b97f4a7c15)
+
 static inline uint64_t cv_hash(uint64_t n)
 {
-    return n * UINT64_C(0x9e3779b97f4a7c15) >> 32;
+    return n * CV_HASH >> 32;
 }
 
 /* Of cv_family.pipe_lock, that of this one. */

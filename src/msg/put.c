@@ -546,8 +546,7 @@ static int fail_full(const covey_queue *q, size_t size, double timeout_s)
 
     if (holder && cv_load_relaxed(&q->grow.reserved))
         return cv_fail(COVEY_EFULL,
-            "process %d has reserved an item, in thread %d, and not put it into queue %p within %g "
-            "s",
+            "process %d has reserved an item (thread %d), not put into queue %p within %g s",
             (int)cv_lock_pid(holder), (int)cv_mark_pid(cv_load_relaxed(&q->grow.reserver)),
             (const void *)q, timeout_s);
     if (q->has_readers)
