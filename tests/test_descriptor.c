@@ -590,12 +590,18 @@ static void fork_in_handler(int number)
     forked++;
 }
 
+/* It has no more descriptors when it is that far ahead. */
 static int put_until_closed(void *argument)
 {
     struct ways *w = *(struct ways **)argument;
+    int r;
 
-    while (covey_descriptor_put(w->there, STDERR_FILENO, COVEY_FOREVER) == 0) {
+    while ((r = covey_descriptor_put(w->there, STDERR_FILENO, COVEY_FOREVER)) == 0 ||
+           r == COVEY_ELIMIT) {
+        if (r != 0)
+            (void)usleep(1000);
     }
+    check_int(r, ==, COVEY_ECLOSED);
     return 0;
 }
 

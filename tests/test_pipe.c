@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
+#include "arena/family.h"
 #include "children.h"
 
 #include <covey.h>
 
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -866,6 +868,43 @@ TEST(an_end_is_not_closed_with_an_item_in_hand)
     check_int(covey_queue_peek(covey_pipe_incoming(there), &read, NULL, 0), ==, 0);
     check_fails(covey_pipe_close(there), COVEY_ESTATE, "item");
     check_int(covey_queue_unpeek(covey_pipe_incoming(there), read), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+}
+
+static void stop_in_the_locks(void *unused)
+{
+    (void)unused;
+    check_int(covey_open(), ==, 0);
+    for (int i = 0; i < CV_PIPE_LOCKS; i++)
+        check(cv_cas64(&cv_arena.family->pipe_lock[i].word, 0, cv_self.mark));
+    raise(SIGSTOP);
+}
+
+/* Whoever uses an end for the first time takes the pipe's lock. */
+TEST(timeouts_hold_though_a_process_is_stopped_in_the_lock_of_a_pipe, .deadline_s = 30)
+{
+    covey_pipe *here, *there, *got;
+    covey_queue *q;
+    pid_t stopped;
+    int status;
+
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_queue_open(&q), ==, 0);
+    stopped = child_fork(stop_in_the_locks, NULL);
+    check_int(waitpid(stopped, &status, WUNTRACED), ==, stopped);
+    check(WIFSTOPPED(status));
+    check_fails(covey_pipe_send(here, "x", 1, 0.1), COVEY_EFULL, "begun to use within 0.1 s");
+    check_int(covey_pipe_receive_exactly(here, &status, 1, 0), ==, COVEY_EEMPTY);
+    check_int(covey_pipe_poll(here, 0), ==, 0);
+    check_int(covey_pipe_put(q, here, 0.1), ==, COVEY_EFULL);
+    check_fails(covey_pipe_send(here, "x", 1, NAN), COVEY_EINVAL, "NaN");
+    child_kill(stopped);
+    check_int(covey_pipe_send(here, "x", 1, 10), ==, 0);
+    check_int(covey_pipe_put(q, here, 10), ==, 0);
+    check_int(covey_pipe_get(q, &got, 10), ==, 0);
+    check(got == here);
+    covey_queue_free(q);
     check_int(covey_pipe_close(here), ==, 0);
     check_int(covey_pipe_close(there), ==, 0);
 }

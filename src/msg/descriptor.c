@@ -42,7 +42,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -111,11 +110,9 @@ struct fetching {
     uint64_t deadline_ns;
 };
 
-static sigset_t signals; /* what who has the lock had blocked before */
 static struct fetching *fetchings;
 static struct copy *copies;
 static struct server *server; /* NULL: none */
-static uint64_t nonce;        /* whose they are */
 
 static void drop(struct copy **p)
 {
@@ -155,35 +152,16 @@ static void forget(void)
     server = NULL;
 }
 
-static void take(void)
-{
-    while (cv_exchange(&cv_self.passing, 1))
-        (void)sched_yield();
-    if (nonce != cv_self.nonce) {
-        forget();
-        nonce = cv_self.nonce;
-    }
-}
-
-static void give(void)
-{
-    cv_store_release(&cv_self.passing, 0);
-}
+static struct cv_private own = {.lock = &cv_self.passing, .forget = forget};
 
 static void lock(void)
 {
-    sigset_t before = cv_thread_block_signals();
-
-    take();
-    signals = before;
+    cv_private_lock(&own);
 }
 
 static void unlock(void)
 {
-    sigset_t before = signals;
-
-    give();
-    cv_thread_restore_signals(&before);
+    cv_private_unlock(&own);
 }
 
 static bool is_there(const struct copy *c)
@@ -372,7 +350,7 @@ static bool sweep(uint64_t tag)
 __attribute__((constructor)) static void register_sweep(void)
 {
     cv_member_set_sweep(CV_SWEEP_DESCRIPTORS, sweep);
-    cv_wiped_set_forks(take, give, forget);
+    cv_private_add(&own);
 }
 
 /* With a spare, too: 0, or a code; under the lock. */

@@ -116,8 +116,9 @@ static void let_go(const struct cv_pipe *p)
     cv_alarm_clear();
 }
 
-/* Into the lock of the pipe that has the end; NULL: there is none any more, or no more time. */
-static struct cv_pipe *enter(covey_pipe *end, uint64_t deadline_ns)
+/* Into the lock of the pipe that has the end: 0; or, without a message, COVEY_EINVAL: there is none any more; or
+ * COVEY_ETIMEDOUT. */
+static int enter(covey_pipe *end, uint64_t deadline_ns, struct cv_pipe **pipe)
 {
     struct cv_pipe *p = pipe_of(end);
     unsigned i = cv_pipe_lock(p);
@@ -130,12 +131,14 @@ static struct cv_pipe *enter(covey_pipe *end, uint64_t deadline_ns)
     } while (r == COVEY_EINTR);
     if (r != 0 && r != COVEY_EOWNERDEAD) {
         cv_alarm_clear();
-        return NULL;
+        return r;
     }
-    if (is_there(end) && pipe_of(end) == p)
-        return p;
+    if (is_there(end) && pipe_of(end) == p) {
+        *pipe = p;
+        return 0;
+    }
     let_go(p);
-    return NULL;
+    return COVEY_EINVAL;
 }
 
 static int name_limit(const covey_pipe *end, int r)
@@ -147,33 +150,29 @@ static int name_limit(const covey_pipe *end, int r)
                : r;
 }
 
-/* The same, when the user @mark has a cell of the end; NULL with a message. */
-static struct cv_pipe *enter_with_cell(covey_pipe *end, uint64_t mark)
+/* The same, when the user @mark has a cell of the end; COVEY_EINVAL and others with a message. */
+static int enter_with_cell(
+    covey_pipe *end, uint64_t mark, uint64_t deadline_ns, struct cv_pipe **pipe)
 {
-    struct cv_pipe *p;
-    unsigned blocks;
+    int r;
 
-    while ((p = enter(end, CV_FOREVER)) && !cv_users_claim(&end->users, mark)) {
+    while ((r = enter(end, deadline_ns, pipe)) == 0 && !cv_users_claim(&end->users, mark)) {
+        unsigned blocks = cv_cells_blocks(&end->users.cells);
         void *more;
 
-        blocks = cv_cells_blocks(&end->users.cells);
-        let_go(p);
+        let_go(*pipe);
         more = cv_cells_allocate(blocks);
-        if (!more) {
-            (void)name_limit(end, covey_error_code());
-            return NULL;
-        }
-        p = enter(end, CV_FOREVER);
-        if (!p) {
+        if (!more)
+            return name_limit(end, covey_error_code());
+        r = enter(end, deadline_ns, pipe);
+        if (r != 0) {
             (void)cv_heap_free(more);
             break;
         }
         cv_cells_add(&end->users.cells, blocks, more);
-        let_go(p);
+        let_go(*pipe);
     }
-    if (!p)
-        (void)cv_fail_object(end, "pipe");
-    return p;
+    return r == COVEY_EINVAL ? cv_fail_object(end, "pipe") : r;
 }
 
 /* The users of an end have changed. */
@@ -320,10 +319,11 @@ static void leave(struct cv_pipe *p)
 /* Somebody who had the block has died. */
 static enum cv_ending inherit(void *block, uint32_t owner)
 {
-    struct cv_pipe *p = enter(block, 0);
+    struct cv_pipe *p;
+    int r = enter(block, 0, &p);
 
-    if (!p)
-        return is_there(block) ? CV_END_NOT_NOW : CV_END_DONE;
+    if (r != 0)
+        return r == COVEY_ETIMEDOUT ? CV_END_NOT_NOW : CV_END_DONE;
     if (cv_heap_give(p, owner, cv_my_short_tag()))
         leave(p);
     else
@@ -392,9 +392,9 @@ int covey_pipe_close(covey_pipe *pipe)
         return r;
     if (pipe->incoming)
         (void)cv_watch_close(queue_at(pipe->incoming));
-    p = enter_with_cell(pipe, cv_users_process(cv_self.tag));
-    if (!p)
-        return covey_error_code();
+    r = enter_with_cell(pipe, cv_users_process(cv_self.tag), CV_FOREVER, &p);
+    if (r != 0)
+        return r;
     r = check_nothing_in_hand(pipe);
     if (r != 0) {
         let_go(p);
@@ -420,13 +420,14 @@ static int be_here(covey_pipe *end)
 }
 
 /* For the first time: others who hold it may go meanwhile. */
-CV_SLOW static int come_first(covey_pipe *end)
+CV_SLOW static int come_first(covey_pipe *end, uint64_t deadline_ns)
 {
-    struct cv_pipe *p = enter_with_cell(end, cv_users_process(cv_self.tag));
+    struct cv_pipe *p;
     bool has_left;
+    int r = enter_with_cell(end, cv_users_process(cv_self.tag), deadline_ns, &p);
 
-    if (!p)
-        return covey_error_code();
+    if (r != 0)
+        return r;
     has_left = cv_users_own(&end->users) == CV_USER_LEFT;
     if (!has_left) {
         (void)be_here(end);
@@ -439,7 +440,25 @@ CV_SLOW static int come_first(covey_pipe *end)
 
 static int come(covey_pipe *end)
 {
-    return remembers(end) ? 0 : come_first(end);
+    return remembers(end) ? 0 : come_first(end, CV_FOREVER);
+}
+
+/* The same, or @late if others were in the lock for all the time. */
+static int come_in_time(covey_pipe *end, double timeout_s, int late)
+{
+    uint64_t deadline_ns;
+    int r;
+
+    if (remembers(end))
+        return 0;
+    r = cv_clock_deadline(timeout_s, &deadline_ns);
+    if (r == 0)
+        r = come_first(end, deadline_ns);
+    return r == COVEY_ETIMEDOUT
+               ? cv_fail(late,
+                     "end %p of a pipe could not be begun to use within %g s: others do that, too",
+                     (void *)end, timeout_s)
+               : r;
 }
 
 int covey_pipe_hold(covey_pipe *pipe)
@@ -478,24 +497,24 @@ int covey_pipe_send(covey_pipe *pipe, const void *message, size_t size, double t
     if (timeout_s == timeout_s && remembers(pipe) &&
         cv_queue_send_quickly(queue_at(pipe->outgoing), message, size))
         return 0;
-    r = come(pipe);
+    r = come_in_time(pipe, timeout_s, COVEY_EFULL);
     return r != 0 ? r
                   : name_end(
                         pipe, covey_queue_put(queue_at(pipe->outgoing), message, size, timeout_s));
 }
 
-static int begin_to_receive(covey_pipe *pipe)
+static int begin_to_receive(covey_pipe *pipe, double timeout_s)
 {
     int r = check(pipe);
 
     if (r == 0)
         r = check_way(pipe, pipe->incoming, "sends");
-    return r != 0 ? r : come(pipe);
+    return r != 0 ? r : come_in_time(pipe, timeout_s, COVEY_EEMPTY);
 }
 
 int covey_pipe_receive(covey_pipe *pipe, void *message, size_t room, size_t *size, double timeout_s)
 {
-    int r = begin_to_receive(pipe);
+    int r = begin_to_receive(pipe, timeout_s);
 
     return r != 0 ? r
                   : name_end(pipe,
@@ -504,7 +523,7 @@ int covey_pipe_receive(covey_pipe *pipe, void *message, size_t room, size_t *siz
 
 int covey_pipe_receive_exactly(covey_pipe *pipe, void *message, size_t size, double timeout_s)
 {
-    int r = begin_to_receive(pipe);
+    int r = begin_to_receive(pipe, timeout_s);
 
     return r != 0 ? r
                   : name_end(pipe, covey_queue_get_exactly(
@@ -513,8 +532,10 @@ int covey_pipe_receive_exactly(covey_pipe *pipe, void *message, size_t size, dou
 
 int covey_pipe_poll(covey_pipe *pipe, double timeout_s)
 {
-    int r = begin_to_receive(pipe);
+    int r = begin_to_receive(pipe, timeout_s);
 
+    if (r == COVEY_EEMPTY)
+        return 0;
     return r != 0 ? r : cv_queue_poll(queue_at(pipe->incoming), timeout_s);
 }
 
@@ -527,14 +548,14 @@ covey_queue *covey_pipe_outgoing(covey_pipe *pipe)
 
 covey_queue *covey_pipe_incoming(covey_pipe *pipe)
 {
-    return begin_to_receive(pipe) == 0 ? queue_at(pipe->incoming) : NULL;
+    return begin_to_receive(pipe, COVEY_FOREVER) == 0 ? queue_at(pipe->incoming) : NULL;
 }
 
 /* For others that wait *********************************************************************** */
 
 static int check_for_any(void *object)
 {
-    return begin_to_receive(object);
+    return begin_to_receive(object, COVEY_FOREVER);
 }
 
 static int look_for_any(
@@ -563,7 +584,7 @@ __attribute__((constructor)) static void register_kind(void)
 
 int covey_pipe_fd(covey_pipe *pipe)
 {
-    int r = begin_to_receive(pipe);
+    int r = begin_to_receive(pipe, COVEY_FOREVER);
 
     return r != 0 ? r : cv_queue_watch(queue_at(pipe->incoming));
 }
@@ -584,12 +605,12 @@ static void end_one(struct ticket *t)
 {
     covey_pipe *end = end_of(t);
     struct cv_pipe *p;
+    int r = cv_load_seq(&t->over) ? COVEY_ETIMEDOUT : enter(end, 0, &p);
 
-    p = cv_load_seq(&t->over) ? NULL : enter(end, 0);
-    if (p) {
+    if (r == 0) {
         drop(end, t);
         leave(p);
-    } else if (is_there(end)) {
+    } else if (r == COVEY_ETIMEDOUT && is_there(end)) {
         cv_store_seq(&t->over, 1);
         (void)cv_heap_give(t, cv_my_short_tag(), (uint32_t)CV_OWNER_OBJECT);
         return;
@@ -652,7 +673,7 @@ int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s)
     if (r == 0)
         r = check_not_own(queue, pipe);
     if (r == 0)
-        r = come(pipe);
+        r = come_in_time(pipe, timeout_s, COVEY_EFULL);
     if (r != 0)
         return r;
     t = cv_heap_alloc(sizeof *t, CV_GRAIN_BYTES, cv_my_short_tag());
@@ -741,10 +762,11 @@ static int each_end(
 /* Should nobody hold it any more, it is no pipe. */
 static int expect(covey_pipe *end, uint64_t mark)
 {
-    struct cv_pipe *p = enter_with_cell(end, mark);
+    struct cv_pipe *p;
+    int r = enter_with_cell(end, mark, CV_FOREVER, &p);
 
-    if (!p)
-        return covey_error_code() == COVEY_EINVAL ? 0 : covey_error_code();
+    if (r != 0)
+        return r == COVEY_EINVAL ? 0 : r;
     (void)cv_users_expect(&end->users, mark);
     let_go(p);
     return 0;
@@ -752,9 +774,9 @@ static int expect(covey_pipe *end, uint64_t mark)
 
 static int withdraw(covey_pipe *end, uint64_t mark)
 {
-    struct cv_pipe *p = enter(end, CV_FOREVER);
+    struct cv_pipe *p;
 
-    if (p) {
+    if (enter(end, CV_FOREVER, &p) == 0) {
         (void)cv_users_drop(&end->users, mark);
         tell(end);
         leave(p);
@@ -765,9 +787,9 @@ static int withdraw(covey_pipe *end, uint64_t mark)
 /* Its cell may be another's, if it has died already. */
 static int give(covey_pipe *end, uint64_t mark)
 {
-    struct cv_pipe *p = enter_with_cell(end, mark);
+    struct cv_pipe *p;
 
-    if (p) {
+    if (enter_with_cell(end, mark, CV_FOREVER, &p) == 0) {
         (void)cv_users_give(&end->users, mark);
         tell(end); /* whom to watch, too */
         let_go(p);

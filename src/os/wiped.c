@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -16,17 +17,50 @@
 #endif
 
 enum {
-    FORKS_MAX = 2
+    PRIVATES_MAX = 2
+};
+
+enum {
+    NEW, /* wiped, or never locked */
+    FREE,
+    TAKEN
 };
 
 static void *variable;
 static size_t used_bytes;
-static unsigned n_forks;
-static struct {
-    void (*before)(void);
-    void (*after)(void);
-    void (*forget)(void);
-} forks[FORKS_MAX];
+static struct cv_private *privates[PRIVATES_MAX];
+static unsigned n_privates;
+
+static void take(struct cv_private *p)
+{
+    uint32_t before;
+
+    while ((before = cv_exchange(p->lock, TAKEN)) == TAKEN)
+        (void)sched_yield();
+    if (before == NEW)
+        p->forget();
+}
+
+void cv_private_add(struct cv_private *p)
+{
+    privates[n_privates++] = p;
+}
+
+void cv_private_lock(struct cv_private *p)
+{
+    sigset_t before = cv_thread_block_signals();
+
+    take(p);
+    p->signals = before;
+}
+
+void cv_private_unlock(struct cv_private *p)
+{
+    sigset_t before = p->signals;
+
+    cv_store_release(p->lock, FREE);
+    cv_thread_restore_signals(&before);
+}
 
 static sigset_t signals; /* what who forks had blocked before */
 
@@ -34,8 +68,8 @@ static void before_fork(void)
 {
     sigset_t before = cv_thread_block_signals();
 
-    for (unsigned i = 0; i < n_forks; i++)
-        forks[i].before();
+    for (unsigned i = 0; i < n_privates; i++)
+        take(privates[i]);
     signals = before;
 }
 
@@ -43,8 +77,8 @@ static void after_fork(void)
 {
     sigset_t before = signals;
 
-    for (unsigned i = 0; i < n_forks; i++)
-        forks[i].after();
+    for (unsigned i = 0; i < n_privates; i++)
+        cv_store_release(privates[i]->lock, FREE);
     cv_thread_restore_signals(&before);
 }
 
@@ -54,16 +88,9 @@ static void wipe_in_child(void)
     if (variable)
         memset(variable, 0, used_bytes);
     cv_robust_head = NULL; /* musl's children must register anew */
-    for (unsigned i = 0; i < n_forks; i++)
-        forks[i].forget();
+    for (unsigned i = 0; i < n_privates; i++)
+        privates[i]->forget();
     cv_thread_restore_signals(&signals);
-}
-
-void cv_wiped_set_forks(void (*before)(void), void (*after)(void), void (*forget)(void))
-{
-    forks[n_forks].before = before;
-    forks[n_forks].after = after;
-    forks[n_forks++].forget = forget;
 }
 
 int cv_wipe_on_fork(void *p, size_t size, size_t used)

@@ -9,7 +9,9 @@
 #ifndef CV_WIPED_H
 #define CV_WIPED_H
 
+#include <signal.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* A page, or more where pages have several sizes: what a static variable is aligned to so that it
  * has its pages to itself. (The type must be: then its size is a multiple of that, too.) */
@@ -26,10 +28,21 @@
 int cv_wipe_on_fork(void *p, size_t size, size_t used);
 
 /*
- * For other private state, around every fork() of the C library's: what is called before it, so that nobody
- * is just changing it; after it in the parent; and in the child, to give back what only the parent needs.
- * By constructors.
+ * Other state of one process, under a lock that every fork takes, so that no child finds it half changed. In
+ * a thread that has it no signal handler runs: it might fork. The lock lies in the wiped variable; so in a child
+ * that was made past the C library it is free, and known to be new.
  */
-void cv_wiped_set_forks(void (*before)(void), void (*after)(void), void (*forget)(void));
+struct cv_private {
+    uint32_t *lock;
+    void (*forget)(
+        void); /* in a child: gives back what only the parent needs. Under the lock, more than once */
+    sigset_t signals; /* what who has the lock had blocked before */
+};
+
+/* By constructors. */
+void cv_private_add(struct cv_private *p);
+
+void cv_private_lock(struct cv_private *p);
+void cv_private_unlock(struct cv_private *p);
 
 #endif

@@ -32,9 +32,7 @@ struct watch {
 
 uint32_t cv_watches;
 
-static sigset_t signals; /* what who has the lock had blocked before */
 static struct watch *buckets[BUCKETS];
-static uint64_t nonce; /* whose they are */
 
 /* The list *********************************************************************************** */
 
@@ -66,35 +64,16 @@ static void forget(void)
     cv_store_relaxed(&cv_watches, 0);
 }
 
-static void take(void)
-{
-    while (cv_exchange(&cv_self.watching, 1))
-        (void)sched_yield();
-    if (nonce != cv_self.nonce) {
-        forget();
-        nonce = cv_self.nonce;
-    }
-}
-
-static void give(void)
-{
-    cv_store_release(&cv_self.watching, 0);
-}
+static struct cv_private own = {.lock = &cv_self.watching, .forget = forget};
 
 static void lock(void)
 {
-    sigset_t before = cv_thread_block_signals();
-
-    take();
-    signals = before;
+    cv_private_lock(&own);
 }
 
 static void unlock(void)
 {
-    sigset_t before = signals;
-
-    give();
-    cv_thread_restore_signals(&before);
+    cv_private_unlock(&own);
 }
 
 static struct watch *find(const void *object)
@@ -310,5 +289,5 @@ static bool sweep(uint64_t tag)
 __attribute__((constructor)) static void register_sweep(void)
 {
     cv_member_set_sweep(CV_SWEEP_WATCHES, sweep);
-    cv_wiped_set_forks(take, give, forget);
+    cv_private_add(&own);
 }
