@@ -448,7 +448,7 @@ static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bo
             q->has_readers ? "message" : "item", g->size, g->exactly ? "should be" : "is room for",
             g->room);
     case COVEY_ECLOSED:
-        return cv_fail(r, "queue %p is closed, and empty", (void *)q);
+        return cv_queue_fail_closed(q);
     case COVEY_EINVAL:
         return g->kind ? cv_fail(r, "the next item of queue %p is no %s", (void *)q,
                              cv_object_name(g->kind))

@@ -563,7 +563,7 @@ static int end_put(covey_queue *q, struct cv_wait *wait, int r, size_t size, dou
     cv_alarm_clear();
     if (r == COVEY_ETIMEDOUT)
         return fail_full(q, size, timeout_s);
-    return r == COVEY_ECLOSED ? cv_fail(r, "queue %p is closed", (void *)q) : r;
+    return r == COVEY_ECLOSED ? cv_queue_fail_closed(q) : r;
 }
 
 /* The number of items put; if there is none, the code. */

@@ -513,6 +513,14 @@ static int check_memory(size_t size)
     return 0;
 }
 
+int cv_queue_fail_closed(const covey_queue *q)
+{
+    return cv_fail(COVEY_ECLOSED,
+        q->has_writers ? "queue %p has ended: it was closed, or all its producers have gone"
+                       : "queue %p is closed",
+        (const void *)q);
+}
+
 int covey_queue_is_full(covey_queue *queue, size_t size)
 {
     int r = check(queue);
@@ -525,7 +533,7 @@ int covey_queue_is_full(covey_queue *queue, size_t size)
         return r;
     if (!enter_put_soon(queue))
         return 1; /* so would who puts */
-    r = cv_queue_is_closed(queue) ? cv_fail(COVEY_ECLOSED, "queue %p is closed", (void *)queue)
+    r = cv_queue_is_closed(queue) ? cv_queue_fail_closed(queue)
                                   : cv_queue_make_room(queue, 0, size);
     cv_lock_exit(&queue->put.lock);
     cv_alarm_clear();

@@ -346,6 +346,9 @@ void cv_queue_mend_get(covey_queue *q, uint64_t mark);
 /* Both, for one who does not use the queue, after the death of who has @mark, or who has mended after that. */
 void cv_queue_mend_after(covey_queue *q, uint64_t mark);
 
+/* COVEY_ECLOSED, with its message. */
+int cv_queue_fail_closed(const covey_queue *q);
+
 static inline bool cv_queue_is_closed(covey_queue *q)
 {
     return cv_load_relaxed(cv_queue_cell(q, 0, q->put.tail.place)) & CV_CELL_END;
