@@ -516,6 +516,16 @@ static void free_what_is_left(void)
 OPERATION(queue_free, .setup = set_up_put, .victim = free_queue, .rescue = sweep_use_heap,
     .verify = free_what_is_left);
 
+/* Others sleep in it: they are told that it is closed, and it is freed when they are gone. */
+static bool close_if_there(void)
+{
+    return cv_object_is(items.queue, CV_QUEUE) ? close_if_open() : true;
+}
+
+OPERATION(queue_free_awaited, .setup = set_up_empty, .victim = free_queue,
+    .when = RESCUE_SLEEPS_FIRST, .rescuers = 2, .rescue = find_closed, .unblock = close_if_there,
+    .no_stall = true, .no_rescue = true, .verify = free_what_is_left);
+
 OPERATION(queue_free_blocks, .setup = set_up_block, .victim = free_queue, .rescue = sweep_use_heap,
     .verify = free_what_is_left, .proves = "object_end");
 
