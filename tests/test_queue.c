@@ -1313,6 +1313,45 @@ TEST(the_death_of_one_who_comes_later_is_noticed)
     }
 }
 
+/* What is done goes away, though an older item is not; what is not done does not wait. */
+TEST(one_unfinished_item_holds_back_neither_room_nor_memory)
+{
+    static const size_t sizes[] = {16, 1000, 100 * 1024};
+    static char item[100 * 1024];
+    covey_queue *q;
+    struct covey_stats stats = {.size = sizeof stats};
+    struct covey_stats before = {.size = sizeof before};
+
+    for (int way = 0; way < 12; way++) {
+        size_t size = sizes[way % 3];
+        bool redeliver = way / 3 % 2;
+        bool peek = way / 6;
+        const void *there = NULL;
+        const void *first = NULL;
+
+        check_int(
+            covey_queue_open(&q, .bytes = 256 * 1024, .joinable = true, .redeliver = redeliver), ==,
+            0);
+        check_int(covey_queue_put(q, item, size, 0), ==, 0);
+        if (peek)
+            check_int(covey_queue_peek(q, &first, NULL, 0), ==, 0);
+        else
+            check_int(covey_queue_get(q, item, sizeof item, NULL, 0), ==, 0);
+        check_int(covey_stats(&before), ==, 0);
+        for (int i = 0; i < 2000; i++) {
+            check_int(covey_queue_put(q, item, size, 0), ==, 0);
+            check_int(covey_queue_peek(q, &there, NULL, 0), ==, 0);
+            check_int(covey_queue_release(q, there), ==, 0);
+        }
+        check_int(covey_stats(&stats), ==, 0);
+        check_int(stats.blocks, ==, before.blocks);
+        check_fails(covey_queue_join(q, 0), COVEY_ETIMEDOUT, "1 items");
+        check_int(peek ? covey_queue_release(q, first) : covey_queue_task_done(q), ==, 0);
+        check_int(covey_queue_join(q, 0), ==, 0);
+        check_int(covey_queue_free(q), ==, 0);
+    }
+}
+
 /* One stays, many come and go: the cells of these are used again. */
 TEST(a_queue_outlives_many_producers, .deadline_s = 60, .not_in_valgrind = "it takes too long")
 {

@@ -52,15 +52,18 @@ struct covey_queue_options {
     size_t
         bytes; /* how many bytes may wait at most, from 64 to 1 TiB. An item counts its size, rounded
                             up to 8, and 8 more, or 32 if it is larger than 4 KiB (or than a quarter of
-                            @bytes); if joinable, 16 more. Default: any number, if @items or @unbounded is given; else 1 MiB
+                            @bytes). Default: any number, if @items or @unbounded is given; else 1 MiB
                             of small items, and with large ones 16 MiB, or one of any size. */
     bool unbounded;      /* the queue grows as long as there is memory: putting never waits */
     size_t item_size;    /* all items have so many bytes; default: any number of them */
     unsigned priorities; /* up to 16: an item may have a priority below this; default: 1 */
-    bool joinable;       /* an item is unfinished until covey_queue_task_done() */
-    bool redeliver;      /* joinable, and a dead process's unfinished items are given to others */
+    bool joinable;  /* an item is unfinished until covey_queue_task_done(); from when it is got it
+                            waits no more, and takes 64 bytes of the arena, and those of its own that are
+                            still needed: large ones, and all with redeliver */
+    bool redeliver; /* joinable, and a dead process's unfinished items are given to others */
     unsigned deliveries; /* with redeliver: so often an item is given out at most, and then lost as
-                            without; up to 65,535; default: as often as need be */
+                            without; up to 65,535; default: as often as need be. A death counts for all
+                            items that the process had: get one by one what may kill */
     unsigned
         producers; /* the queue closes itself when so many processes, or more, have put something or
                             were added, and all of these have left it or died; up to 1,023; default: it
@@ -177,7 +180,8 @@ COVEY_API int covey_queue_cancel(covey_queue *queue, void *item);
  *
  * Returns 0; COVEY_EEMPTY when there was none in time; COVEY_ECLOSED when there is none and never
  * will be; COVEY_ETOOBIG when @room is too small: *size says what is needed, and the item stays
- * (another consumer may take it before the next call); COVEY_EINVAL, also when it is an end of a pipe or
+ * (another consumer may take it before the next call); from a joinable queue COVEY_ENOMEM and COVEY_ELIMIT, if there
+ * is no memory to note who has it, and it stays; COVEY_EINVAL, also when it is an end of a pipe or
  * a descriptor, which covey_pipe_get() or covey_descriptor_get() take;
  * COVEY_EINTR (see covey_on_interrupt()).
  */
@@ -200,7 +204,8 @@ COVEY_API int covey_queue_get_exactly(
  * Returns how many were taken: at least 1, and not always all that are there (a large item comes alone, and all
  * have one priority).
  * Else the codes of covey_queue_get(), where COVEY_ETOOBIG comes with the size in sizes[0]; 0 only for an
- * @n of 0. If this process is killed, the items that it was about to get are all gone or all there.
+ * @n of 0. If this process is killed, the items that it was about to get are all gone or all there; of a
+ * joinable queue each is its own.
  */
 COVEY_API long covey_queue_get_many(
     covey_queue *queue, void *items, size_t room, size_t *sizes, size_t n, double timeout_s);
@@ -233,7 +238,8 @@ COVEY_API int covey_queue_get_block(
  * stays; if only the thread ends, the others wait on, until another thread of the process releases it.
  *
  * In a joinable queue nobody waits: the item is this thread's until it is done, as one that it has got, and
- * covey_queue_task_done() counts it, too; anybody can get the next ones. It stays with redeliver only.
+ * covey_queue_task_done() counts it, too; anybody can get the next ones. It stays with redeliver only. A small
+ * item is copied once, to where it stays.
  *
  * Returns 0 or the codes of covey_queue_get().
  */
@@ -258,7 +264,7 @@ COVEY_API int covey_queue_unpeek(covey_queue *queue, const void *item);
  * @queue: the queue
  *
  * Of the items that this thread has got or peeked at, and that are not done, it is the one it got first; if there
- * is none, of those that this process has. Takes the longer, the more items before it are not done.
+ * is none, of those that this process has. Takes the longer, the more items others have got and not done.
  *
  * Returns 0; COVEY_ESTATE when there is none, or the queue is not joinable; COVEY_EINVAL.
  */

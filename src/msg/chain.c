@@ -22,7 +22,7 @@ void cv_chain_continue(struct cv_tail *tail, const uint64_t *segments, unsigned 
     go_on(tail, next);
 }
 
-void cv_chain_mend(struct cv_tail *tail, const uint64_t *segments, unsigned slot, size_t prefix)
+void cv_chain_mend(struct cv_tail *tail, const uint64_t *segments, unsigned slot)
 {
     for (;;) {
         uint64_t place = tail->place;
@@ -47,7 +47,7 @@ void cv_chain_mend(struct cv_tail *tail, const uint64_t *segments, unsigned slot
         if (head & CV_CELL_BLOCK) {
             struct cv_block b;
 
-            memcpy(&b, (const char *)(cell + 1) + prefix, sizeof b);
+            memcpy(&b, cell + 1, sizeof b);
             cv_store_relaxed(&tail->bytes, b.bytes);
         }
         if (cv_cell_number(head) == (uint32_t)tail->count)

@@ -239,9 +239,8 @@ static inline void cv_batch_commit(const struct cv_batch *batch, struct cv_tail 
 /* Goes on in the segment that is in @slot of the table, and of which nobody knows yet. */
 void cv_chain_continue(struct cv_tail *tail, const uint64_t *segments, unsigned slot);
 
-/* After a death: over what was committed. @slot: where the chain went on, if it did. A block's words have
- * @prefix bytes of the user's before them. */
-void cv_chain_mend(struct cv_tail *tail, const uint64_t *segments, unsigned slot, size_t prefix);
+/* After a death: over what was committed. @slot: where the chain went on, if it did. */
+void cv_chain_mend(struct cv_tail *tail, const uint64_t *segments, unsigned slot);
 
 /* Taking, by the holder of the head's lock *************************************************** */
 

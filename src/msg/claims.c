@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What a joinable queue has beside the others: items that are got and not yet done. */
+/* What a joinable queue has beside the others: items that are got and not yet done (see msg/queue.h). */
 #include "msg/queue.h"
 
 #include "base/error.h"
@@ -7,92 +7,198 @@
 
 #include <string.h>
 
-/*
- * Who has an item: the mark of a thread; 0: nobody has it, and it is to be got; or
- * it is done. A mark has other low bits.
- */
-#define DONE UINT64_C(1)
-
 enum {
     LOOKS = 4 /* at other takers with each item that is got */
 };
 
-/* Walking ************************************************************************************ */
-
-/* An item of a chain, or where there is none. */
-struct item {
-    unsigned lane;
-    uint64_t place; /* of the cell */
-    uint64_t head;
-    uint64_t *cell;
+/* Guarded by get.lock. */
+struct claim {
+    uint64_t next;   /* address; 0: it is the last */
+    uint64_t holder; /* the mark of the thread that has it; 0: nobody */
+    uint64_t deaths; /* low 16 bits: so many have died with the item; above: the last of them */
+    uint64_t place;  /* of the cell that the item was in */
+    uint64_t
+        block; /* address of the item's bytes, with 1 if they are only lent; 0: they are here, or
+                        not needed any more */
+    uint64_t size;
+    uint32_t lane;
+    uint32_t unused;
+    unsigned char bytes[];
 };
 
-/* The item at @item->place or behind a NEXT that is there; false: there is none. */
-static bool settle(covey_queue *q, struct item *item)
+/* The list *********************************************************************************** */
+
+static struct claim *claim_at(uint64_t address)
 {
-    for (;;) {
-        item->cell =
-            cv_queue_find(cv_queue_segment(q, item->lane, item->place), &item->place, &item->head);
-        if (!(item->head & CV_CELL_NEXT))
-            return cv_cell_is_there(item->head) && !(item->head & CV_CELL_END);
-        item->place = cv_chain_next(item->place, item->head);
+    return (struct claim *)(uintptr_t)address;
+}
+
+static struct claim *first_claim(covey_queue *q)
+{
+    return claim_at(cv_queue_more(q)->claims);
+}
+
+static struct claim *next_claim(const struct claim *c)
+{
+    return claim_at(c->next);
+}
+
+/* The word in which its address stands: the one before it, if it is the list's. */
+static uint64_t *link_to(covey_queue *q, const struct claim *c)
+{
+    uint64_t *link = &cv_queue_more(q)->claims;
+
+    while (*link && *link != (uintptr_t)c)
+        link = &claim_at(*link)->next;
+    return link;
+}
+
+static void append(covey_queue *q, struct claim *c)
+{
+    struct cv_queue_more *more = cv_queue_more(q);
+    struct claim *last = claim_at(more->claims_last);
+
+    cv_store_release(last ? &last->next : &more->claims, (uintptr_t)c);
+    cv_store_relaxed(&more->claims_last, (uintptr_t)c);
+}
+
+/* @link: to it. */
+static void take_out(covey_queue *q, uint64_t *link, const struct claim *c)
+{
+    struct cv_queue_more *more = cv_queue_more(q);
+
+    cv_store_release(&more->claims_ended, more->claims_ended + 1);
+    cv_store_release(link, c->next);
+    if (c->next)
+        return;
+    cv_store_relaxed(&more->claims_last,
+        link == &more->claims ? 0 : (uintptr_t)link - offsetof(struct claim, next));
+}
+
+static bool is_held(const struct claim *c)
+{
+    return c->holder != 0;
+}
+
+static bool is_own_block(const struct claim *c)
+{
+    return c->block && !(c->block & 1);
+}
+
+static void *block_of(const struct claim *c)
+{
+    return (void *)(uintptr_t)(c->block & ~UINT64_C(1));
+}
+
+static void *bytes_of(struct claim *c)
+{
+    return c->block ? block_of(c) : c->bytes;
+}
+
+/* Making and ending ************************************************************************** */
+
+/* Of the item at the head of a chain, by this thread; NULL with a message. */
+static struct claim *make(unsigned lane, const struct cv_found *f, bool keeps_bytes)
+{
+    bool is_large = f->head & CV_CELL_BLOCK;
+    size_t size = is_large ? cv_cell_block(f->cell)->size : cv_cell_size(f->head);
+    size_t kept = keeps_bytes && !is_large ? size : 0;
+    struct claim *c = cv_heap_alloc(sizeof *c + kept, CV_GRAIN_BYTES, cv_my_short_tag());
+
+    if (!c)
+        return NULL;
+    *c = (struct claim){.holder = cv_waiter_me(), .place = f->place, .size = size, .lane = lane};
+    if (is_large)
+        c->block = cv_cell_block(f->cell)->address;
+    else if (kept)
+        memcpy(c->bytes, f->cell + 1, kept);
+    return c;
+}
+
+/* The item is its from here on. */
+static void commit(covey_queue *q, struct claim *c, const struct cv_found *f)
+{
+    cv_store_release(&q->get.intent, (uintptr_t)c | CV_INTENT_CLAIM);
+    (void)cv_heap_give(c, cv_my_short_tag(), cv_queue_outgoing(q));
+    append(q, c);
+    if (f->head & CV_CELL_BLOCK)
+        cv_store_relaxed(&cv_queue_head(q, c->lane)->bytes, cv_cell_block(f->cell)->bytes);
+    cv_queue_commit_take(q, c->lane, f->place + cv_cell_bytes(cv_cell_size(f->head)));
+    (void)cv_heap_give(c, cv_queue_outgoing(q), cv_queue_owner(q));
+    cv_store_release(&q->get.intent, 0);
+}
+
+/* Both are the queue's outgoing ones, and out of the list. */
+static void free_outgoing(covey_queue *q, struct claim *c)
+{
+    void *block = is_own_block(c) ? block_of(c) : NULL;
+    bool has_block = block && cv_heap_give(block, cv_queue_outgoing(q), cv_my_short_tag());
+
+    (void)cv_heap_give(c, cv_queue_outgoing(q), cv_my_short_tag());
+    cv_store_release(&q->get.intent, 0);
+    if (has_block)
+        (void)cv_heap_free(block); /* never an object: cv_queue_check_objects() */
+    (void)cv_heap_free(c);
+}
+
+/* Its item is done, or lost. */
+static void end(covey_queue *q, uint64_t *link, struct claim *c)
+{
+    cv_store_release(&q->get.intent, (uintptr_t)c | CV_INTENT_CLAIM);
+    (void)cv_heap_give(c, cv_queue_owner(q), cv_queue_outgoing(q));
+    if (is_own_block(c))
+        (void)cv_heap_give(block_of(c), cv_queue_owner(q), cv_queue_outgoing(q));
+    take_out(q, link, c);
+    free_outgoing(q, c);
+}
+
+/* It was on its way in or out. */
+static void mend_claim(covey_queue *q, struct claim *c)
+{
+    uint64_t *link = link_to(q, c);
+
+    if (cv_heap_owner(c, NULL) != cv_queue_outgoing(q))
+        return;
+    if (*link &&
+        cv_place_position(cv_queue_head(q, c->lane)->place) > cv_place_position(c->place)) {
+        if (is_own_block(c))
+            (void)cv_heap_give(block_of(c), cv_queue_outgoing(q), cv_queue_owner(q));
+        (void)cv_heap_give(c, cv_queue_outgoing(q), cv_queue_owner(q));
+        return;
     }
+    if (*link)
+        take_out(q, link, c);
+    free_outgoing(q, c);
 }
 
-static bool first_item(covey_queue *q, unsigned lane, struct item *item)
+void cv_queue_mend_claims(covey_queue *q, uint64_t intent)
 {
-    *item = (struct item){.lane = lane, .place = cv_queue_head(q, lane)->place};
-    return settle(q, item);
+    struct cv_queue_more *more = cv_queue_more(q);
+    uint64_t last = 0;
+
+    if ((intent & CV_INTENT_CLAIM) && CV_RECOVERS(queue_outgoing))
+        mend_claim(q, cv_intended(intent));
+    for (const struct claim *c = first_claim(q); c; c = next_claim(c))
+        last = (uintptr_t)c;
+    cv_store_relaxed(&more->claims_last, last);
 }
 
-static bool next_item(covey_queue *q, struct item *item)
+void cv_queue_end_claims(covey_queue *q)
 {
-    item->place += cv_cell_bytes(cv_cell_size(item->head));
-    return settle(q, item);
+    while (first_claim(q))
+        end(q, &cv_queue_more(q)->claims, first_claim(q));
 }
 
-static struct cv_claim *claim_on(const struct item *item)
-{
-    return (struct cv_claim *)(void *)(item->cell + 1);
-}
-
-static uint64_t holder_of(const struct item *item)
-{
-    return cv_load_acquire(&claim_on(item)->holder);
-}
-
-static void set_holder(const struct item *item, uint64_t holder)
-{
-    cv_store_release(&claim_on(item)->holder, holder);
-}
-
-static bool is_claimed(const struct item *item)
-{
-    return holder_of(item) > DONE;
-}
-
-/* Claiming *********************************************************************************** */
-
-static size_t size_of(const covey_queue *q, const struct item *item)
-{
-    return item->head & CV_CELL_BLOCK ? cv_queue_block(q, item->cell)->size
-                                      : cv_cell_size(item->head) - cv_queue_prefix(q);
-}
-
-/* Where its bytes are, until it is done. */
-static unsigned char *bytes_of(const covey_queue *q, const struct item *item)
-{
-    if (item->head & CV_CELL_BLOCK)
-        return (unsigned char *)(uintptr_t)(cv_queue_block(q, item->cell)->address & ~UINT64_C(1));
-    return (unsigned char *)(claim_on(item) + 1);
-}
+/* Looking ************************************************************************************ */
 
 static bool has_unfinished(covey_queue *q)
 {
-    struct item item;
+    struct cv_found f;
 
+    if (first_claim(q))
+        return true;
     for (unsigned lane = 0; lane < q->lanes; lane++) {
-        if (first_item(q, lane, &item))
+        if (cv_queue_find_first(q, lane, &f) == 0)
             return true;
     }
     return false;
@@ -101,61 +207,99 @@ static bool has_unfinished(covey_queue *q)
 /* Which may come back. Those of this process do not, as long as anybody in it waits. */
 static bool others_have_any(covey_queue *q)
 {
-    struct item item;
+    const struct claim *c = first_claim(q);
 
-    for (unsigned lane = 0; lane < q->lanes; lane++) {
-        for (bool there = first_item(q, lane, &item); there; there = next_item(q, &item)) {
-            if (is_claimed(&item) && !cv_mark_is_of(holder_of(&item), cv_self.mark))
-                return true;
-        }
-    }
-    return false;
+    while (c && (!is_held(c) || cv_mark_is_of(c->holder, cv_self.mark)))
+        c = next_claim(c);
+    return c != NULL;
 }
 
-/* Moves @next up to the first item that is nobody's: that, or 0 and the reason. */
-static int find_free(covey_queue *q, unsigned lane, struct item *item)
+long cv_queue_free_claims(covey_queue *q)
 {
-    struct cv_lane_head *head = cv_queue_head(q, lane);
-    bool there;
+    long n = 0;
 
-    *item = (struct item){.lane = lane, .place = head->next};
-    for (there = settle(q, item); there && holder_of(item); there = next_item(q, item)) {
+    for (const struct claim *c = first_claim(q); c; c = next_claim(c))
+        n += !is_held(c);
+    return n;
+}
+
+/* The first one of @lane that is nobody's; NULL: there is none. */
+static struct claim *find_free(covey_queue *q, unsigned lane)
+{
+    struct cv_queue_more *more = cv_queue_more(q);
+    bool any = false;
+
+    if (!cv_load_relaxed(&more->free_claims))
+        return NULL;
+    for (struct claim *c = first_claim(q); c; c = next_claim(c)) {
+        if (!is_held(c) && c->lane == lane)
+            return c;
+        any |= !is_held(c);
     }
-    cv_store_release(&head->next, item->place);
-    if (there)
-        return 0;
-    if (cv_cell_is_there(item->head) && !(q->redelivers && others_have_any(q)))
-        return COVEY_ECLOSED;
-    return COVEY_EEMPTY;
+    if (!any)
+        cv_store_release(&more->free_claims, 0);
+    return NULL;
+}
+
+/* Claiming *********************************************************************************** */
+
+static bool fits(struct cv_getting *g, size_t size)
+{
+    cv_getting_note(g, size);
+    return g->takes_block || cv_getting_fits(g, size);
+}
+
+static void give_out(struct cv_getting *g, void *bytes, size_t size)
+{
+    if (g->takes_block)
+        g->block = bytes;
+    else if (size)
+        memcpy(g->items + g->done * g->room, bytes, size);
+    g->done++;
+}
+
+static int claim_again(covey_queue *q, struct claim *c, struct cv_getting *g)
+{
+    if (!fits(g, c->size))
+        return COVEY_ETOOBIG;
+    cv_store_release(&c->holder, cv_waiter_me());
+    give_out(g, bytes_of(c), c->size);
+    cv_queue_note_get(q);
+    return 0;
+}
+
+static int claim_first(covey_queue *q, unsigned lane, struct cv_getting *g)
+{
+    struct cv_found f;
+    struct claim *c;
+    int r = cv_queue_find_first(q, lane, &f);
+
+    if (r != 0)
+        return r == COVEY_ECLOSED && q->redelivers && others_have_any(q) ? COVEY_EEMPTY : r;
+    if (!fits(g, f.head & CV_CELL_BLOCK ? cv_cell_block(f.cell)->size : cv_cell_size(f.head)))
+        return COVEY_ETOOBIG;
+    c = make(lane, &f, q->redelivers || g->takes_block);
+    if (!c)
+        return covey_error_code();
+    if (g->takes_block || c->block)
+        give_out(g, bytes_of(c), c->size);
+    else
+        give_out(g, f.cell + 1, c->size);
+    commit(q, c, &f);
+    return 0;
 }
 
 int cv_queue_claim(covey_queue *q, unsigned lane, struct cv_getting *g)
 {
-    struct cv_lane_head *head = cv_queue_head(q, lane);
     size_t done = g->done;
-    struct item item;
     int r = 0;
 
-    while (g->done < g->n && (r = find_free(q, lane, &item)) == 0) {
-        size_t size = size_of(q, &item);
+    while (r == 0 && g->done < g->n) {
+        struct claim *c = find_free(q, lane);
 
-        cv_getting_note(g, size);
-        if (!g->takes_block && !cv_getting_fits(g, size)) {
-            r = COVEY_ETOOBIG;
-            break;
-        }
-        if (g->takes_block)
-            g->block = bytes_of(q, &item);
-        else if (size)
-            memcpy(g->items + g->done * g->room, bytes_of(q, &item), size);
-        set_holder(&item, cv_waiter_me());
-        g->done++;
-        cv_store_release(&head->next, item.place + cv_cell_bytes(cv_cell_size(item.head)));
+        r = c ? claim_again(q, c, g) : claim_first(q, lane, g);
     }
-    if (g->done == done)
-        return r;
-    cv_queue_note_get(q);
-    return 0;
+    return g->done == done ? r : 0;
 }
 
 int cv_queue_come_to_take(covey_queue *q)
@@ -174,111 +318,89 @@ int cv_queue_come_to_take(covey_queue *q)
 
 /* Ending a claim ***************************************************************************** */
 
-/* Nobody looks for free items before @place any more, where cells will be written anew. */
-static void raise_next(covey_queue *q, unsigned lane, uint64_t place)
+/* What has come of claims. */
+struct outcome {
+    bool ended; /* some are done, or lost */
+    bool freed; /* some are nobody's again */
+};
+
+static void give_back(covey_queue *q, struct claim *c, struct outcome *o)
 {
-    struct cv_lane_head *head = cv_queue_head(q, lane);
-
-    if (cv_place_position(head->next) < cv_place_position(place))
-        cv_store_release(&head->next, place);
-}
-
-/* Over the first items that are done; returns whether there were any. */
-static bool advance(covey_queue *q)
-{
-    bool any = false;
-    struct item item;
-
-    for (unsigned lane = 0; lane < q->lanes; lane++) {
-        while (first_item(q, lane, &item) && holder_of(&item) == DONE) {
-            raise_next(q, lane, item.place + cv_cell_bytes(cv_cell_size(item.head)));
-            any |= cv_queue_drop_first(q, lane);
-        }
-    }
-    return any;
+    cv_store_release(&cv_queue_more(q)->free_claims, 1);
+    cv_store_release(&c->holder, 0);
+    o->freed = true;
 }
 
 /* Leaves get.lock, and wakes those for whom there is something new. */
-static void leave(covey_queue *q, bool advanced, bool freed)
+static void leave(covey_queue *q, struct outcome o)
 {
-    bool all_done = advanced && !has_unfinished(q);
+    bool all_done = o.ended && !has_unfinished(q);
 
-    if (advanced || freed)
+    if (o.ended || o.freed)
         cv_queue_note_get(q);
     cv_lock_exit(&q->get.lock);
-    if (freed)
-        cv_queue_ring_items(q, INT_MAX);
-    if (advanced)
-        cv_bell_ring(q->bell.room, INT_MAX);
-    if (all_done) {
+    if (all_done)
         cv_bell_ring(q->bell.done, INT_MAX);
-        cv_queue_ring_items(q, INT_MAX); /* those who wait for the end of a closed queue */
-    }
+    if (all_done || o.freed) /* also those who wait for the end of a closed queue */
+        cv_queue_ring_items(q, INT_MAX);
 }
 
 /* Counts the death of @holder with the item, once. */
-static uint64_t count_death(struct cv_claim *claim, uint64_t holder)
+static uint64_t count_death(struct claim *c)
 {
-    uint64_t who = (holder ^ holder >> 48) << 16;
-    uint64_t n = claim->deaths & UINT16_MAX;
+    uint64_t who = (c->holder ^ c->holder >> 48) << 16;
+    uint64_t n = c->deaths & UINT16_MAX;
 
-    if ((claim->deaths & ~(uint64_t)UINT16_MAX) == who)
+    if ((c->deaths & ~(uint64_t)UINT16_MAX) == who)
         return n;
     n += n < UINT16_MAX;
-    cv_store_relaxed(&claim->deaths, who | n);
+    cv_store_relaxed(&c->deaths, who | n);
     return n;
 }
 
-/* Now that @holder has died with it: does it go to another one? */
-static bool goes_on(const covey_queue *q, const struct item *item, uint64_t holder)
+/* Now that its holder has died: does the item go to another one? */
+static bool goes_on(const covey_queue *q, struct claim *c)
 {
-    return q->redelivers &&
-           (!q->deliveries_max || count_death(claim_on(item), holder) < q->deliveries_max);
+    return q->redelivers && (!q->deliveries_max || count_death(c) < q->deliveries_max);
 }
 
-/* If it is a dead process's: true. */
-static bool reap(covey_queue *q, const struct item *item, bool *claimed)
+/* Does it live? If so, and it is another one's, that is *@claimed. */
+static bool is_alive(uint64_t tag, bool *claimed)
 {
-    uint64_t mark = holder_of(item);
-    uint64_t tag = is_claimed(item) ? cv_member_marked(mark) : 0;
-    struct cv_lane_head *head = cv_queue_head(q, item->lane);
-
-    if (!is_claimed(item) || !CV_RECOVERS(queue_claims))
+    if (!tag || cv_member_is_dead(tag, 0))
         return false;
-    if (tag && !cv_member_is_dead(tag, 0)) {
-        *claimed |= tag != cv_self.tag;
-        return false;
-    }
-    if (goes_on(q, item, mark)) {
-        cv_store_release(&head->next, head->place);
-        set_holder(item, 0);
-    } else {
-        cv_store_relaxed(&cv_queue_more(q)->lost, cv_queue_more(q)->lost + 1);
-        cv_store_relaxed(&cv_queue_more(q)->lost_pid, cv_member_pid(tag));
-        set_holder(item, DONE);
-    }
+    *claimed |= tag != cv_self.tag;
     return true;
 }
 
 /* For the holder of get.lock. */
-static bool reap_all(covey_queue *q, bool *claimed)
+static void reap_all(covey_queue *q, bool *claimed, struct outcome *o)
 {
-    uint64_t dead = cv_users_dead(&cv_queue_more(q)->takers);
-    bool any = false;
-    struct item item;
+    struct cv_queue_more *more = cv_queue_more(q);
+    uint64_t dead = cv_users_dead(&more->takers);
+    uint64_t *link = &more->claims;
 
-    for (unsigned lane = 0; lane < q->lanes; lane++) {
-        for (bool there = first_item(q, lane, &item); there; there = next_item(q, &item))
-            any |= reap(q, &item, claimed);
+    while (*link) {
+        struct claim *c = claim_at(*link);
+        uint64_t tag = is_held(c) ? cv_member_marked(c->holder) : 0;
+
+        if (!is_held(c) || is_alive(tag, claimed) || !CV_RECOVERS(queue_claims)) {
+            link = &c->next;
+        } else if (goes_on(q, c)) {
+            give_back(q, c, o);
+        } else {
+            cv_store_relaxed(&more->lost, more->lost + 1);
+            cv_store_relaxed(&more->lost_pid, cv_member_pid(tag));
+            end(q, link, c);
+            o->ended = true;
+        }
     }
-    cv_store_relaxed(&cv_queue_more(q)->dead, dead);
-    return any;
+    cv_store_relaxed(&more->dead, dead);
 }
 
 bool cv_queue_reap_claims(covey_queue *q, bool *claimed, uint64_t *tags, unsigned *n_tags)
 {
-    bool freed;
-    bool advanced;
+    struct outcome o = {false, false};
 
     if (cv_queue_enter_get(q, 0) != 0) { /* somebody is stopped there: who knows */
         *claimed = true;
@@ -286,10 +408,9 @@ bool cv_queue_reap_claims(covey_queue *q, bool *claimed, uint64_t *tags, unsigne
             tags[(*n_tags)++] = CV_WAIT_POLL;
         return false;
     }
-    freed = reap_all(q, claimed);
-    advanced = advance(q);
-    leave(q, advanced, freed);
-    return freed || advanced;
+    reap_all(q, claimed, &o);
+    leave(q, o);
+    return o.freed || o.ended;
 }
 
 void cv_queue_look_for_dead(covey_queue *q)
@@ -303,56 +424,50 @@ void cv_queue_look_for_dead(covey_queue *q)
         (void)cv_queue_reap_claims(q, &(bool){false}, NULL, NULL);
 }
 
-/* The item of @lane that this thread has claimed, or its process; @at: only the one with its bytes there. */
-static bool find_own(covey_queue *q, struct item *item, bool thread, const void *at)
+/* The link to the first claim of this thread, or of its process; @at: only to the one with its bytes there. NULL:
+ * there is none. */
+static uint64_t *find_own(covey_queue *q, bool thread, const void *at)
 {
-    for (unsigned lane = 0; lane < q->lanes; lane++) {
-        for (bool there = first_item(q, lane, item); there; there = next_item(q, item)) {
-            uint64_t mark = holder_of(item);
+    uint64_t *link = &cv_queue_more(q)->claims;
 
-            if (at && bytes_of(q, item) != at)
-                continue;
-            if (thread ? mark == cv_waiter_me()
-                       : is_claimed(item) && cv_mark_is_of(mark, cv_self.mark))
-                return true;
-        }
+    for (; *link; link = &claim_at(*link)->next) {
+        struct claim *c = claim_at(*link);
+
+        if ((!at || bytes_of(c) == at) &&
+            (thread ? c->holder == cv_waiter_me()
+                    : is_held(c) && cv_mark_is_of(c->holder, cv_self.mark)))
+            return link;
     }
-    return false;
+    return NULL;
 }
 
 /* Ends the claim of this process on the item @at, or on its oldest: it is done, or nobody's again. */
 int cv_queue_end_claim(covey_queue *q, const void *at, bool done)
 {
-    struct item item;
-    bool found;
+    struct outcome o = {false, false};
+    uint64_t *link;
 
     (void)cv_queue_enter_get(q, CV_FOREVER);
-    found = find_own(q, &item, true, at) || find_own(q, &item, false, at);
-    if (found && !done)
-        cv_store_release(&cv_queue_head(q, item.lane)->next, cv_queue_head(q, item.lane)->place);
-    if (found)
-        set_holder(&item, done ? DONE : 0);
-    leave(q, found && advance(q), found && !done);
-    if (found && q->redelivers && cv_queue_is_closed(q)) /* who waits may have only his own left */
+    link = find_own(q, true, at);
+    if (!link)
+        link = find_own(q, false, at);
+    if (link && done) {
+        end(q, link, claim_at(*link));
+        o.ended = true;
+    } else if (link) {
+        give_back(q, claim_at(*link), &o);
+    }
+    leave(q, o);
+    if (link && q->redelivers && cv_queue_is_closed(q)) /* who waits may have only his own left */
         cv_queue_ring_items(q, INT_MAX);
     cv_alarm_clear();
-    if (found)
+    if (link)
         return 0;
     if (at)
         return cv_fail(
             COVEY_ESTATE, "%p is no item of queue %p that this process has", at, (void *)q);
     return cv_fail(
         COVEY_ESTATE, "this process has no item of queue %p that is not done", (void *)q);
-}
-
-long cv_queue_unclaimed(covey_queue *q, unsigned lane)
-{
-    struct item item;
-    long n = 0;
-
-    for (bool there = first_item(q, lane, &item); there; there = next_item(q, &item))
-        n += holder_of(&item) == 0;
-    return n;
 }
 
 /* Public ************************************************************************************* */
@@ -375,8 +490,7 @@ int covey_queue_task_done(covey_queue *queue)
 
 /* What a thread sleeps by that joins. */
 struct joining {
-    struct cv_futex_watch events;
-    struct cv_futex_watch words[CV_QUEUE_PRIORITIES_MAX];
+    struct cv_futex_watch ended;
     unsigned n_tags;
     uint64_t tags[CV_WAIT_TAGS_MAX];
 };
@@ -398,16 +512,15 @@ static int fail_unfinished(covey_queue *q, double timeout_s)
 {
     unsigned long n = 0;
     uint64_t holder = 0;
-    struct item item;
 
     cv_alarm_set(q->bell.alarm);
     if (cv_lock_try(&q->get.lock)) {
-        for (unsigned lane = 0; lane < q->lanes; lane++) {
-            for (bool there = first_item(q, lane, &item); there; there = next_item(q, &item)) {
-                n += holder_of(&item) != DONE;
-                holder = holder || !is_claimed(&item) ? holder : holder_of(&item);
-            }
+        for (const struct claim *c = first_claim(q); c; c = next_claim(c)) {
+            n++;
+            holder = holder ? holder : c->holder;
         }
+        for (unsigned lane = 0; lane < q->lanes; lane++)
+            n += cv_queue_waiting(q, lane);
         cv_lock_exit(&q->get.lock);
     }
     cv_alarm_clear();
@@ -422,27 +535,19 @@ static int fail_unfinished(covey_queue *q, double timeout_s)
 static int try_join(covey_queue *q, struct joining *j, uint64_t deadline_ns)
 {
     struct cv_queue_more *more = cv_queue_more(q);
+    struct outcome o = {false, false};
     int r = cv_queue_enter_get(q, deadline_ns);
-    bool claimed = false;
-    bool freed;
-    bool advanced;
 
     if (r != 0)
         return r;
     j->n_tags = 0;
     cv_users_watch(&more->takers, j->tags, CV_WAIT_TAGS_MAX, &j->n_tags);
-    freed = reap_all(q, &claimed);
-    advanced = advance(q);
-    for (unsigned lane = 0; lane < q->lanes; lane++) {
-        uint64_t *place = &cv_queue_head(q, lane)->place;
-
-        j->words[lane] = cv_word_low(place, *place);
-    }
-    j->events = (struct cv_futex_watch){&q->get.events, cv_load_acquire(&q->get.events)};
+    reap_all(q, &(bool){false}, &o);
+    j->ended = (struct cv_futex_watch){&more->claims_ended, more->claims_ended};
     r = has_unfinished(q);
     if (r == 0 && more->lost)
         r = report_lost(more);
-    leave(q, advanced, freed);
+    leave(q, o);
     return r;
 }
 
@@ -462,15 +567,15 @@ int covey_queue_join(covey_queue *queue, double timeout_s)
 
         if (waited < 0 || wait.deadline_ns == 0)
             break;
-        if (cv_wait_spin(&wait, j.events.word, j.events.seen))
+        if (cv_wait_spin(&wait, j.ended.word, j.ended.seen))
             continue;
         armed = cv_bell_arm(queue->bell.done);
         if ((r = try_join(queue, &j, wait.deadline_ns)) <= 0) {
             cv_bell_disarm(&armed);
             break;
         }
-        waited = cv_wait_sleep_armed(
-            &wait, queue->bell.alarm, armed, j.words, queue->lanes, j.tags, j.n_tags);
+        waited =
+            cv_wait_sleep_armed(&wait, queue->bell.alarm, armed, &j.ended, 1, j.tags, j.n_tags);
     }
     cv_wait_end(&wait);
     cv_alarm_clear();

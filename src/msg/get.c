@@ -27,7 +27,7 @@ static void mend_outgoing(covey_queue *q, uint64_t intent)
         return;
     if (!(intent & CV_INTENT_SEGMENT)) {
         cell = cv_queue_find(cv_queue_segment(q, lane, place), &place, &first);
-        is_in = (first & CV_CELL_BLOCK) && cv_queue_block(q, cell)->address == (uintptr_t)block;
+        is_in = (first & CV_CELL_BLOCK) && cv_cell_block(cell)->address == (uintptr_t)block;
     }
     if (is_in) {
         (void)cv_heap_give(block, cv_queue_outgoing(q), cv_queue_owner(q));
@@ -47,7 +47,7 @@ static void mend_bytes(covey_queue *q, unsigned lane)
     uint64_t *cell = cv_queue_find(cv_queue_segment(q, lane, place), &place, &first);
 
     if (first & CV_CELL_BLOCK) {
-        const struct cv_block *b = cv_queue_block(q, cell);
+        const struct cv_block *b = cv_cell_block(cell);
 
         cv_store_relaxed(&head->bytes, b->bytes - b->size);
     }
@@ -56,8 +56,10 @@ static void mend_bytes(covey_queue *q, unsigned lane)
 CV_SLOW static void mend(covey_queue *q)
 {
     cv_bell_ring(q->bell.items, 1); /* whose wake this may be, should other alarms be set now */
-    if (q->get.intent && CV_RECOVERS(queue_outgoing))
+    if (q->get.intent && !(q->get.intent & CV_INTENT_CLAIM) && CV_RECOVERS(queue_outgoing))
         mend_outgoing(q, q->get.intent);
+    if (q->has_claims)
+        cv_queue_mend_claims(q, q->get.intent);
     cv_store_release(&q->get.intent, 0);
     cv_store_relaxed(&q->grow.peeker, 0);
     cv_store_relaxed(&q->get.peeked, 0);
@@ -86,9 +88,9 @@ int cv_queue_enter_get(covey_queue *q, uint64_t deadline_ns)
     return 0;
 }
 
-static void commit_take(covey_queue *q, struct cv_lane_head *head, uint64_t place)
+void cv_queue_commit_take(covey_queue *q, unsigned lane, uint64_t place)
 {
-    cv_store_release(&head->place, place);
+    cv_store_release(&cv_queue_head(q, lane)->place, place);
     cv_queue_note_get(q);
 }
 
@@ -99,8 +101,6 @@ void cv_queue_leave_segment(covey_queue *q, unsigned lane, uint64_t next)
     void *block = (void *)(uintptr_t)cv_segment_address(*segment);
     uint64_t intent = cv_intend_segment(*segment, lane, cv_place_slot(head->place));
 
-    if (cv_place_slot(head->next) == cv_place_slot(head->place))
-        cv_store_release(&head->next, next);
     if (cv_place_slot(head->place) == 0) {
         cv_store_release(&head->place, next);
         return;
@@ -126,7 +126,7 @@ static void take_block(covey_queue *q, unsigned lane, uint64_t place, const stru
     }
     cv_store_relaxed(
         &head->bytes, b->bytes); /* before the commit, so that nobody waits for it in vain */
-    commit_take(q, head, place + cv_cell_bytes(cv_queue_prefix(q) + sizeof *b));
+    cv_queue_commit_take(q, lane, place + cv_cell_bytes(sizeof *b));
     if (!is_lent) {
         (void)cv_heap_give(block, cv_queue_outgoing(q), cv_my_short_tag());
         cv_store_release(&q->get.intent, 0);
@@ -145,14 +145,14 @@ bool cv_queue_drop_first(covey_queue *q, unsigned lane)
     if (first & CV_CELL_NEXT) {
         cv_queue_leave_segment(q, lane, cv_chain_next(place, first));
     } else if (first & CV_CELL_BLOCK) {
-        const struct cv_block b = *cv_queue_block(q, cell);
+        const struct cv_block b = *cv_cell_block(cell);
 
         take_block(q, lane, place, &b);
         cv_bell_ring(q->bell.room, 1); /* before other alarms are set */
         if (!(b.address & 1))
             cv_object_free((void *)(uintptr_t)b.address);
     } else {
-        commit_take(q, head, place + cv_cell_bytes(cv_cell_size(first)));
+        cv_queue_commit_take(q, lane, place + cv_cell_bytes(cv_cell_size(first)));
     }
     return true;
 }
@@ -162,7 +162,6 @@ bool cv_queue_drop_first(covey_queue *q, unsigned lane)
 /* The first item is small: that, and those behind it, by one commit. */
 static void take_small(covey_queue *q, unsigned lane, uint64_t place, struct cv_getting *g)
 {
-    struct cv_lane_head *head = cv_queue_head(q, lane);
     uint64_t segment = cv_queue_segment(q, lane, place);
     size_t done = g->done;
     uint64_t first;
@@ -178,7 +177,7 @@ static void take_small(covey_queue *q, unsigned lane, uint64_t place, struct cv_
             break;
         cell = cv_queue_find(segment, &place, &first);
     } while (cv_cell_is_small(first) && cv_getting_fits(g, cv_cell_size(first)));
-    commit_take(q, head, place);
+    cv_queue_commit_take(q, lane, place);
     cv_store_relaxed(&q->get.run, cv_load_relaxed(&q->get.run) + (uint32_t)(g->done - done));
 }
 
@@ -211,15 +210,7 @@ static int get_block(
     return 0;
 }
 
-/* A cell at the head. */
-struct found {
-    uint64_t place; /* behind a WRAP, if there was one */
-    uint64_t head;
-    uint64_t *cell;
-};
-
-/* The first item, over a NEXT that was before it: 0, COVEY_EEMPTY or COVEY_ECLOSED. */
-static int find(covey_queue *q, unsigned lane, struct found *f)
+int cv_queue_find_first(covey_queue *q, unsigned lane, struct cv_found *f)
 {
     for (;;) {
         f->place = cv_queue_head(q, lane)->place;
@@ -237,13 +228,13 @@ static int find(covey_queue *q, unsigned lane, struct found *f)
 /* For the holder of get.lock: 0, COVEY_EEMPTY, COVEY_ECLOSED or COVEY_ETOOBIG. */
 static int take(covey_queue *q, unsigned lane, struct cv_getting *g)
 {
-    struct found f;
-    int r = find(q, lane, &f);
+    struct cv_found f;
+    int r = cv_queue_find_first(q, lane, &f);
 
     if (r != 0)
         return r;
     if (f.head & CV_CELL_BLOCK) {
-        const struct cv_block b = *cv_queue_block(q, f.cell);
+        const struct cv_block b = *cv_cell_block(f.cell);
 
         return get_block(q, lane, f.place, &b, g);
     }
@@ -268,15 +259,15 @@ static int take_first(covey_queue *q, struct cv_getting *g)
 
 int cv_queue_first(covey_queue *q, unsigned lane, struct cv_getting *g)
 {
-    struct found f;
-    int r = find(q, lane, &f);
+    struct cv_found f;
+    int r = cv_queue_find_first(q, lane, &f);
 
     if (r != 0)
         return r;
     g->size = cv_cell_size(f.head);
     g->block = f.cell + 1;
     if (f.head & CV_CELL_BLOCK) {
-        const struct cv_block *b = cv_queue_block(q, f.cell);
+        const struct cv_block *b = cv_cell_block(f.cell);
 
         if (ticket_kind(b))
             return COVEY_EINVAL;
@@ -327,6 +318,17 @@ static bool look_at_others(covey_queue *q, struct emptiness *e, bool ended, bool
     return any;
 }
 
+/* False: there may be one that is nobody's. */
+static bool see_no_claims(covey_queue *q, struct emptiness *e)
+{
+    struct cv_queue_more *more = cv_queue_more(q);
+
+    e->words[e->n_words++] =
+        (struct cv_futex_watch){&more->claims_ended, cv_load_acquire(&more->claims_ended)};
+    e->words[e->n_words++] = (struct cv_futex_watch){&more->free_claims, 0};
+    return !cv_load_acquire(&more->free_claims);
+}
+
 /* The queue was empty; false if there is something to look at. */
 static bool see_empty(covey_queue *q, struct emptiness *e)
 {
@@ -336,9 +338,9 @@ static bool see_empty(covey_queue *q, struct emptiness *e)
     e->next = (struct cv_futex_watch){&q->grow.events, cv_load_acquire(&q->grow.events)};
     e->n_words = 0;
     e->n_tags = 0;
+    if (q->has_claims && !see_no_claims(q, e))
+        return false;
     for (unsigned lane = q->lanes; lane-- > 0;) {
-        struct cv_lane_head *head = cv_queue_head(q, lane);
-        uint64_t next = cv_load_acquire(&head->next);
         uint64_t *cell;
         uint64_t first = cv_queue_look(q, lane, &cell);
 
@@ -348,8 +350,6 @@ static bool see_empty(covey_queue *q, struct emptiness *e)
         if (q->is_plain)
             e->next = cv_word_low(cell, first);
         e->words[e->n_words++] = cv_word_low(cell, first);
-        if (q->has_claims)
-            e->words[e->n_words++] = cv_word_low(&head->next, next);
     }
     return !((q->redelivers || q->has_writers) && look_at_others(q, e, ended, &claimed)) &&
            !(ended && !claimed);

@@ -37,7 +37,7 @@ static unsigned char *reserve_cell(covey_queue *q, size_t size)
 {
     struct cv_batch batch = cv_batch_begin(&q->put.tail, cv_queue_segment(q, 0, q->put.tail.place));
 
-    return cv_queue_add_cell(q, &batch, CV_CELL_ITEM, size);
+    return cv_batch_add(&batch, CV_CELL_ITEM, size);
 }
 
 int covey_queue_reserve(covey_queue *queue, size_t size, void **item, double timeout_s)
@@ -96,11 +96,10 @@ static void leave_put(covey_queue *q)
 static void commit_cell(covey_queue *q, size_t size)
 {
     struct cv_tail *tail = &q->put.tail;
-    size_t prefix = cv_queue_prefix(q);
     struct cv_batch batch = cv_batch_begin(tail, cv_queue_segment(q, 0, tail->place));
 
-    (void)cv_queue_add_cell(q, &batch, CV_CELL_ITEM, q->grow.reserved_size);
-    cv_batch_shrink(&batch, prefix + q->grow.reserved_size, prefix + size);
+    (void)cv_batch_add(&batch, CV_CELL_ITEM, q->grow.reserved_size);
+    cv_batch_shrink(&batch, q->grow.reserved_size, size);
     cv_batch_commit(&batch, tail);
     cv_queue_note_put(q);
 }

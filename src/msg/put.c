@@ -42,8 +42,8 @@ CV_SLOW static void mend(covey_queue *q)
 {
     if (CV_RECOVERS(queue_mend)) {
         for (unsigned lane = 0; lane < q->lanes; lane++)
-            cv_chain_mend(cv_queue_tail(q, lane), cv_queue_segments(q, lane), slot_of_next(q, lane),
-                cv_queue_prefix(q));
+            cv_chain_mend(
+                cv_queue_tail(q, lane), cv_queue_segments(q, lane), slot_of_next(q, lane));
     }
     cv_bell_ring(q->bell.room, 1); /* whose wake this may be, should other alarms be set now */
     if (q->put.intent && CV_RECOVERS(queue_incoming))
@@ -257,16 +257,11 @@ CV_SLOW static int make_room(covey_queue *q, unsigned lane, uint64_t bytes, uint
     }
 }
 
-static uint64_t block_cell_bytes(const covey_queue *q)
-{
-    return cv_cell_bytes(cv_queue_prefix(q) + sizeof(struct cv_block));
-}
-
 int cv_queue_make_room(covey_queue *q, unsigned lane, size_t size)
 {
     if (size >= q->block_min)
-        return make_room(q, lane, block_cell_bytes(q), size);
-    return make_room(q, lane, cv_cell_bytes(cv_queue_prefix(q) + size), 0);
+        return make_room(q, lane, cv_cell_bytes(sizeof(struct cv_block)), size);
+    return make_room(q, lane, cv_cell_bytes(size), 0);
 }
 
 /* Appending ********************************************************************************** */
@@ -281,10 +276,9 @@ static inline const unsigned char *next_item(const struct cv_putting *p)
     return p->items + p->done * p->size;
 }
 
-static inline void add_item(
-    covey_queue *q, struct cv_batch *batch, struct cv_putting *p, size_t size)
+static inline void add_item(struct cv_batch *batch, struct cv_putting *p, size_t size)
 {
-    unsigned char *bytes = cv_queue_add_cell(q, batch, CV_CELL_ITEM, size);
+    unsigned char *bytes = cv_batch_add(batch, CV_CELL_ITEM, size);
 
     if (size)
         memcpy(bytes, next_item(p), size);
@@ -295,25 +289,24 @@ static inline void add_item(
 static int append_items(covey_queue *q, struct cv_putting *p)
 {
     struct cv_tail *tail = cv_queue_tail(q, p->lane);
-    size_t prefix = cv_queue_prefix(q);
     size_t size = next_size(p);
     struct cv_batch batch;
 
     if (!has_room_for(q, 1) ||
-        !cv_chain_fits(tail, cv_queue_segment(q, p->lane, tail->place), prefix + size)) {
+        !cv_chain_fits(tail, cv_queue_segment(q, p->lane, tail->place), size)) {
         int r = cv_queue_make_room(q, p->lane, size);
 
         if (r != 0)
             return r;
     }
     batch = cv_batch_begin(tail, cv_queue_segment(q, p->lane, tail->place));
-    add_item(q, &batch, p, size);
+    add_item(&batch, p, size);
     while (p->done < p->n) {
         size = next_size(p);
-        if (size >= q->block_min || !cv_batch_fits(&batch, tail, prefix + size) ||
+        if (size >= q->block_min || !cv_batch_fits(&batch, tail, size) ||
             !has_room_for(q, batch.count - tail->count + 1))
             break;
-        add_item(q, &batch, p, size);
+        add_item(&batch, p, size);
     }
     cv_batch_commit(&batch, tail);
     cv_queue_note_put(q);
@@ -325,7 +318,7 @@ int cv_queue_append_block(covey_queue *q, struct cv_putting *p)
     struct cv_tail *tail = cv_queue_tail(q, p->lane);
     struct cv_block b = {(uintptr_t)p->block | p->is_lent, p->size, tail->bytes + p->size};
     struct cv_batch batch;
-    int r = make_room(q, p->lane, block_cell_bytes(q), p->size);
+    int r = make_room(q, p->lane, cv_cell_bytes(sizeof b), p->size);
 
     if (r != 0)
         return r;
@@ -338,7 +331,7 @@ int cv_queue_append_block(covey_queue *q, struct cv_putting *p)
         }
     }
     batch = cv_batch_begin(tail, cv_queue_segment(q, p->lane, tail->place));
-    memcpy(cv_queue_add_cell(q, &batch, CV_CELL_ITEM | CV_CELL_BLOCK, sizeof b), &b, sizeof b);
+    memcpy(cv_batch_add(&batch, CV_CELL_ITEM | CV_CELL_BLOCK, sizeof b), &b, sizeof b);
     batch.bytes = b.bytes;
     cv_batch_commit(&batch, tail);
     cv_store_release(&q->put.intent, 0);
@@ -369,11 +362,9 @@ static void see_takes(covey_queue *q, struct fullness *f)
     f->words[0] = cv_word_low(tail, cv_load_relaxed(tail)); /* where an END would be */
     f->n_words = 1;
     for (unsigned lane = 0; lane < q->lanes; lane++) {
-        struct cv_lane_head *head = cv_queue_head(q, lane);
+        uint64_t *place = &cv_queue_head(q, lane)->place;
 
-        f->words[f->n_words++] = cv_word_low(&head->place, cv_load_acquire(&head->place));
-        if (q->has_claims)
-            f->words[f->n_words++] = cv_word_low(&head->next, cv_load_acquire(&head->next));
+        f->words[f->n_words++] = cv_word_low(place, cv_load_acquire(place));
     }
 }
 
@@ -383,8 +374,6 @@ static int wait_for_room(covey_queue *q, struct cv_wait *wait, const struct full
     unsigned n_tags = 0;
     struct cv_arming armed;
 
-    if (q->has_claims && cv_queue_reap_claims(q, &(bool){false}, NULL, NULL))
-        return CV_WAIT_AGAIN;
     if (wait->deadline_ns == 0)
         return COVEY_ETIMEDOUT;
     if (cv_wait_spin(wait, f->takes.word, f->takes.seen))
@@ -393,13 +382,6 @@ static int wait_for_room(covey_queue *q, struct cv_wait *wait, const struct full
     if (q->has_readers && cv_users_are_gone(cv_queue_readers(q), tags, CV_WAIT_TAGS_MAX, &n_tags)) {
         cv_bell_disarm(&armed);
         return cv_queue_close(q, 0) ? CV_WAIT_AGAIN : COVEY_ECLOSED;
-    }
-    if (q->has_claims) {
-        cv_users_watch(&cv_queue_more(q)->takers, tags, CV_WAIT_TAGS_MAX, &n_tags);
-        if (cv_queue_reap_claims(q, &(bool){false}, tags, &n_tags)) {
-            cv_bell_disarm(&armed);
-            return CV_WAIT_AGAIN;
-        }
     }
     return cv_wait_sleep_armed(wait, q->bell.alarm, armed, f->words, f->n_words, tags, n_tags);
 }

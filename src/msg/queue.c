@@ -147,7 +147,7 @@ void cv_queue_make(void *memory, const covey_queue *q, size_t home)
 /* Whatever it is for. */
 static size_t room_max(const covey_queue *q)
 {
-    size_t cell = cv_cell_bytes(cv_queue_prefix(q) + sizeof(struct cv_block));
+    size_t cell = cv_cell_bytes(sizeof(struct cv_block));
 
     return q->is_exact ? q->bytes_max - cell : BYTES_MAX;
 }
@@ -240,6 +240,8 @@ void cv_queue_drain(covey_queue *q)
     (void)cv_queue_enter_get(q, CV_FOREVER);
     for (unsigned lane = 0; lane < q->lanes; lane++)
         drain(q, lane);
+    if (q->has_claims)
+        cv_queue_end_claims(q);
     if (q->more)
         end_users(cv_queue_more(q));
     cv_alarm_clear();
@@ -462,7 +464,9 @@ static long size_of_other(covey_queue *q)
         (void)cv_queue_reap_claims(q, &(bool){false}, NULL, NULL);
     enter_both(q);
     for (unsigned lane = 0; lane < q->lanes; lane++)
-        size += q->has_claims ? cv_queue_unclaimed(q, lane) : cv_queue_waiting(q, lane);
+        size += cv_queue_waiting(q, lane);
+    if (q->has_claims)
+        size += cv_queue_free_claims(q);
     cv_lock_exit(&q->get.lock);
     cv_lock_exit(&q->put.lock);
     cv_alarm_clear();

@@ -23,12 +23,23 @@
  * A slot of the table of segments is 0 while it is free: the producer who finds it writes it, before the
  * commit; the consumer who leaves that segment makes it 0 again.
  *
- * Claims. In a joinable queue an item stays where it is until it is done. Its bytes begin with a word:
- * 0; the mark of the thread that has it; or DONE. To get is to write the mark: that is the commit. @next
- * says from where on to look for items that nobody has; when the first ones are done, first it and then
- * the head move over them. The items of a dead process are made nobody's again (@next goes back to the head first) or,
- * if nobody is to have them a second time, done: by who finds nothing to get, or joins; and, for there may always be
- * something, by who gets: he looks at a few of those who have claimed something each time.
+ * Claims. An item that is got from a joinable queue becomes a claim: a block of the queue's, in a list,
+ * with the mark of the thread that has it, and what it takes to give it out again. To get, under get.lock:
+ *
+ *   in     the claim is written; @get.intent says which; it becomes an outgoing block; it goes to the end
+ *          of the list; the head moves over the item's cell, and that is the commit; the claim becomes the
+ *          queue's; @get.intent is cleared. (A block that holds the item's bytes stays the queue's.)
+ *          A kill: who mends finds it still an outgoing one, and frees it, out of the list if it is there
+ *          already, unless the head is behind its cell: then it is the queue's.
+ *   out    @get.intent says which; it becomes an outgoing block, and its bytes' one, too; it goes out of
+ *          the list, and that is the commit; both become the process's own; @get.intent is cleared.
+ *          A kill: who mends finds it in the list: then both are the queue's again; or not: he frees them.
+ *
+ * The claims of a dead process are made nobody's or, if nobody is to have the item a second time, end: by who
+ * finds nothing to get, or joins; and, for there may always be something, by who gets: he looks at a few of
+ * those who have claimed something each time. Nobody's are got first. @free_claims, set before one becomes
+ * nobody's, says that there may be some; under the lock it is cleared by who finds none. @claims_ended is counted
+ * before one goes out of the list.
  *
  * Users. A queue that ends with its producers, or is half of a pipe, knows who they are (msg/users.h). Who
  * finds nothing to get, and all who could put gone, closes it; so does who would put, and finds all gone
@@ -37,10 +48,9 @@
  * Closing puts an END into the first chain. It is never taken, and says so for all of them.
  *
  * Who waits for what: a consumer sleeps while the first cells of all chains are as seen, that is EMPTY; with
- * claims, it is the cells at @next, and while @next is as seen, too, for it goes back before a claim is
- * taken back. A producer sleeps while the places of all heads, and with claims @next, are as seen and there is no END;
- * who joins, while these places are. So each of them compares what the other side commits. Each
- * side has a bell; the alarm is pending during every operation. Who waits for what claims hold back
+ * claims, also while @free_claims and @claims_ended are. A producer sleeps while the places of all heads are as
+ * seen and there is no END; who joins, while @claims_ended is. So each of them compares what the other side
+ * commits. Each side has a bell; the alarm is pending during every operation. Who waits for what claims hold back
  * watches the lives of all who have ever claimed, and who waits for users to go watches theirs: one that
  * comes later comes by one of these, or rings before it does anything else.
  *
@@ -79,7 +89,6 @@ enum {
 /* What the producers, and the consumers, know of a chain. */
 struct cv_lane_head {
     uint64_t place; /* the commit of taking; read by all without the lock */
-    uint64_t next;  /* a place: hint, no item before it is nobody's; with claims only */
     uint64_t bytes; /* of all blocks ever taken */
 };
 
@@ -124,7 +133,7 @@ struct covey_queue {
         struct cv_lane_head head; /* of the first chain */
         uint32_t events;          /* takes, if it is not plain; and the like */
         uint32_t run;             /* hint: items taken since nothing was there */
-        uint32_t unused[2];
+        uint32_t unused[4];
         uint64_t peeked; /* the bytes of who holds the lock to read them */
     } get __attribute__((aligned(CV_QUEUE_LINE)));
 
@@ -155,6 +164,10 @@ struct covey_queue {
 struct cv_queue_more {
     struct cv_users producers;
     struct cv_users takers; /* all who have claimed something */
+    uint64_t claims;        /* the first one's address; guarded by get.lock, as is */
+    uint64_t claims_last;   /* the last one's, where another one goes on: mended with the rest */
+    uint32_t free_claims;   /* 0: none is nobody's; words that are slept by, as is */
+    uint32_t claims_ended;  /* how many have */
     uint64_t writers;       /* addresses of a struct cv_users */
     uint64_t readers;
     uint64_t lost; /* items that dead processes had claimed, and nobody gets again; */
@@ -217,13 +230,12 @@ static inline uint64_t *cv_queue_cell(const covey_queue *q, unsigned lane, uint6
     return cv_segment_cell(cv_queue_segment(q, lane, place), place);
 }
 
-/* Without a lock: the head of the first cell that nobody has; EMPTY: there is none. */
+/* Without a lock: the head of the first cell; EMPTY: there is none. */
 static inline uint64_t cv_queue_look(covey_queue *q, unsigned lane, uint64_t **cell)
 {
     struct cv_lane_head *head = cv_queue_head(q, lane);
 
-    return cv_chain_look(
-        q->has_claims ? &head->next : &head->place, cv_queue_segments(q, lane), cell);
+    return cv_chain_look(&head->place, cv_queue_segments(q, lane), cell);
 }
 
 /* An item, all of it in its cell. */
@@ -246,29 +258,25 @@ static inline uint64_t *cv_queue_find(uint64_t segment, uint64_t *place, uint64_
     return cell;
 }
 
-/* What stands before the bytes of an item of a queue that has claims; guarded by get.lock. */
-struct cv_claim {
-    uint64_t holder; /* see claims.c */
-    uint64_t deaths; /* low 16 bits: so many have died with the item; above: the last of them */
+static inline struct cv_block *cv_cell_block(uint64_t *cell)
+{
+    return (struct cv_block *)(void *)(cell + 1);
+}
+
+/* A cell at a head, behind a WRAP if there was one. */
+struct cv_found {
+    uint64_t place;
+    uint64_t head;
+    uint64_t *cell;
 };
-
-/* Bytes of a cell before the item's. */
-static inline size_t cv_queue_prefix(const covey_queue *q)
-{
-    return q->has_claims ? sizeof(struct cv_claim) : 0;
-}
-
-static inline struct cv_block *cv_queue_block(const covey_queue *q, uint64_t *cell)
-{
-    return (struct cv_block *)(void *)((char *)(cell + 1) + cv_queue_prefix(q));
-}
 
 /* Blocks ************************************************************************************* */
 
 #define CV_INTENT_ADDRESS ((UINT64_C(1) << CV_ADDRESS_BITS) - 1)
 #define CV_INTENT_SEGMENT (UINT64_C(1) << CV_ADDRESS_BITS) /* the slot is where a place has it */
 
-#define CV_INTENT_LANE (UINT64_C(2) << CV_ADDRESS_BITS) /* times the number of the chain */
+#define CV_INTENT_LANE  (UINT64_C(2) << CV_ADDRESS_BITS) /* times the number of the chain */
+#define CV_INTENT_CLAIM (UINT64_C(32) << CV_ADDRESS_BITS)
 
 static inline uint64_t cv_intend(const void *block, unsigned lane)
 {
@@ -397,17 +405,6 @@ struct cv_putting {
     void *block;  /* this one, which is put instead */
 };
 
-/* Where an item's bytes go, behind the claim if there is one. */
-static inline unsigned char *cv_queue_add_cell(
-    const covey_queue *q, struct cv_batch *batch, uint32_t kind, size_t size)
-{
-    uint64_t *bytes = cv_batch_add(batch, kind, cv_queue_prefix(q) + size);
-
-    if (q->has_claims)
-        *(struct cv_claim *)(void *)bytes = (struct cv_claim){0};
-    return (unsigned char *)bytes + cv_queue_prefix(q);
-}
-
 int cv_queue_append_block(covey_queue *q, struct cv_putting *p);
 
 /* Waits for room for @size bytes, and stays in the lock: 0, or a code with its message. */
@@ -441,6 +438,12 @@ static inline bool cv_getting_fits(const struct cv_getting *g, size_t size)
     return g->exactly ? size == g->room : size <= g->room;
 }
 
+/* For the holder of get.lock: the first item, over a NEXT that was before it: 0, COVEY_EEMPTY or COVEY_ECLOSED. */
+int cv_queue_find_first(covey_queue *q, unsigned lane, struct cv_found *f);
+
+/* The head moves to @place: what was before it is taken. */
+void cv_queue_commit_take(covey_queue *q, unsigned lane, uint64_t place);
+
 /* For the holder of get.lock: over the first cell, and what it has. False: there is none. */
 bool cv_queue_drop_first(covey_queue *q, unsigned lane);
 void cv_queue_leave_segment(covey_queue *q, unsigned lane, uint64_t next);
@@ -471,7 +474,7 @@ int cv_queue_get(covey_queue *q, struct cv_getting *g, double timeout_s);
 
 /* Claims: msg/claims.c *********************************************************************** */
 
-/* For the holder of get.lock: 0, COVEY_EEMPTY, COVEY_ECLOSED or COVEY_ETOOBIG. */
+/* For the holder of get.lock: 0, COVEY_EEMPTY, COVEY_ECLOSED, COVEY_ETOOBIG, or a code with its message. */
 int cv_queue_claim(covey_queue *q, unsigned lane, struct cv_getting *g);
 
 /* Before the first one: those who wait for claims to end, or to go on, must watch this process, too. */
@@ -487,8 +490,14 @@ void cv_queue_look_for_dead(covey_queue *q);
 /* This process's claim on the item @at, or on its oldest: that is done, or nobody's again. */
 int cv_queue_end_claim(covey_queue *q, const void *at, bool done);
 
-/* Items that nobody has. For the holder of both locks. */
-long cv_queue_unclaimed(covey_queue *q, unsigned lane);
+/* Claims that are nobody's. For the holder of get.lock. */
+long cv_queue_free_claims(covey_queue *q);
+
+/* After a death: the claim that was on its way in or out, if one was, and what all of them are. */
+void cv_queue_mend_claims(covey_queue *q, uint64_t intent);
+
+/* Frees all, for who frees the queue. */
+void cv_queue_end_claims(covey_queue *q);
 
 /* After a commit: there are @n items more. */
 static inline void cv_queue_ring_items(covey_queue *q, int n)

@@ -342,30 +342,37 @@ static bool finish_rest(void)
 OPERATION(queue_join, .setup = set_up_one_lost, .victim = victim_joins, .when = RESCUE_SLEEPS_LATE,
     .rescue = join, .unblock = finish_rest, .after = finish_all, .verify = done);
 
-/* The queue is full of what V has got. A producer gets the room when that is done, or lost. */
-static void get_all(void)
+/* The queue is full. A producer has room as soon as V has got an item, done or not. */
+static void set_up_full(void)
 {
-    for (int i = 0; i < NUMBER_MAX; i++)
-        get();
-}
-
-static void finish_three(void)
-{
-    for (int i = 0; i < NUMBER_MAX; i++)
-        finish();
-}
-
-static void set_up_ring(void)
-{
-    redelivers = false;
-    check_int(covey_queue_open(&items.queue, .bytes = 152, .joinable = true), ==, 0);
-    items_begin(ITEM_SMALL, NUMBER_MAX);
-    items.any_order = true;
+    open_queue(false, ITEM_SMALL, NUMBER_MAX);
 }
 
 static void put_one_more(void)
 {
     check(sweep_is_fine(items_put(OF_RESCUER, ITEM_SMALL, sweep_patience())));
+}
+
+static bool make_room(void)
+{
+    if (covey_queue_is_full(items.queue, ITEM_SMALL) == 1) {
+        get();
+        finish();
+    }
+    return true;
+}
+
+OPERATION(queue_room_awaited, .setup = set_up_full, .victim = get_and_finish,
+    .when = RESCUE_SLEEPS_FIRST, .rescue = put_one_more, .unblock = make_room, .no_stall = true,
+    .verify = done, .proves = "wait_alarm");
+
+/* V dies with the first item just claimed: what comes after it is put where that was. */
+static void set_up_ring(void)
+{
+    redelivers = false;
+    check_int(covey_queue_open(&items.queue, .bytes = 104, .joinable = true), ==, 0);
+    items_begin(ITEM_SMALL, NUMBER_MAX);
+    items.any_order = true;
 }
 
 static void check_ring(void)
@@ -375,11 +382,6 @@ static void check_ring(void)
     check_int(covey_free(items.buffer), ==, 0);
 }
 
-OPERATION(queue_room_awaited, .setup = set_up_ring, .warm = get_all, .victim = finish_three,
-    .when = RESCUE_SLEEPS_FIRST, .rescue = put_one_more, .no_stall = true, .verify = check_ring,
-    .proves = "queue_claims wait_lives");
-
-/* V dies with the first item just claimed: what comes after it is put where that was. */
 static void join_and_put(void)
 {
     int r;
@@ -401,7 +403,7 @@ OPERATION(queue_claim_reused, .setup = set_up_ring, .victim = get_and_finish,
 static void set_up_leave(void)
 {
     enum {
-        FIFTH = 190,
+        FIFTH = 200,
     };
 
     redelivers = true;
