@@ -4,7 +4,7 @@
  * what is done.
  *
  *   taker    covey_queue_get() with cv_queue_come_to_take(), see_empty(), wait_for_item(), cv_queue_claim();
- *            then cv_queue_end_claim(): the item is done, or, UNCLAIMS times, nobody's again
+ *            then cv_queue_end_claim(): the item is done, or, UNCLAIMS times, nobody's again; with mend_claim()
  *   joiner   covey_queue_join() with try_join()
  *
  *   producer covey_queue_put(), of the last item, with PUTS; the other ITEMS are there from the beginning
@@ -17,7 +17,8 @@
  *
  * Left out: spinning, producers that wait (who are rung for as the joiner is), priorities.
  *
- * Without a mutant, since none has failed in a size that can be searched: that who comes rings.
+ * Without a mutant, since none has failed in a size that can be searched: that who comes rings, and that
+ * sleepers compare @claims_ended, which is counted first.
  *
  * Shown: nobody has the item of a process that lives, and only his claim makes it done; every run ends, and
  * when it has ended nobody who lives sleeps but a joiner, or one who waits for an END that does not
@@ -47,18 +48,21 @@
 
 #define DONE 255
 
-byte claim[ITEMS]; /* 0, a process + 1, or DONE */
-byte head, next;
+byte claim[ITEMS]; /* in the list: a process + 1, or 0; 0 before, and DONE after it */
+byte head;         /* items from here on are in the chain */
+bit free_claims;
+byte ended;
 byte there = ITEMS - PUTS;
 byte get_lock; /* holder + 1 */
 byte takers;   /* those who have come */
 byte marked;
 byte unclaims = UNCLAIMS;
+byte ended_all; /* items that are done: of the model only */
 
 #define proved       (killed & gone)
 #define dead(holder) ((holder) && (proved & (BIT(holder) >> 1)))
 #define is_of_dead(k) (claim[k] != DONE && dead(claim[k]))
-#define all_done     (head == there)
+#define all_done     (ended_all == there)
 
 inline life_ends(p)
 {
@@ -79,13 +83,40 @@ inline awake()
     }
 }
 
+/* The claim of a dead one whose item is in the chain still goes out of the list. */
 inline enter()
 {
     do
-    :: atomic { get_lock == 0 || dead(get_lock) -> get_lock = me + 1; break }
+    :: atomic { get_lock == 0 -> get_lock = me + 1; break }
+    :: atomic { dead(get_lock) -> get_lock = me + 1 };
+#ifndef NO_MEND
+        if
+        :: head < ITEMS && claim[head] != 0 -> claim[head] = 0
+        :: else
+        fi;
+#endif
+        break
     :: atomic { else -> queue_on(ALARM, me) };
         atomic { get_lock == 0 || dead(get_lock) || (alarmed & BIT(me)) -> awake() }
     od
+}
+
+inline give_back()
+{
+#ifdef FREE_AFTER
+    claim[k] = 0;
+    free_claims = 1;
+#else
+    free_claims = 1;
+    claim[k] = 0;
+#endif
+    freed = 1
+}
+
+inline end_one()
+{
+    ended++;
+    atomic { claim[k] = DONE; ended_all++; advanced = 1 }
 }
 
 /* reap_all(): the items of the dead */
@@ -93,35 +124,20 @@ inline reap()
 {
     k = 0;
     do
-    :: atomic { k < there && is_of_dead(k) -> freed = 1 };
+    :: atomic { k < head && is_of_dead(k) -> skip };
 #ifdef REDELIVERS
-#ifdef NEXT_AFTER
-        claim[k] = 0;
-        next = head;
+        give_back();
 #else
-        next = head;
-        claim[k] = 0;
-#endif
-#else
-        claim[k] = DONE;
+        end_one();
 #endif
         k++
-    :: atomic { k < there && !is_of_dead(k) -> k++ }
-    :: atomic { k >= there -> k = 0; break }
+    :: atomic { k < head && !is_of_dead(k) -> k++ }
+    :: atomic { k >= head -> k = 0; break }
     od
 }
 
-/* advance() and leave() */
 inline leave_lock()
 {
-    do
-    :: head < there && claim[head] == DONE ->
-#ifndef NEXT_BEHIND
-        next = (next <= head -> head + 1 : next);
-#endif
-        atomic { head++; advanced = 1 }
-    :: atomic { head >= there || claim[head] != DONE -> break }
-    od;
     atomic { advanced = advanced && all_done; get_lock = 0 };
 #ifndef NO_RING_FREED
     if
@@ -204,7 +220,7 @@ inline look_at_others()
 
 proctype taker(byte me)
 {
-    byte i, n, k, seen, watch;
+    byte i, n, k, seen, place, watch;
     bit freed, advanced, any;
 
     {
@@ -218,72 +234,70 @@ again:
         apart;
         atomic {
             if
-            :: next < there -> goto take
-            :: else -> seen = next
+            :: free_claims || head < there -> goto take
+            :: else
             fi
         };
 #ifndef REDELIVERS
         if
-        :: atomic { END && seen >= there -> goto leave }
+        :: atomic { END -> goto leave }
         :: else
         fi;
 #endif
-        atomic { arm(TAKE) };
+        atomic { arm(TAKE); seen = ended; place = head };
 #ifdef REDELIVERS
-        seen = next;
         look_at_others();
         atomic {
             if
-            :: any || seen < there -> any = 0; disarm(TAKE); watch = 0; seen = 0; goto again
-            :: !any && END && all_done -> disarm(TAKE); watch = 0; seen = 0; goto leave
+            :: any || free_claims || place < there ->
+                any = 0; disarm(TAKE); watch = 0; seen = 0; goto again
+            :: !any && !free_claims && place >= there && END && all_done ->
+                disarm(TAKE); watch = 0; seen = 0; goto leave
             :: else
             fi
         };
 #endif
-#ifdef NO_COMPARE_NEXT
-        sleep_on(TAKE, there <= seen);
+#ifdef NO_COMPARE_FREE
+        sleep_on(TAKE, ended == seen && there <= place);
 #else
-        sleep_on(TAKE, next == seen && there <= seen);
+        sleep_on(TAKE, !free_claims && ended == seen && there <= place);
 #endif
         goto again;
 
 take:
         enter();
         atomic {
-            assert(next >= head); /* what is before the head may have been overwritten */
-            k = next;
+            k = (free_claims -> 0 : head);
             do
-            :: k < there && claim[k] != 0 -> k++
+            :: k < head && claim[k] != 0 -> k++
             :: else -> break
             od
         };
-        next = k;
         if
-        :: atomic { k >= there -> get_lock = 0; k = 0; goto again }
-        :: atomic { k < there -> assert(claim[k] == 0); claim[k] = me + 1 }
+        :: k < head -> atomic { assert(claim[k] == 0); claim[k] = me + 1 }
+        :: else ->
+            free_claims = 0;
+            if
+            :: atomic { head >= there -> get_lock = 0; k = 0; goto again }
+            :: atomic { head < there -> assert(claim[head] == 0); claim[head] = me + 1 };
+                head++
+            fi
         fi;
-        next = k + 1;
         atomic { get_lock = 0; k = 0; alarm_clear(me) };
         /* cv_queue_end_claim() */
         alarm_set(me);
         enter();
         atomic {
             do
-            :: k < there && claim[k] != me + 1 -> k++
+            :: k < head && claim[k] != me + 1 -> k++
             :: else -> break
             od;
-            assert(k < there)
+            assert(k < head)
         };
         if
-        :: atomic { unclaims > 0 -> unclaims--; freed = 1 };
-#ifdef NEXT_AFTER
-            claim[k] = 0;
-            next = head
-#else
-            next = head;
-            claim[k] = 0
-#endif
-        :: claim[k] = DONE
+        :: atomic { unclaims > 0 -> unclaims-- };
+            give_back()
+        :: end_one()
         fi;
         k = 0;
         leave_lock();
@@ -301,7 +315,7 @@ end_gone:
 proctype joiner(byte me)
 {
     byte i, n, k, seen, watch;
-    bit freed, advanced, any, twice;
+    bit freed, advanced, joined, twice;
 
     {
         alarm_set(me);
@@ -309,24 +323,14 @@ again:
         enter();
         watch = takers & ~proved;
         reap();
-        /* The head is read behind advance(), in leave_lock(). */
-        do
-        :: head < there && claim[head] == DONE ->
-            next = (next <= head -> head + 1 : next);
-            atomic { head++; advanced = 1 }
-        :: atomic { head >= there || claim[head] != DONE -> seen = head; break }
-        od;
+        atomic { seen = ended; joined = all_done };
         leave_lock();
         if
-        :: atomic { seen >= there -> disarm(JOIN); goto leave }
-        :: atomic { seen < there && !twice -> twice = 1; arm(JOIN); watch = 0; seen = 0; goto again }
-        :: atomic { seen < there && twice -> twice = 0 }
+        :: atomic { joined -> disarm(JOIN); goto leave }
+        :: atomic { !joined && !twice -> twice = 1; arm(JOIN); watch = 0; seen = 0; goto again }
+        :: atomic { !joined && twice -> twice = 0 }
         fi;
-#ifdef NO_COMPARE_HEAD
-        sleep_on(JOIN, true);
-#else
-        sleep_on(JOIN, head == seen);
-#endif
+        sleep_on(JOIN, ended == seen);
         goto again;
 leave:
         apart;
@@ -372,8 +376,10 @@ init
         :: k < ITEMS ->
             /* what is nobody's, and what the dead have if they give it back, is somebody's to take */
             assert(k >= there || claim[k] != 0 || !living_takers);
+#if defined(REDELIVERS) || JOINERS > 0
             assert(!(claim[k] != DONE && dead(claim[k])) || !asleep ||
                    (!(asleep >> TAKERS) && !living_takers));
+#endif
             k++
         :: else -> break
         od

@@ -241,12 +241,14 @@ holds claims - $claims REDELIVERS JOINERS=0 END=0
 fails claims WATCH_LATE $claims REDELIVERS JOINERS=0
 fails claims NO_LIVES $claims REDELIVERS JOINERS=0
 loops claims NO_REAP $claims REDELIVERS JOINERS=0
-fails claims NEXT_AFTER $claims REDELIVERS JOINERS=0 UNCLAIMS=1
-fails claims NEXT_BEHIND $claims REDELIVERS JOINERS=0 UNCLAIMS=1
+fails claims FREE_AFTER $claims REDELIVERS JOINERS=0 UNCLAIMS=1
+fails claims NO_MEND $claims REDELIVERS JOINERS=0
 fails claims NO_RING_FREED $claims REDELIVERS JOINERS=0 UNCLAIMS=1 LEAVES=0 KILLS=0
 fails claims NO_RING_JOIN $claims
 fails claims NO_RING_TAKE $claims REDELIVERS JOINERS=0
-fails claims NO_COMPARE_NEXT $claims REDELIVERS JOINERS=0 UNCLAIMS=1
+holds claims - $claims UNCLAIMS=1 JOINERS=0 END=0
+deep holds claims - $claims TAKERS=1 ITEMS=1 JOINERS=2 KILLS=2
+fails claims NO_COMPARE_FREE $claims UNCLAIMS=1 JOINERS=0 END=0
 fails claims NO_COMPARE_GONG $claims REDELIVERS
 holds users - $users
 holds users - $users KILLS=2
