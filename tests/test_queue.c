@@ -1373,6 +1373,7 @@ TEST(a_queue_outlives_many_producers, .deadline_s = 60, .not_in_valgrind = "it t
     check_int(covey_queue_leave(q), ==, 0);
     check_fails(covey_queue_get(q, &(int){0}, sizeof(int), NULL, COVEY_FOREVER), COVEY_ECLOSED,
         "all its producers have gone");
+    check_fails(covey_queue_add_producer(q, NULL), COVEY_ECLOSED, "has ended");
     check_int(covey_queue_free(q), ==, 0);
 }
 

@@ -8,7 +8,8 @@
  * is replaced, and all other tasks are done.
  *
  * The owner looks after the workers in its calls: in submit, map, join, in getting a future and
- * asking whether it is ready. A pool whose owner makes none of these for a while may have fewer
+ * asking whether it is ready, and as long as it waits for futures in covey_wait() or has a descriptor
+ * of one (covey_future_fd()). A pool whose owner does none of these for a while may have fewer
  * workers, or none, until it does; deadlines hold meanwhile.
  *
  * Workers are daemons of the owner: they end with it, however it ends.

@@ -14,7 +14,9 @@
  *               thread, which is started when it is first needed: as safe as spawn, faster than
  *               fork, and independent of how much memory this process uses. Environment, working
  *               directory, umask and descriptors without close-on-exec are those that this process
- *               had when the helper was started; what it opens or changes later is not seen.
+ *               had when the helper was started; what it opens or changes later is not seen. The
+ *               helper is a child of this process and ends with it: who waits for any child, until
+ *               there is none, waits for the helper, too.
  *
  * spawn and forkserver need covey_main() at the top of main(), and a function that lies in the
  * program or in a shared library.

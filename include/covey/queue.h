@@ -56,7 +56,9 @@ struct covey_queue_options {
                             of small items, and with large ones 16 MiB, or one of any size. */
     bool unbounded;      /* the queue grows as long as there is memory: putting never waits */
     size_t item_size;    /* all items have so many bytes; default: any number of them */
-    unsigned priorities; /* up to 16: an item may have a priority below this; default: 1 */
+    unsigned priorities; /* up to 16: an item may have a priority below this; default: 1. @items and
+                            @bytes are for all of them: a queue that is full has no room for an urgent
+                            item either */
     bool joinable;  /* an item is unfinished until covey_queue_task_done(); from when it is got it
                             waits no more, and takes 64 bytes of the arena, and those of its own that are
                             still needed: large ones, and all with redeliver */
@@ -134,8 +136,8 @@ COVEY_API long covey_queue_put_many(covey_queue *queue, const void *items, size_
  *
  * A block that is this process's own (covey_own()) is the queue's from here on, and then belongs to who
  * gets it; a copy is got of it by covey_queue_get(), and then it is freed. One of the family's (as it comes
- * from covey_alloc()) stays that: only its address goes through the queue, and nobody frees it. On
- * failure nothing has changed.
+ * from covey_alloc()) stays that: only its address goes through the queue, and nobody frees it: it must be there,
+ * and as it is, until its item has been got, or what is got is garbage. On failure nothing has changed.
  *
  * Returns the codes of covey_queue_put(), and COVEY_EINVAL for what is no block, or another process's.
  */
@@ -148,8 +150,8 @@ COVEY_API int covey_queue_put_block(covey_queue *queue, void *block, size_t size
  * @item: set to where they go, at a multiple of 8
  * @timeout_s: how long to wait for room at most
  *
- * From here to covey_queue_commit() or covey_queue_cancel(), by the same thread, others who put wait, or
- * close the queue; for this thread to put once more, to close or to free it is COVEY_ESTATE. If this process
+ * From here to covey_queue_commit() or covey_queue_cancel(), by the same thread, others who put or close the
+ * queue wait, with a timeout of 0 for 50 ms; for this thread to put once more, to close or to free it is COVEY_ESTATE. If this process
  * dies in between, it is as if it had not begun; if only the thread ends, the others wait on, until another
  * thread of the process commits or cancels.
  *
@@ -180,10 +182,9 @@ COVEY_API int covey_queue_cancel(covey_queue *queue, void *item);
  *
  * Returns 0; COVEY_EEMPTY when there was none in time; COVEY_ECLOSED when there is none and never
  * will be; COVEY_ETOOBIG when @room is too small: *size says what is needed, and the item stays
- * (another consumer may take it before the next call); from a joinable queue COVEY_ENOMEM and COVEY_ELIMIT, if there
- * is no memory to note who has it, and it stays; COVEY_EINVAL, also when it is an end of a pipe or
- * a descriptor, which covey_pipe_get() or covey_descriptor_get() take;
- * COVEY_EINTR (see covey_on_interrupt()).
+ * (another consumer may take it before the next call); from a joinable queue COVEY_ENOMEM and COVEY_ELIMIT, if
+ * there is no memory to note who has it, and it stays; COVEY_EINVAL, also when it is an end of a pipe or a
+ * descriptor, which covey_pipe_get() or covey_descriptor_get() take; COVEY_EINTR (see covey_on_interrupt()).
  */
 COVEY_API int covey_queue_get(
     covey_queue *queue, void *item, size_t room, size_t *size, double timeout_s);
@@ -233,9 +234,11 @@ COVEY_API int covey_queue_get_block(
  * @size: set to its size; NULL: not wanted
  * @timeout_s: how long to wait for one at most
  *
- * From here to covey_queue_release() or covey_queue_unpeek(), by the same thread, others who get wait; for this
- * thread to get once more, or to free the queue, is COVEY_ESTATE. If this process dies in between, the item
- * stays; if only the thread ends, the others wait on, until another thread of the process releases it.
+ * From here to covey_queue_release() or covey_queue_unpeek(), by the same thread, others who get wait, with
+ * a timeout of 0 for 50 ms, while covey_wait() and poll() say that there is an item: for long looks and several
+ * consumers a joinable queue is better. For this thread to get once more, or to free the queue, is COVEY_ESTATE.
+ * If this process dies in between, the item stays; if only the thread ends, the others wait on, until another
+ * thread of the process releases it.
  *
  * In a joinable queue nobody waits: the item is this thread's until it is done, as one that it has got, and
  * covey_queue_task_done() counts it, too; anybody can get the next ones. It stays with redeliver only. A small
@@ -328,7 +331,8 @@ COVEY_API int covey_queue_fd_close(covey_queue *queue);
  * (NULL) until it has started and added all, and then leaves (covey_queue_leave()). One that is added twice,
  * or has ended, counts once.
  *
- * Returns 0; COVEY_ESTATE for another queue; COVEY_ELIMIT, COVEY_ENOMEM; COVEY_EINVAL.
+ * Returns 0; COVEY_ECLOSED for this process itself, when the queue has ended already; COVEY_ESTATE for another
+ * queue; COVEY_ELIMIT, COVEY_ENOMEM; COVEY_EINVAL.
  */
 COVEY_API int covey_queue_add_producer(covey_queue *queue, covey_process *process);
 
@@ -359,8 +363,9 @@ COVEY_API int covey_queue_close(covey_queue *queue);
  * @queue: the queue, which nobody uses any more; NULL does nothing
  *
  * Those who still sleep in it, waiting for items or for room, are told that it is closed, and are waited for. But
- * one that comes now is seen too late: to be safe, join the others first. Waits, as covey_queue_close(), for
- * another's put or get that is under way, and for an item that another thread has reserved or looks at.
+ * one that comes now is seen too late, and so is one that has put or taken an item and is about to wake others: to be
+ * safe, join the others first. (So an answer is better sent through a pipe, which goes when all have left it.)
+ * Waits, as covey_queue_close(), for an item that another thread has reserved or looks at.
  *
  * Returns 0; COVEY_ESTATE for the queue of a pipe, while this thread has reserved an item or, but for a joinable
  * queue, looks at one, or when somebody waits in it still after 1 s, because he is stopped or waits in

@@ -35,7 +35,7 @@ static int check(const covey_queue *q)
 
 static size_t cell_usual(const struct covey_queue_options *o)
 {
-    return o->item_size ? cv_cell_bytes(o->item_size) + o->joinable * sizeof(uint64_t) : ITEM_USUAL;
+    return o->item_size ? cv_cell_bytes(o->item_size) : ITEM_USUAL;
 }
 
 /* Of each first segment: as much as may wait, if that is not much. */
@@ -377,6 +377,8 @@ int cv_queue_add_producer(covey_queue *q, uint64_t tag)
         r = cv_queue_change_writer(q, CV_USER_HERE);
     }
     cv_alarm_clear();
+    if (r >= 0 && !tag && covey_queue_is_closed(q) == 1)
+        r = cv_queue_fail_closed(q);
     return r < 0 ? r : 0;
 }
 
@@ -393,6 +395,19 @@ int covey_queue_leave(covey_queue *queue)
     return r < 0 ? r : 0;
 }
 
+/* It was no queue's: the word is as it was; who has begun to sleep by this process's life looks again. */
+static void undo_take_over(uint64_t *lock, uint64_t word)
+{
+    uint64_t now = cv_load_relaxed(lock);
+
+    do {
+        if ((now & ~CV_LOCK_SLEEPERS) != cv_self.mark)
+            return;
+    } while (!cv_cas(lock, &now, word | (now & CV_LOCK_SLEEPERS)));
+    if (now & CV_LOCK_SLEEPERS)
+        cv_lock_wake(lock);
+}
+
 bool cv_queue_take_over(covey_queue *q, uint64_t *lock, uint64_t mark)
 {
     uint64_t word = cv_load_acquire(lock);
@@ -405,7 +420,7 @@ bool cv_queue_take_over(covey_queue *q, uint64_t *lock, uint64_t mark)
         return false;
     if (cv_object_is(q, CV_QUEUE))
         return true;
-    (void)cv_cas64(lock, mine, word);
+    undo_take_over(lock, word);
     return false;
 }
 
