@@ -640,6 +640,12 @@ CHECKS = {
     'pipe_conversation': prints(
         'a has 1 letters\ncovey has 5 letters\nof has 2 letters\npartridges has 10 letters\n'
         'the child: the other end is closed\n'),
+    'answers_by_pipe': prints(
+        '1 squared is 1\n2 squared is 4\nnobody will answer 3 any more: another server\n'
+        '3 squared is 9\n4 squared is 16\n'),
+    'one_loop_for_all': prints(
+        'order: begin\njob: put out the fire\njob: water the plants\njob: post the letters\n'
+        'the sum is 5\n'),
     'echo_with_key': check_echo_with_key,
     'producer_consumer': prints(
         'produced 2000, sum 1001000\nconsumed 2000, sum 1001000\n'),
