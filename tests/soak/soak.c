@@ -43,6 +43,7 @@ const struct scenario *const soak_scenarios[] = {
     &soak_event,
     &soak_barrier,
     &soak_queue,
+    &soak_claims,
     &soak_pipe,
     &soak_descriptor,
     &soak_wait,

@@ -53,7 +53,7 @@ enum {
     WORKERS = 8,
     GIVER = WORKERS, /* the place of one more, who never waits for others, and gives */
     PLACES,
-    SCENARIOS_MAX = 16,
+    SCENARIOS_MAX = 17,
     LIVES_MAX = 1024,   /* in a round */
     KILLS_NOTED = 1024, /* the last ones */
 };
@@ -72,7 +72,7 @@ struct scenario {
 };
 
 extern const struct scenario soak_lock, soak_rlock, soak_rwlock, soak_semaphore, soak_counter,
-    soak_condition, soak_event, soak_barrier, soak_queue, soak_pipe, soak_descriptor, soak_wait,
+    soak_condition, soak_event, soak_barrier, soak_queue, soak_claims, soak_pipe, soak_descriptor, soak_wait,
     soak_connection, soak_array, soak_heap, soak_pool;
 
 extern const struct scenario *const soak_scenarios[];
