@@ -175,6 +175,8 @@ static int look_or_arm(struct covey_waited *w, struct pollfd *fd, struct cv_desc
         fd->fd = own->fd;
     else if (r == 0)
         fd->fd = kind->descriptor(w->object, own);
+    if (r == 0 && fd->fd == COVEY_ETIMEDOUT)
+        return CV_ANY_BUSY;
     return r == 0 && fd->fd < 0 ? fd->fd : r;
 }
 

@@ -38,8 +38,8 @@ struct cv_any_kind {
      * will be known later. Or a code. With @arm and for a sleep, its bell is armed first, and not quiet
      * again but for 0. Where only a descriptor tells, nothing is set. */
     int (*look)(void *object, bool arm, struct cv_target *target, struct cv_watched_lives *lives);
-    /* A descriptor that will be readable when it is ready, or a code. If it is only for this once, it is
-     * *@own. */
+    /* A descriptor that will be readable when it is ready, or a code; COVEY_ETIMEDOUT, without a message: there is
+     * none yet, but will be soon. If it is only for this once, it is *@own. */
     int (*descriptor)(void *object, struct cv_descriptor *own);
     enum cv_any_descriptor by_descriptor;
 };
