@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -877,8 +878,18 @@ static void stop_in_the_locks(void *unused)
     (void)unused;
     check_int(covey_open(), ==, 0);
     for (int i = 0; i < CV_PIPE_LOCKS; i++)
-        check(cv_cas64(&cv_arena.family->pipe_lock[i].word, 0, cv_self.mark));
+        cv_store_seq(&cv_arena.family->pipe_lock[i].word, cv_self.mark);
     raise(SIGSTOP);
+}
+
+static pid_t start_stopped(void)
+{
+    pid_t stopped = child_fork(stop_in_the_locks, NULL);
+    int status;
+
+    check_int(waitpid(stopped, &status, WUNTRACED), ==, stopped);
+    check(WIFSTOPPED(status));
+    return stopped;
 }
 
 /* Whoever uses an end for the first time takes the pipe's lock. */
@@ -891,9 +902,7 @@ TEST(timeouts_hold_though_a_process_is_stopped_in_the_lock_of_a_pipe, .deadline_
 
     check_int(covey_pipe_open(&here, &there), ==, 0);
     check_int(covey_queue_open(&q), ==, 0);
-    stopped = child_fork(stop_in_the_locks, NULL);
-    check_int(waitpid(stopped, &status, WUNTRACED), ==, stopped);
-    check(WIFSTOPPED(status));
+    stopped = start_stopped();
     check_fails(covey_pipe_send(here, "x", 1, 0.1), COVEY_EFULL, "begun to use within 0.1 s");
     check_int(covey_pipe_receive_exactly(here, &status, 1, 0), ==, COVEY_EEMPTY);
     check_int(covey_pipe_poll(here, 0), ==, 0);
@@ -946,4 +955,164 @@ TEST(timeouts_hold_though_a_sender_is_stopped_when_the_reader_dies, .deadline_s 
     child_kill(stopped);
     check_int(covey_pipe_send(writer, "x", 1, 10), ==, COVEY_ECLOSED);
     check_int(covey_pipe_close(writer), ==, 0);
+}
+
+static int give_up(void *count)
+{
+    ++*(int *)count;
+    return 1;
+}
+
+static void do_nothing(int signal)
+{
+    (void)signal;
+}
+
+static void ring_every_ms(suseconds_t ms)
+{
+    struct itimerval timer = {.it_interval.tv_usec = ms * 1000, .it_value.tv_usec = ms * 1000};
+
+    check_int(sigaction(SIGALRM, &(struct sigaction){.sa_handler = do_nothing}, NULL), ==, 0);
+    check_int(setitimer(ITIMER_REAL, &timer, NULL), ==, 0);
+}
+
+TEST(who_is_interrupted_in_the_lock_of_a_pipe_is_told, .deadline_s = 30)
+{
+    covey_pipe *here, *there;
+    int hooks = 0;
+    char byte;
+    pid_t stopped;
+
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    stopped = start_stopped();
+    covey_on_interrupt(give_up, &hooks);
+    ring_every_ms(20);
+    check_int(covey_pipe_send(here, "x", 1, 10), ==, COVEY_EINTR);
+    check_int(covey_pipe_send(here, "x", 1, COVEY_FOREVER), ==, COVEY_EINTR);
+    check_int(covey_pipe_receive(here, &byte, 1, NULL, 0.5), ==, COVEY_EINTR);
+    check_int(hooks, ==, 3);
+    ring_every_ms(0);
+    covey_on_interrupt(NULL, NULL);
+    child_kill(stopped);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+}
+
+TEST(covey_wait_keeps_to_its_timeout_in_the_lock_of_a_pipe, .deadline_s = 30)
+{
+    covey_pipe *pipes[2];
+    int fds[2];
+    pid_t stopped;
+
+    check_int(pipe(fds), ==, 0);
+    for (size_t n = 1; n <= 2; n++) { /* asleep, and by poll() */
+        struct covey_waited waited[2];
+        double start_s;
+
+        check_int(covey_pipe_open(&pipes[0], &pipes[1]), ==, 0);
+        check_int(covey_pipe_send(pipes[1], "x", 1, 0), ==, 0);
+        waited[0] = (struct covey_waited)COVEY_WAITED(pipes[0]);
+        waited[1] = (struct covey_waited){.kind = COVEY_WAIT_DESCRIPTOR, .descriptor = fds[0]};
+        stopped = start_stopped();
+        start_s = test_now_s();
+        check_int(covey_wait(waited, n, 0.2), ==, COVEY_ETIMEDOUT);
+        check(test_now_s() - start_s < 2);
+        child_kill(stopped);
+        check_int(covey_wait(waited, n, COVEY_FOREVER), ==, 1);
+        check_int(waited[0].ready, ==, 1);
+        check_int(covey_pipe_close(pipes[0]), ==, 0);
+        check_int(covey_pipe_close(pipes[1]), ==, 0);
+    }
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void fill_and_pause(void *end)
+{
+    while (covey_pipe_send(end, "12345678", 8, 0) == 0) {
+    }
+    for (;;)
+        (void)pause();
+}
+
+/* The lock is free when half of the time is over, but there is no room. */
+TEST(a_timeout_is_one_for_the_lock_and_the_queue, .deadline_s = 30,
+    .not_in_valgrind = "it measures time")
+{
+    covey_pipe *here, *there;
+    double start_s;
+    pid_t filler, stopped, killer;
+
+    check_int(covey_pipe_open(&here, &there, .bytes = 256), ==, 0);
+    check_int(covey_pipe_hold(there), ==, 0);
+    filler = child_fork(fill_and_pause, here);
+    child_await_sleep(filler);
+    stopped = start_stopped();
+    killer = fork();
+    if (killer == 0) {
+        test_sleep_ms(1000);
+        kill(stopped, SIGKILL);
+        _exit(0);
+    }
+    start_s = test_now_s();
+    check_int(covey_pipe_send(here, "12345678", 8, 2), ==, COVEY_EFULL);
+    check(test_now_s() - start_s >= 1.9 && test_now_s() - start_s < 2.7);
+    test_reap(killer, 0);
+    test_reap(stopped, SIGKILL);
+    child_kill(filler);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+}
+
+static void await_blocks(size_t n)
+{
+    while (blocks() != n)
+        test_sleep_ms(1);
+}
+
+enum {
+    STUCK = 40,
+};
+
+static void open_many_and_pause(void *opened)
+{
+    covey_pipe *here, *there;
+
+    for (int i = 0; i < STUCK; i++)
+        check_int(covey_pipe_open(&here, &there, .bytes = 256), ==, 0);
+    word_set(opened, 1);
+    for (;;)
+        (void)pause();
+}
+
+/* A moment for each would be two seconds. */
+TEST(many_pipes_do_not_hold_up_for_long, .deadline_s = 60, .not_in_valgrind = "it measures time")
+{
+    size_t before = blocks();
+    int *opened = covey_calloc(1, sizeof *opened);
+    covey_pipe *here, *there;
+    covey_queue *q;
+    double start_s;
+    pid_t dying, stopped;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    for (int i = 0; i < STUCK; i++)
+        check_int(covey_pipe_put(q, there, 0), ==, 0);
+    dying = child_fork(open_many_and_pause, opened);
+    word_await(opened, 1);
+    stopped = start_stopped();
+    kill(dying, SIGKILL);
+    test_reap(dying, SIGKILL);
+    start_s = test_now_s();
+    check_int(blocks(), >, before);
+    check(test_now_s() - start_s < 1);
+    start_s = test_now_s();
+    check_int(covey_queue_free(q), ==, 0);
+    check(test_now_s() - start_s < 1);
+    child_kill(stopped);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(covey_free(opened), ==, 0);
+    await_blocks(before);
 }

@@ -13,6 +13,7 @@
 
 enum {
     HOME_BYTES = 16 * 1024, /* of each way, at most */
+    IMPATIENCE_NS = 10 * CV_LOCK_PATIENCE_NS,
 };
 
 static int check(const covey_pipe *end)
@@ -116,29 +117,57 @@ static void let_go(const struct cv_pipe *p)
     cv_alarm_clear();
 }
 
-/* Into the lock of the pipe that has the end: 0; or, without a message, COVEY_EINVAL: there is none any more; or
- * COVEY_ETIMEDOUT. */
-static int enter(covey_pipe *end, uint64_t deadline_ns, struct cv_pipe **pipe)
+/* Its alarm stays pending until let_go(). */
+static int take_lock(unsigned i, uint64_t until_ns)
 {
-    struct cv_pipe *p = pipe_of(end);
-    unsigned i = cv_pipe_lock(p);
+    uint64_t *word = &cv_arena.family->pipe_lock[i].word;
     uint32_t *alarm = cv_arena.family->pipe_lock[i].alarm;
+    struct cv_wait wait = {.deadline_ns = until_ns};
     int r;
 
     cv_alarm_set(alarm);
     do {
-        r = cv_lock_enter(&cv_arena.family->pipe_lock[i].word, alarm, deadline_ns);
-    } while (r == COVEY_EINTR);
-    if (r != 0 && r != COVEY_EOWNERDEAD) {
+        r = cv_lock_try(word) ? 0 : cv_lock_take_slowly(word, cv_self.mark, alarm, &wait);
+    } while (r == COVEY_EINTR && until_ns == CV_FOREVER);
+    wait.alarm = NULL;
+    cv_wait_end(&wait);
+    if (r == COVEY_EOWNERDEAD)
+        r = 0;
+    if (r != 0)
         cv_alarm_clear();
+    return r;
+}
+
+/* Into the lock of the pipe that has the end: 0; or, without a message, COVEY_EINVAL: there is none any more; or
+ * COVEY_ETIMEDOUT: others had it until then; with a message COVEY_EINTR, but not with CV_FOREVER. */
+static int enter(covey_pipe *end, uint64_t until_ns, struct cv_pipe **pipe)
+{
+    struct cv_pipe *p = pipe_of(end);
+    int r = take_lock(cv_pipe_lock(p), until_ns);
+
+    if (r != 0)
         return r;
-    }
     if (is_there(end) && pipe_of(end) == p) {
         *pipe = p;
         return 0;
     }
     let_go(p);
     return COVEY_EINVAL;
+}
+
+/* For what can be left to others, of which there may be much: who has waited in vain does not wait again for a
+ * while. */
+static int enter_soon(covey_pipe *end, struct cv_pipe **pipe)
+{
+    static uint64_t impatient_until_ns; /* any thread */
+    int r = enter(end, 0, pipe);
+
+    if (r != COVEY_ETIMEDOUT || cv_clock_now() < cv_load_relaxed(&impatient_until_ns))
+        return r;
+    r = enter(end, cv_clock_now() + CV_LOCK_PATIENCE_NS, pipe);
+    if (r == COVEY_ETIMEDOUT)
+        cv_store_relaxed(&impatient_until_ns, cv_clock_now() + IMPATIENCE_NS);
+    return r;
 }
 
 static int name_limit(const covey_pipe *end, int r)
@@ -151,12 +180,11 @@ static int name_limit(const covey_pipe *end, int r)
 }
 
 /* The same, when the user @mark has a cell of the end; COVEY_EINVAL and others with a message. */
-static int enter_with_cell(
-    covey_pipe *end, uint64_t mark, uint64_t deadline_ns, struct cv_pipe **pipe)
+static int enter_with_cell(covey_pipe *end, uint64_t mark, uint64_t until_ns, struct cv_pipe **pipe)
 {
     int r;
 
-    while ((r = enter(end, deadline_ns, pipe)) == 0 && !cv_users_claim(&end->users, mark)) {
+    while ((r = enter(end, until_ns, pipe)) == 0 && !cv_users_claim(&end->users, mark)) {
         unsigned blocks = cv_cells_blocks(&end->users.cells);
         void *more;
 
@@ -164,7 +192,7 @@ static int enter_with_cell(
         more = cv_cells_allocate(blocks);
         if (!more)
             return name_limit(end, covey_error_code());
-        r = enter(end, deadline_ns, pipe);
+        r = enter(end, until_ns, pipe);
         if (r != 0) {
             (void)cv_heap_free(more);
             break;
@@ -320,10 +348,10 @@ static void leave(struct cv_pipe *p)
 static enum cv_ending inherit(void *block, uint32_t owner)
 {
     struct cv_pipe *p;
-    int r = enter(block, 0, &p);
+    int r = enter_soon(block, &p);
 
     if (r != 0)
-        return r == COVEY_ETIMEDOUT ? CV_END_NOT_NOW : CV_END_DONE;
+        return r == COVEY_EINVAL ? CV_END_DONE : CV_END_NOT_NOW;
     if (cv_heap_give(p, owner, cv_my_short_tag()))
         leave(p);
     else
@@ -419,12 +447,12 @@ static int be_here(covey_pipe *end)
     return r < 0 ? r : 0;
 }
 
-/* For the first time: others who hold it may go meanwhile. */
-CV_SLOW static int come_first(covey_pipe *end, uint64_t deadline_ns)
+/* For the first time: others who hold it may go meanwhile. COVEY_ETIMEDOUT without a message. */
+CV_SLOW static int come_first(covey_pipe *end, uint64_t until_ns)
 {
     struct cv_pipe *p;
     bool has_left;
-    int r = enter_with_cell(end, cv_users_process(cv_self.tag), deadline_ns, &p);
+    int r = enter_with_cell(end, cv_users_process(cv_self.tag), until_ns, &p);
 
     if (r != 0)
         return r;
@@ -443,21 +471,39 @@ static int come(covey_pipe *end)
     return remembers(end) ? 0 : come_first(end, CV_FOREVER);
 }
 
+/* Others are in the lock: as long as with a queue's own. What is left then of the time is for what comes after it. */
+CV_SLOW static int come_late(covey_pipe *end, double *timeout_s, uint64_t deadline_ns)
+{
+    uint64_t until_ns = cv_clock_now() + CV_LOCK_PATIENCE_NS;
+    uint64_t now;
+    int r;
+
+    if (deadline_ns > until_ns)
+        until_ns = deadline_ns == CV_FOREVER ? CV_FOREVER - 1 : deadline_ns; /* with interrupts */
+    r = come_first(end, until_ns);
+    now = cv_clock_now();
+    if (r == 0 && deadline_ns != CV_FOREVER)
+        *timeout_s = deadline_ns > now ? (double)(deadline_ns - now) / CV_NS_PER_S : 0;
+    return r;
+}
+
 /* The same, or @late if others were in the lock for all the time. */
-static int come_in_time(covey_pipe *end, double timeout_s, int late)
+static int come_in_time(covey_pipe *end, double *timeout_s, int late)
 {
     uint64_t deadline_ns;
     int r;
 
     if (remembers(end))
         return 0;
-    r = cv_clock_deadline(timeout_s, &deadline_ns);
+    r = cv_clock_deadline(*timeout_s, &deadline_ns);
     if (r == 0)
-        r = come_first(end, deadline_ns);
+        r = come_first(end, 0);
+    if (r == COVEY_ETIMEDOUT)
+        r = come_late(end, timeout_s, deadline_ns);
     return r == COVEY_ETIMEDOUT
                ? cv_fail(late,
                      "end %p of a pipe could not be begun to use within %g s: others do that, too",
-                     (void *)end, timeout_s)
+                     (void *)end, *timeout_s)
                : r;
 }
 
@@ -497,24 +543,36 @@ int covey_pipe_send(covey_pipe *pipe, const void *message, size_t size, double t
     if (timeout_s == timeout_s && remembers(pipe) &&
         cv_queue_send_quickly(queue_at(pipe->outgoing), message, size))
         return 0;
-    r = come_in_time(pipe, timeout_s, COVEY_EFULL);
+    r = come_in_time(pipe, &timeout_s, COVEY_EFULL);
     return r != 0 ? r
                   : name_end(
                         pipe, covey_queue_put(queue_at(pipe->outgoing), message, size, timeout_s));
 }
 
-static int begin_to_receive(covey_pipe *pipe, double timeout_s)
+static int check_receives(const covey_pipe *pipe)
 {
     int r = check(pipe);
 
-    if (r == 0)
-        r = check_way(pipe, pipe->incoming, "sends");
+    return r != 0 ? r : check_way(pipe, pipe->incoming, "sends");
+}
+
+static int begin_to_receive(covey_pipe *pipe, double *timeout_s)
+{
+    int r = check_receives(pipe);
+
     return r != 0 ? r : come_in_time(pipe, timeout_s, COVEY_EEMPTY);
+}
+
+static int hold_to_receive(covey_pipe *pipe)
+{
+    int r = check_receives(pipe);
+
+    return r != 0 ? r : come(pipe);
 }
 
 int covey_pipe_receive(covey_pipe *pipe, void *message, size_t room, size_t *size, double timeout_s)
 {
-    int r = begin_to_receive(pipe, timeout_s);
+    int r = begin_to_receive(pipe, &timeout_s);
 
     return r != 0 ? r
                   : name_end(pipe,
@@ -523,7 +581,7 @@ int covey_pipe_receive(covey_pipe *pipe, void *message, size_t room, size_t *siz
 
 int covey_pipe_receive_exactly(covey_pipe *pipe, void *message, size_t size, double timeout_s)
 {
-    int r = begin_to_receive(pipe, timeout_s);
+    int r = begin_to_receive(pipe, &timeout_s);
 
     return r != 0 ? r
                   : name_end(pipe, covey_queue_get_exactly(
@@ -532,7 +590,7 @@ int covey_pipe_receive_exactly(covey_pipe *pipe, void *message, size_t size, dou
 
 int covey_pipe_poll(covey_pipe *pipe, double timeout_s)
 {
-    int r = begin_to_receive(pipe, timeout_s);
+    int r = begin_to_receive(pipe, &timeout_s);
 
     if (r == COVEY_EEMPTY)
         return 0;
@@ -548,14 +606,38 @@ covey_queue *covey_pipe_outgoing(covey_pipe *pipe)
 
 covey_queue *covey_pipe_incoming(covey_pipe *pipe)
 {
-    return begin_to_receive(pipe, COVEY_FOREVER) == 0 ? queue_at(pipe->incoming) : NULL;
+    return hold_to_receive(pipe) == 0 ? queue_at(pipe->incoming) : NULL;
 }
 
 /* For others that wait *********************************************************************** */
 
+/* Nobody waits here for the lock: the others do not wait for that. */
+static int try_to_come(covey_pipe *pipe)
+{
+    return remembers(pipe) ? 0 : come_first(pipe, 0);
+}
+
 static int check_for_any(void *object)
 {
-    return begin_to_receive(object, COVEY_FOREVER);
+    int r = check_receives(object);
+
+    if (r == 0)
+        r = try_to_come(object);
+    return r == COVEY_ETIMEDOUT ? 0 : r;
+}
+
+/* Others are in the lock: it is to be looked at soon. No wake is for who waits for it here. */
+static int look_later(covey_pipe *end, struct cv_target *target, struct cv_watched_lives *lives)
+{
+    unsigned i = cv_pipe_lock(pipe_of(end));
+    uint64_t *word = &cv_arena.family->pipe_lock[i].word;
+
+    target->alarm = cv_arena.family->pipe_lock[i].alarm;
+    target->armed = (struct cv_arming){.gong = cv_alarm_gong(target->alarm)};
+    target->words[0] = cv_word_low(word, cv_load_relaxed(word));
+    target->n_words = 1;
+    cv_watched_lives_add(lives, &(uint64_t){CV_WAIT_POLL}, 1);
+    return 0;
 }
 
 static int look_for_any(
@@ -564,6 +646,10 @@ static int look_for_any(
     covey_pipe *pipe = object;
     int r = check(pipe);
 
+    if (r == 0)
+        r = try_to_come(pipe);
+    if (r == COVEY_ETIMEDOUT)
+        return look_later(pipe, target, lives);
     return r != 0 ? r : cv_queue_look_for_any(queue_at(pipe->incoming), arm, target, lives);
 }
 
@@ -572,7 +658,7 @@ static int descriptor(void *object, struct cv_descriptor *own)
     const covey_pipe *pipe = object;
 
     (void)own;
-    return cv_queue_watch(queue_at(pipe->incoming));
+    return remembers(pipe) ? cv_queue_watch(queue_at(pipe->incoming)) : COVEY_ETIMEDOUT;
 }
 
 __attribute__((constructor)) static void register_kind(void)
@@ -584,7 +670,7 @@ __attribute__((constructor)) static void register_kind(void)
 
 int covey_pipe_fd(covey_pipe *pipe)
 {
-    int r = begin_to_receive(pipe, COVEY_FOREVER);
+    int r = hold_to_receive(pipe);
 
     return r != 0 ? r : cv_queue_watch(queue_at(pipe->incoming));
 }
@@ -605,12 +691,12 @@ static void end_one(struct ticket *t)
 {
     covey_pipe *end = end_of(t);
     struct cv_pipe *p;
-    int r = cv_load_seq(&t->over) ? COVEY_ETIMEDOUT : enter(end, 0, &p);
+    int r = cv_load_seq(&t->over) ? COVEY_ETIMEDOUT : enter_soon(end, &p);
 
     if (r == 0) {
         drop(end, t);
         leave(p);
-    } else if (r == COVEY_ETIMEDOUT && is_there(end)) {
+    } else if (r != COVEY_EINVAL && is_there(end)) {
         cv_store_seq(&t->over, 1);
         (void)cv_heap_give(t, cv_my_short_tag(), (uint32_t)CV_OWNER_OBJECT);
         return;
@@ -673,7 +759,7 @@ int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s)
     if (r == 0)
         r = check_not_own(queue, pipe);
     if (r == 0)
-        r = come_in_time(pipe, timeout_s, COVEY_EFULL);
+        r = come_in_time(pipe, &timeout_s, COVEY_EFULL);
     if (r != 0)
         return r;
     t = cv_heap_alloc(sizeof *t, CV_GRAIN_BYTES, cv_my_short_tag());
