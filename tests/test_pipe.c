@@ -4,6 +4,7 @@
 
 #include <covey.h>
 
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -1115,4 +1116,45 @@ TEST(many_pipes_do_not_hold_up_for_long, .deadline_s = 60, .not_in_valgrind = "i
     check_int(covey_pipe_close(there), ==, 0);
     check_int(covey_free(opened), ==, 0);
     await_blocks(before);
+}
+
+enum {
+    MANY = 400,
+};
+
+/* More than a process remembers. */
+TEST(only_the_first_use_of_an_end_takes_the_lock, .deadline_s = 60)
+{
+    size_t before = blocks();
+    covey_pipe *here, *there, *others[MANY][2];
+    const void *item;
+    char byte;
+    int fd;
+    pid_t stopped;
+
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_pipe_send(there, "x", 1, 0), ==, 0);
+    fd = covey_pipe_fd(here);
+    check_int(fd, >=, 0);
+    check_int(covey_queue_peek(covey_pipe_incoming(here), &item, NULL, 0), ==, 0);
+    for (int i = 0; i < MANY; i++) {
+        check_int(covey_pipe_open(&others[i][0], &others[i][1], .bytes = 256), ==, 0);
+        check_int(covey_pipe_hold(others[i][0]), ==, 0);
+    }
+    check_fails(covey_pipe_close(here), COVEY_ESTATE, "item");
+    check_int(fcntl(fd, F_GETFD), >=, 0);
+    check_int(covey_queue_unpeek(covey_pipe_incoming(here), item), ==, 0);
+    for (int i = 0; i < MANY; i++)
+        check_int(covey_pipe_hold(others[i][0]), ==, 0);
+    stopped = start_stopped();
+    check_int(covey_pipe_receive(here, &byte, 1, NULL, 0), ==, 0);
+    check_int(covey_pipe_send(there, "x", 1, 0), ==, 0);
+    child_kill(stopped);
+    for (int i = 0; i < MANY; i++) {
+        check_int(covey_pipe_close(others[i][0]), ==, 0);
+        check_int(covey_pipe_close(others[i][1]), ==, 0);
+    }
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(blocks(), ==, before);
 }

@@ -39,8 +39,10 @@
  * A process that is killed while it sends or receives takes nothing with it but the message that it had
  * not finished sending, or had already received. One that is stopped (SIGSTOP, a debugger) while it sends or
  * receives holds up others as in a queue; and one that is stopped at the moment when it uses an end for the first
- * time, or gives it up, others that do the same, with this pipe or another: those that have no timeout (covey_pipe_hold(),
- * covey_pipe_close(), a process that is started with an end) until it goes on or is killed.
+ * time, or gives it up, others that do the same, with this pipe or another: those that have no timeout
+ * (covey_pipe_hold(), covey_pipe_close(), covey_pipe_fd(), a process that is started with an end) until it goes on
+ * or is killed. (Where more than four processes have used an end, one that uses many ends may have to do that
+ * again as if for the first time.)
  *
  * All functions may be called by any thread of any member, at the same time, as long as the process
  * holds the end.

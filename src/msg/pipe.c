@@ -368,7 +368,11 @@ __attribute__((constructor)) static void register_end(void)
 /*
  * What this process holds, as far as it remembers; so it need not look at what may be no pipe any more. Private
  * memory: a word is written by a thread that begins to hold an end, and by one that closes it, each time whole; what is
- * there from before a fork, or another family, has another nonce in it. One that is lost costs a lock.
+ * there from before a fork, or another family, has another nonce in it.
+ *
+ * One that is lost is found again in the end itself, without the lock: a cell that says there that this process is
+ * here is true, for until it says something else, which only this process can make it do, the pipe does not end. (A cell
+ * that does not lie in the end need not be there.)
  */
 enum {
     MEMORIES = 64
@@ -396,6 +400,13 @@ static void remember(const covey_pipe *end)
     cv_store_relaxed(memory_of(end), as_held(end));
 }
 
+static bool holds(const covey_pipe *end)
+{
+    if (!remembers(end) && cv_users_are_here(&end->users))
+        remember(end);
+    return remembers(end);
+}
+
 static void forget(const covey_pipe *end)
 {
     if (remembers(end))
@@ -413,20 +424,21 @@ int covey_pipe_close(covey_pipe *pipe)
 {
     struct cv_pipe *p;
     int r = pipe ? check(pipe) : 0;
+    bool held = r == 0 && pipe && holds(pipe);
 
-    if (r == 0 && pipe && remembers(pipe))
+    if (held)
         r = check_nothing_in_hand(pipe);
     if (!pipe || r != 0)
         return r;
-    if (pipe->incoming)
+    if (held && pipe->incoming)
         (void)cv_watch_close(queue_at(pipe->incoming));
     r = enter_with_cell(pipe, cv_users_process(cv_self.tag), CV_FOREVER, &p);
     if (r != 0)
         return r;
-    r = check_nothing_in_hand(pipe);
-    if (r != 0) {
+    if (!held && cv_users_own(&pipe->users) == CV_USER_HERE) { /* which could not be seen */
+        remember(pipe);
         let_go(p);
-        return r;
+        return covey_pipe_close(pipe);
     }
     forget(pipe);
     (void)cv_users_be(&pipe->users, CV_USER_LEFT);
@@ -468,7 +480,7 @@ CV_SLOW static int come_first(covey_pipe *end, uint64_t until_ns)
 
 static int come(covey_pipe *end)
 {
-    return remembers(end) ? 0 : come_first(end, CV_FOREVER);
+    return holds(end) ? 0 : come_first(end, CV_FOREVER);
 }
 
 /* Others are in the lock: as long as with a queue's own. What is left then of the time is for what comes after it. */
@@ -493,7 +505,7 @@ static int come_in_time(covey_pipe *end, double *timeout_s, int late)
     uint64_t deadline_ns;
     int r;
 
-    if (remembers(end))
+    if (holds(end))
         return 0;
     r = cv_clock_deadline(*timeout_s, &deadline_ns);
     if (r == 0)
@@ -614,7 +626,7 @@ covey_queue *covey_pipe_incoming(covey_pipe *pipe)
 /* Nobody waits here for the lock: the others do not wait for that. */
 static int try_to_come(covey_pipe *pipe)
 {
-    return remembers(pipe) ? 0 : come_first(pipe, 0);
+    return holds(pipe) ? 0 : come_first(pipe, 0);
 }
 
 static int check_for_any(void *object)
@@ -658,7 +670,7 @@ static int descriptor(void *object, struct cv_descriptor *own)
     const covey_pipe *pipe = object;
 
     (void)own;
-    return remembers(pipe) ? cv_queue_watch(queue_at(pipe->incoming)) : COVEY_ETIMEDOUT;
+    return holds(pipe) ? cv_queue_watch(queue_at(pipe->incoming)) : COVEY_ETIMEDOUT;
 }
 
 __attribute__((constructor)) static void register_kind(void)

@@ -536,20 +536,29 @@ void cv_users_watch(struct cv_users *users, uint64_t *tags, unsigned max, unsign
     }
 }
 
-bool cv_users_see(struct cv_users *own, struct cv_users *others)
+bool cv_users_are_here(const struct cv_users *own)
 {
     uint64_t own_one = cv_users_process(cv_self.tag);
     bool here = false;
+
+    for (unsigned i = 0; i < CV_CELLS_FIRST && !here; i++) {
+        const struct cv_cell *cell = &own->cells.cell[i];
+
+        here = cv_load_relaxed(&cell->mark) == own_one &&
+               what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE;
+    }
+    return here;
+}
+
+bool cv_users_see(struct cv_users *own, struct cv_users *others)
+{
+    bool here = cv_users_are_here(own);
     bool there = false;
 
-    for (unsigned i = 0; i < CV_CELLS_FIRST; i++) {
-        const struct cv_cell *cell = &own->cells.cell[i];
-        uint64_t mark;
+    for (unsigned i = 0; here && i < CV_CELLS_FIRST; i++) {
+        const struct cv_cell *cell = &others->cells.cell[i];
+        uint64_t mark = cv_load_relaxed(&cell->mark);
 
-        here |= cv_load_relaxed(&cell->mark) == own_one &&
-                what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE;
-        cell = &others->cells.cell[i];
-        mark = cv_load_relaxed(&cell->mark);
         there |= !there && mark && what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE &&
                  !cv_users_is_dead(mark);
     }

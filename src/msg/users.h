@@ -125,6 +125,9 @@ bool cv_users_are_gone(struct cv_users *users, uint64_t *tags, unsigned max, uns
 /* Adds the tags of all who are here: each matters. */
 void cv_users_watch(struct cv_users *users, uint64_t *tags, unsigned max, unsigned *n);
 
+/* Does one of the cells that lie in @own say that this process is here? If so, it is; nothing else is read. */
+bool cv_users_are_here(const struct cv_users *own);
+
 /* Is this process here, and somebody there? False: ask the functions above. */
 bool cv_users_see(struct cv_users *own, struct cv_users *others);
 
