@@ -1071,6 +1071,64 @@ static void await_blocks(size_t n)
         test_sleep_ms(1);
 }
 
+static void receive_the_end(void *end)
+{
+    char byte;
+
+    check_int(covey_pipe_receive(end, &byte, 1, NULL, COVEY_FOREVER), ==, COVEY_ECLOSED);
+    _exit(7);
+}
+
+/* An end is on its way, and who gives it up cannot have the lock. */
+TEST(who_waits_is_told_though_a_process_is_stopped_in_the_lock_of_a_pipe, .deadline_s = 30)
+{
+    size_t before = blocks();
+    covey_pipe *here, *there;
+    covey_queue *q;
+    pid_t stopped, waiting;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    waiting = child_fork(receive_the_end, here);
+    child_await_sleep(waiting);
+    check_int(covey_pipe_put(q, there, 0), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    stopped = start_stopped();
+    check_int(covey_queue_free(q), ==, 0);
+    test_reap(waiting, 7 << 8);
+    child_kill(stopped);
+    await_blocks(before);
+}
+
+static void free_and_pause(void *q)
+{
+    check_int(covey_queue_free(q), ==, 0);
+    for (;;)
+        (void)pause();
+}
+
+/* The end that it has given up was the last. */
+TEST(what_could_not_be_ended_ends_with_who_should_have, .deadline_s = 30)
+{
+    size_t before = blocks();
+    covey_pipe *here, *there;
+    covey_queue *q;
+    pid_t stopped, giver;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_pipe_put(q, there, 0), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    stopped = start_stopped();
+    giver = child_fork(free_and_pause, q);
+    test_sleep_ms(200);
+    child_kill(stopped);
+    child_kill(giver);
+    await_blocks(before);
+}
+
 enum {
     STUCK = 40,
 };
@@ -1116,6 +1174,84 @@ TEST(many_pipes_do_not_hold_up_for_long, .deadline_s = 60, .not_in_valgrind = "i
     check_int(covey_pipe_close(there), ==, 0);
     check_int(covey_free(opened), ==, 0);
     await_blocks(before);
+}
+
+struct forked {
+    covey_queue *q;
+    int done;
+};
+
+static pid_t forked;
+
+static int fork_once(void *context)
+{
+    struct forked *f = context;
+    covey_pipe *end;
+
+    if (forked || (forked = fork()) != 0)
+        return 0;
+    check_int(covey_pipe_get(f->q, &end, 0), ==, 0);
+    check_int(covey_pipe_close(end), ==, 0);
+    word_set(&f->done, 1);
+    for (;;)
+        (void)pause();
+}
+
+/* While its parent gives up an end, which takes a while. */
+TEST(who_was_forked_in_a_hook_gives_up_its_ends, .deadline_s = 30)
+{
+    struct forked *f = covey_calloc(1, sizeof *f);
+    covey_pipe *here, *there, *waited, *given;
+    covey_queue *q;
+    pid_t stopped, waiting;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    check_int(covey_queue_open(&f->q), ==, 0);
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_pipe_open(&waited, &given), ==, 0);
+    waiting = child_fork(receive_the_end, waited);
+    child_await_sleep(waiting);
+    check_int(covey_pipe_put(q, there, 0), ==, 0);
+    check_int(covey_pipe_put(f->q, given, 0), ==, 0);
+    check_int(covey_pipe_close(given), ==, 0);
+    check_int(covey_pipe_close(waited), ==, 0);
+    stopped = start_stopped();
+    covey_on_interrupt(fork_once, f);
+    ring_every_ms(10);
+    check_int(covey_queue_free(q), ==, 0);
+    ring_every_ms(0);
+    covey_on_interrupt(NULL, NULL);
+    check_int(forked, !=, 0);
+    child_kill(stopped);
+    word_await(&f->done, 1);
+    test_reap(waiting, 7 << 8);
+    child_kill(forked);
+    check_int(covey_queue_free(f->q), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(covey_free(f), ==, 0);
+}
+
+TEST(an_end_that_has_too_many_holders_leaves_nothing_behind, .deadline_s = 60)
+{
+    size_t before = blocks();
+    covey_pipe *here, *there;
+    covey_queue *q;
+    pid_t stopped;
+    int r;
+
+    check_int(covey_queue_open(&q, .unbounded = true), ==, 0);
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    while ((r = covey_pipe_put(q, there, 0)) == 0) {
+    }
+    check_int(r, ==, COVEY_ELIMIT);
+    stopped = start_stopped();
+    check_int(covey_pipe_put(q, there, 0), ==, COVEY_ELIMIT);
+    child_kill(stopped);
+    check_int(covey_queue_free(q), ==, 0);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+    check_int(blocks(), ==, before);
 }
 
 enum {

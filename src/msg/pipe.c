@@ -212,24 +212,38 @@ static void tell(const covey_pipe *end)
         cv_queue_wake_all(queue_at(end->outgoing));
 }
 
+/*
+ * It is a process's own, or the queue's. As long as it has a cell, it is there; it is dropped and freed in the
+ * pipe's lock.
+ *
+ * Its owner ends it by @over: 1 is the commit, and stays. From then on it holds nothing for those who wait, its
+ * owner does not touch it any more, and whoever leaves the lock takes it, whosever it is, drops and frees it. So
+ * its owner then enters the lock, and leaves it. If others have that for too long, he leaves the ticket to the next
+ * one who leaves. There may be none, but it is his own still: it ends when he does, at the latest.
+ *
+ * A dead owner's has a cell or not, and is over or not. Who buries him takes it in the lock, drops and frees it; or
+ * leaves it to him, if he cannot have the lock. Until then it holds nothing for those who wait (msg/users.c), for
+ * nobody can get it any more.
+ *
+ * For who decides in the lock whether the pipe ends, each ticket that has a cell counts: somebody is still about to
+ * end it. Before he drops one himself, he makes the pipe's block his own: should he die before he has found a holder,
+ * who buries him looks for one. The other way round a kill would leave a pipe that nobody looks after.
+ *
+ * Who is stopped before the commit holds the end still; after it, the others go on; in the lock, he holds up who
+ * waits for that (msg/pipe.h).
+ */
 struct ticket {
     uint64_t signature;
     uint64_t end;        /* addresses */
     uint64_t queue;      /* through which it goes */
     struct ticket *next; /* of those that this thread has to end */
-    uint64_t over;       /* 1: left to who has the pipe's lock */
+    uint64_t over;       /* by its owner, once */
     uint64_t user; /* the mark of who has last begun to put it into the queue, or to take it out */
 };
 
 static covey_pipe *end_of(const struct ticket *t)
 {
-    return (covey_pipe *)(uintptr_t)t->end;
-}
-
-static void drop(covey_pipe *end, const struct ticket *t)
-{
-    (void)cv_users_drop(&end->users, cv_users_ticket(t));
-    tell(end);
+    return (covey_pipe *)(uintptr_t)cv_load_acquire(&t->end);
 }
 
 static void free_ticket(struct ticket *t)
@@ -243,22 +257,28 @@ bool cv_pipe_ticket_is_over(const void *ticket)
     return cv_load_seq(&((const struct ticket *)ticket)->over);
 }
 
-/* Drops, for the holder of the lock, what others could not. Each becomes his own first: should he die, who
- * buries him frees it. */
-static void end_those_over(covey_pipe *end)
+/* In the lock: a ticket of this process's. */
+static void end_in_lock(struct cv_pipe *p, struct ticket *t)
+{
+    covey_pipe *end = end_of(t);
+
+    (void)cv_heap_give(p, cv_heap_owner(p, NULL), cv_my_short_tag());
+    (void)cv_users_drop(&end->users, cv_users_ticket(t));
+    tell(end);
+    free_ticket(t);
+}
+
+static void end_those_over(struct cv_pipe *p, struct cv_cells *cells)
 {
     const struct cv_cell *cell;
 
-    for (uint32_t i = 1; (cell = cv_cells_at(&end->users.cells, i)); i++) {
+    for (uint32_t i = 1; (cell = cv_cells_at(cells, i)); i++) {
         uint64_t mark = cv_load_acquire(&cell->mark);
         struct ticket *t = cv_users_is_ticket(mark) ? cv_users_ticket_block(mark) : NULL;
 
-        if (!t || end_of(t) != end || !cv_load_seq(&t->over) ||
-            !cv_heap_give(t, (uint32_t)CV_OWNER_OBJECT, cv_my_short_tag()))
-            continue;
-        cv_store_seq(&t->over, 0);
-        drop(end, t);
-        free_ticket(t);
+        if (t && cv_pipe_ticket_is_over(t) &&
+            cv_heap_give(t, cv_heap_owner(t, NULL), cv_my_short_tag()))
+            end_in_lock(p, t);
     }
 }
 
@@ -309,13 +329,6 @@ static uint64_t find_holder(struct cv_pipe *p, uint32_t first)
     return mark;
 }
 
-/* Who buries the process may have asked before what it has; who ends the ticket is waiting for that. */
-static bool is_gone(uint64_t mark)
-{
-    return cv_users_is_ticket(mark) ? cv_pipe_ticket_is_over(cv_users_ticket_block(mark))
-                                    : !cv_users_can_hold(mark);
-}
-
 /* Leaves the lock; or ends the pipe, if nobody holds an end. */
 static void leave(struct cv_pipe *p)
 {
@@ -323,17 +336,17 @@ static void leave(struct cv_pipe *p)
         uint32_t owner;
         uint64_t mark;
         uint32_t next;
+        bool is_ticket;
 
-        end_those_over(&p->end[0]);
-        end_those_over(&p->end[1]);
+        end_those_over(p, &p->end[0].users.cells);
+        end_those_over(p, &p->end[1].users.cells);
         owner = cv_heap_owner(p, NULL);
         mark = find_holder(p, owner);
-        next = !mark                      ? cv_my_short_tag()
-               : cv_users_is_ticket(mark) ? (uint32_t)CV_OWNER_OBJECT
-                                          : (uint32_t)mark;
+        is_ticket = cv_users_is_ticket(mark);
+        next = !mark ? cv_my_short_tag() : is_ticket ? (uint32_t)CV_OWNER_OBJECT : (uint32_t)mark;
         if (owner != next && !cv_heap_give(p, owner, next))
             continue;
-        if (mark && is_gone(mark))
+        if (mark && !is_ticket && !cv_users_can_hold(mark)) /* its burial may have asked before */
             continue;
         if (!mark)
             cv_object_begin(&p->end[0], CV_ENDED_PIPE);
@@ -698,49 +711,68 @@ int covey_pipe_fd_close(covey_pipe *pipe)
 
 /* Passing on ********************************************************************************* */
 
-/* May be done once more, from the beginning. */
 static void end_one(struct ticket *t)
 {
     covey_pipe *end = end_of(t);
     struct cv_pipe *p;
-    int r = cv_load_seq(&t->over) ? COVEY_ETIMEDOUT : enter_soon(end, &p);
 
-    if (r == 0) {
-        drop(end, t);
+    cv_store_seq(&t->over, 1);
+    if (enter_soon(end, &p) == 0)
         leave(p);
-    } else if (r != COVEY_EINVAL && is_there(end)) {
-        cv_store_seq(&t->over, 1);
-        (void)cv_heap_give(t, cv_my_short_tag(), (uint32_t)CV_OWNER_OBJECT);
-        return;
-    }
-    free_ticket(t);
 }
 
 /* With a ticket a pipe may end, and with that the tickets in it: one after the other, not one in the other. A
- * kill leaves them to who buries this process, whose own they are. */
+ * kill leaves them to who buries this process, whose own they are. What a fork in a hook has come into does not
+ * count: it is the parent's. */
 static void end_ticket(void *block)
 {
     static _Thread_local struct ticket *waiting;
-    static _Thread_local bool ending;
+    static _Thread_local uint64_t ending;           /* the nonce of the process that does */
     struct robust_list *pending = cv_robust_save(); /* of the operation that this is part of */
+    bool first = ending != cv_self.nonce;
     struct ticket *t = block;
 
-    t->next = waiting;
+    t->next = first ? NULL : waiting;
     waiting = t;
-    if (ending)
+    if (!first)
         return;
-    ending = true;
+    ending = cv_self.nonce;
     while ((t = waiting)) {
         waiting = t->next;
         end_one(t);
     }
-    ending = false;
+    ending = 0;
     cv_robust_restore(pending);
+}
+
+/* Its owner has died. Where it is said to end counts only as long as it is his still. */
+static enum cv_ending inherit_ticket(void *block, uint32_t owner)
+{
+    struct ticket *t = block;
+    covey_pipe *end = end_of(t);
+    struct cv_pipe *p;
+    int r;
+
+    if (cv_heap_owner(t, NULL) != owner)
+        return CV_END_DONE;
+    r = enter_soon(end, &p);
+    if (r != 0 && r != COVEY_EINVAL)
+        return CV_END_NOT_NOW;
+    if (cv_heap_give(t, owner, cv_my_short_tag())) {
+        if (r == 0)
+            end_in_lock(p, t);
+        else
+            free_ticket(t);
+    }
+    if (r == 0)
+        leave(p);
+    return CV_END_DONE;
 }
 
 __attribute__((constructor)) static void register_end_of_ticket(void)
 {
     cv_object_set_end(CV_TICKET, end_ticket);
+    cv_object_set_inherit(CV_TICKET, inherit_ticket);
 }
 
 static int check_queue(const covey_queue *q)
@@ -783,8 +815,11 @@ int covey_pipe_put(covey_queue *queue, covey_pipe *pipe, double timeout_s)
     t->user = cv_self.mark;
     cv_object_begin(t, CV_TICKET);
     r = name_limit(pipe, cv_users_give(&pipe->users, cv_users_ticket(t)));
-    if (r == 0)
-        r = cv_queue_put_block(queue, t, sizeof *t, timeout_s);
+    if (r != 0) { /* it has no cell */
+        free_ticket(t);
+        return r;
+    }
+    r = cv_queue_put_block(queue, t, sizeof *t, timeout_s);
     if (r != 0)
         end_ticket(t);
     return r;

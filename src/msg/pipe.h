@@ -21,16 +21,16 @@
  * dies, who buries him goes on.
  *
  * An end on its way through a queue is a *ticket*: a block of the sender's, then the queue's, then the
- * receiver's, with the addresses of the end and the queue in it. As long as the ticket is there, it counts as a
+ * receiver's, with the addresses of the end and the queue in it. Until it is over, it counts as a
  * holder. Who puts it and who takes it is a user, so that others watch his life. His mark is in the ticket: if he
  * dies in the queue, they mend that. They do not use it, and it may be freed at any time: so they look for nothing
  * there but a lock with the mark of one who has died, and then whether it is a queue still. When it is taken, it
- * is dropped, all are woken, and it is freed.
+ * is over, dropped, all are woken, and it is freed.
  *
- * The lock may be a stopped process's, and others must go on: so who ends a ticket, or inherits the block,
- * waits for it a moment only. The block he leaves to the dead one, whose burial is tried again. A ticket that he
- * cannot end he marks as over, gives to nobody, and does not touch the pipe any more: who next leaves the lock for
- * that pipe ends it for him. (If there is none, what is left of the pipe stays as long as the family.)
+ * The lock may be a stopped process's, and others must go on: so who ends a ticket, or buries who had one or
+ * the block, waits for it a moment only, and not for each. The dead one keeps what is his, and his burial is tried
+ * again. A ticket that is over who next leaves the lock for that pipe ends instead of its owner. (If there is
+ * none, what is left of the pipe ends with that owner. How is said where the ticket is declared, in msg/pipe.c.)
  *
  * A user who comes or goes tells the sleepers of both queues, without their alarms: should he die in that,
  * they watch his life, or need not know of him.
@@ -91,7 +91,7 @@ void cv_pipe_settle(void *ticket);
 /* The tag of the process that has the ticket, or frees the queue where it lies; 0: it lies in a queue. */
 uint64_t cv_pipe_ticket_holder(void *ticket);
 
-/* It holds nothing any more, and is not dropped yet. */
+/* It holds nothing any more for those who wait, and is not dropped yet. */
 bool cv_pipe_ticket_is_over(const void *ticket);
 
 #endif

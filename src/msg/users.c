@@ -360,19 +360,33 @@ static void add_here(struct survey *s, uint64_t tag)
         s->next = tag;
 }
 
-/* With a process that has died its tickets end, when it is buried; but for one that it was putting into a
- * queue, or taking out: its own cell may be another's by now. */
-static void add_ticket(struct survey *s, uint64_t mark)
+/* It holds nothing if it is over, or if who has it has died; but for one that he was putting into a queue, or
+ * taking out: his own cell may be another's by now. (One who gives it away just now is here, or has been since
+ * this look began: that tells.) Nobody's life tells of one that is over. */
+static void add_ticket(struct survey *s, void *ticket)
 {
-    uint64_t tag = cv_pipe_ticket_holder(cv_users_ticket_block(mark));
+    uint64_t tag = cv_pipe_ticket_holder(ticket);
 
+    if (cv_pipe_ticket_is_over(ticket) ||
+        (tag && CV_RECOVERS(users_bury) && cv_member_is_dead(tag, 0)))
+        return;
     if (!tag && CV_RECOVERS(users_settle))
-        cv_pipe_settle(cv_users_ticket_block(mark));
-    if (tag && cv_member_is_dead(tag, 0) && CV_RECOVERS(users_bury)) {
-        (void)cv_member_bury(tag);
-        tag = 0;
+        cv_pipe_settle(ticket);
+    if (tag)
+        watch(s, tag);
+    add(s, CV_WAIT_POLL);
+}
+
+static void add_tickets(struct survey *s)
+{
+    struct cv_cell *cell;
+
+    for (uint32_t i = 1; !s->any && (cell = cv_cells_at(&s->users->cells, i)); i++) {
+        uint64_t mark = cv_load_acquire(&cell->mark);
+
+        if (cv_users_is_ticket(mark) && what_is(cv_load_acquire(&cell->value)) == CV_USER_HERE)
+            add_ticket(s, cv_users_ticket_block(mark));
     }
-    add(s, tag ? tag : CV_WAIT_POLL);
 }
 
 /* Of a process; 0: it is none, or dead. */
@@ -432,7 +446,7 @@ static bool add_child(uint64_t tag, enum cv_phase phase, void *context)
 static bool are_gone(struct cv_users *users, bool used, uint64_t *tags, unsigned max, unsigned *n)
 {
     struct survey s = {users, tags, max, n, false, 0};
-    uint64_t ticket = 0;
+    bool tickets = false;
     struct cv_cell *cell;
 
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
@@ -446,14 +460,14 @@ static bool are_gone(struct cv_users *users, bool used, uint64_t *tags, unsigned
         if (!mark || !(what == CV_USER_HERE || (what == CV_USER_EXPECTED && !used)))
             continue;
         if (cv_users_is_ticket(mark))
-            ticket = cv_pipe_ticket_is_over(cv_users_ticket_block(mark)) ? ticket : mark;
+            tickets = true;
         else if (!cv_users_is_dead(mark))
             (used ? add_here : add)(&s, tag);
     }
     if (s.next)
         watch(&s, s.next);
-    if (ticket && !s.any)
-        add_ticket(&s, ticket);
+    if (tickets && !s.any)
+        add_tickets(&s);
     if (!were_enough(users))
         return false;
     if (!used && users->other)

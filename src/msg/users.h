@@ -21,7 +21,8 @@
  * his cell at 0.
  *
  * A ticket (msg/pipe.h) has a cell like a process, with a mark that no process has; it is dropped when it
- * ends. Where there are only tickets, who waits looks again every 20 ms: nobody's life tells of theirs.
+ * ends. Before that it may be over, or have an owner who has died: then it counts no more. Where there are only tickets,
+ * who waits looks again every 20 ms: nobody's life tells of theirs.
  *
  * Who waits for users to go watches the life of one who is HERE: as long as that one is, not all are gone. If
  * nobody is or has been, he watches all who are EXPECTED, and their children (below): each may be the first to

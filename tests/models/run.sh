@@ -34,6 +34,7 @@ lines() {
     local child="$users CELLS=3 CHILD=1 COME=2 TICKETS=0"
     local needed="$users TICKETS=0 NEEDED=1 HOLD=0 COME=3"
     local forks="$users TICKETS=0 EXPECT=1 HOLD=0 FORKS=2 COME=2"
+    local pipe="N=3 STAYS=0 TICKET=0 KILLS=1"
     local queue="PLACES=3 SMALL=1 IMPATIENT=0 CLOSERS=0"
 
     cat <<END
@@ -263,7 +264,7 @@ fails users NO_SUM $users
 fails users NO_COUNT_HERE $users
 fails users NO_RING_LEAVE $users
 fails users NO_LIVES $users
-loops users NO_BURIAL $users
+loops users NO_DEAD_ONES $users
 loops users NO_SETTLE $users
 fails users MARK_FIRST $users MEMBERS=4 HOLD=3 COME=12 TICKETS=0 NEEDED=1 ACTS=1
 fails users TAKE_BACK $child TICKETS=1 COARSE
@@ -274,13 +275,18 @@ fails users NO_LEAVE_OTHERS $needed KILLS=0 TWINS
 fails users ONLY_IF_GONE $forks
 fails users COUNT_LEFT $forks
 fails users RECYCLE_PARENTS $forks MEMBERS=4 FORKS=14 COME=8 ACTS=1
-holds pipe - N=3 STAYS=0 KILLS=3
-holds pipe - N=3 STAYS=1 KILLS=2
-ends pipe - N=3 STAYS=0 KILLS=2
-fails pipe NO_LOCK N=3 STAYS=0 KILLS=0
-fails pipe NO_BURIAL N=3 STAYS=0 KILLS=1
-fails pipe BURIED_LAST N=3 STAYS=0 KILLS=1
-fails pipe NO_LOOK N=3 STAYS=0 KILLS=1
+holds pipe - $pipe KILLS=3
+holds pipe - $pipe STAYS=1 KILLS=2
+ends pipe - $pipe KILLS=2
+holds pipe - $pipe TICKET=1 KILLS=3
+holds pipe - $pipe TICKET=1 STAYS=1 KILLS=2
+ends pipe - $pipe TICKET=1 KILLS=2
+fails pipe NO_LOCK $pipe KILLS=0
+fails pipe NO_BURIAL $pipe
+fails pipe BURIED_LAST $pipe
+fails pipe NO_LOOK $pipe
+fails pipe NO_KEEP $pipe TICKET=1
+fails pipe LEAVE_OVER $pipe TICKET=1
 END
 }
 

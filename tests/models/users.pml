@@ -13,7 +13,8 @@
  * the FORKS are children of member 0. With TWINS members 0 and 1 are threads of one process.
  *
  * A ticket goes: its maker's own, in the way of its queue, in the queue, in the way, the receiver's own. What is
- * in the way when the other one dies is given up by who mends the queue, what is his own by who buries him.
+ * in the way when the other one dies is given up by who mends the queue, what is his own by who buries him; but
+ * that need not be: for the watcher it holds nothing.
  *
  * Left out: more tickets than one, the queues' locks but for who gets a ticket, the lock of the pipe (see
  * pipe.pml), the bell in full (see wait.pml), the CHILD that comes to life without its parent.
@@ -473,10 +474,8 @@ end_gone:
 inline bury(p)
 {
     if
-#ifndef NO_BURIAL
     :: atomic { where == OWN + (p) -> where = OWN + me };
         drop()
-#endif
     :: else
     fi
 }
@@ -550,12 +549,15 @@ inline survey()
     if
     :: atomic { ticket && !watch -> ticket = 0 };
         /* add_ticket() */
+        m = where;
         if
-        :: atomic { where >= OWN && !dead(where - OWN + 1) -> watch = watch | BIT(where - OWN); poll = 1 }
-        :: atomic { where >= OWN && dead(where - OWN + 1) -> m = where - OWN };
-            bury(m);
-            atomic { poll = 1; m = 0 }
-        :: atomic { where < OWN -> poll = 1 };
+#ifndef NO_DEAD_ONES
+        :: atomic { m >= OWN && dead(m - OWN + 1) -> m = 0 } /* it is his still, or his cell tells */
+        :: atomic { m >= OWN && !dead(m - OWN + 1) -> watch = watch | BIT(m - OWN); poll = 1; m = 0 }
+#else
+        :: atomic { m >= OWN -> watch = watch | BIT(m - OWN); poll = 1; m = 0 }
+#endif
+        :: atomic { m < OWN -> poll = 1; m = 0 };
             settle()
         fi
     :: atomic { !(ticket && !watch) -> ticket = 0 }

@@ -362,7 +362,8 @@ static void join_family(void)
     sweep_tell(TOLD_HERE, cv_self.mark);
 }
 
-/* Somebody is stopped in the pipe's lock; V and who buries it must not wait for him. */
+/* Somebody is stopped in the pipe's lock; V and who buries it must not wait for him. When he goes on, what they
+ * have left is ended. */
 static uint64_t *lock_word(void)
 {
     const struct cv_pipe *p = (struct cv_pipe *)(void *)(here < there ? here : there);
@@ -370,12 +371,15 @@ static uint64_t *lock_word(void)
     return &cv_arena.family->pipe_lock[cv_pipe_lock(p)].word;
 }
 
-static void set_up_held_up(void)
+static void stop_in_lock(void)
 {
-    set_up_way();
-    put_there();
-    started = sweep_fork(join_family);
     cv_store_seq(lock_word(), sweep_told(TOLD_HERE));
+}
+
+static void go_on(void)
+{
+    if ((cv_load_seq(lock_word()) & ~CV_LOCK_SLEEPERS) == sweep_told(TOLD_HERE))
+        cv_lock_exit(lock_word());
 }
 
 static void bury_victim(void)
@@ -385,18 +389,108 @@ static void bury_victim(void)
     sweep_wait_for_death();
     check_int(covey_stats(&stats), ==, 0);
     sweep_use_heap();
+    go_on();
+    check_int(covey_stats(&stats), ==, 0);
 }
 
-static void go_on(void)
+static void set_up_held_up(void)
 {
-    cv_store_seq(lock_word(), 0);
+    set_up_way();
+    put_there();
+    started = sweep_fork(join_family);
+    stop_in_lock();
+}
+
+static void end_started(void)
+{
+    go_on();
     (void)free_instead();
     close_both();
     sweep_kill(started);
 }
 
 OPERATION(pipe_lost_held_up, .setup = set_up_held_up, .victim = free_way, .rescue = bury_victim,
-    .verify = go_on, .is_slow = true, .proves = "object_end");
+    .no_rescue = true, .verify = end_started, .is_slow = true, .proves = "object_end");
+
+/* The same, but he ends it all before V is buried. */
+static void close_before_burial(void)
+{
+    sweep_wait_for_death();
+    go_on();
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+}
+
+OPERATION(pipe_lost_closed, .setup = set_up_held_up, .victim = free_way,
+    .rescue = close_before_burial, .no_rescue = true, .verify = end_started, .is_slow = true,
+    .proves = "object_end");
+
+/* Others wait, and are told though nobody can have the lock. */
+static void set_up_told(void)
+{
+    set_up_got();
+    started = sweep_fork(join_family);
+}
+
+static void free_held_up(void)
+{
+    stop_in_lock();
+    free_way();
+}
+
+static bool free_after(void)
+{
+    (void)covey_queue_free(queue);
+    return true;
+}
+
+static void receive_and_go_on(void)
+{
+    receive_all();
+    go_on();
+    close_here_late();
+}
+
+static void check_told(void)
+{
+    check_ends();
+    (void)free_instead();
+    check_int(covey_free(message), ==, 0);
+    sweep_kill(started);
+}
+
+OPERATION(pipe_lost_told, .setup = set_up_told, .victim = free_held_up, .when = RESCUE_SLEEPS_FIRST,
+    .prepare = hold_here, .rescue = receive_and_go_on, .unblock = free_after, .no_stall = true,
+    .verify = check_told, .is_slow = true, .proves = "users_bury");
+
+/* V, the last holder, ends what another one could not. */
+static void free_and_stay(void)
+{
+    join_family();
+    stop_in_lock();
+    free_way();
+    go_on();
+    sweep_tell(TOLD_THERE, 1);
+    (void)pause();
+}
+
+static void set_up_over(void)
+{
+    set_up_got();
+    started = sweep_fork_asleep(free_and_stay);
+    while (!sweep_told(TOLD_THERE))
+        (void)usleep(100);
+}
+
+static void bury_all(void)
+{
+    sweep_kill(started);
+    (void)free_instead();
+    check_int(covey_free(message), ==, 0);
+}
+
+OPERATION(pipe_close_over, .setup = set_up_over, .warm = hold_here, .victim = close_here_late,
+    .rescue = bury_victim, .verify = bury_all, .is_slow = true, .proves = "object_end");
 
 /* V gives an end to a process that it has started, say, and that dies without having used it. */
 static void set_up_started(void)
