@@ -74,6 +74,7 @@
     X(users_heir, "a pipe is there for a forked child still, when its parent dies")                \
     X(users_bury, "the end of a pipe that a dead process has on its way is given up")              \
     X(users_settle, "and that which it was just putting into a queue, or taking out")              \
+    X(pipe_keep, "who ends a pipe's last ticket has its block, should he die in that")             \
     X(process_daemons, "a burial ends the daemons of the dead")                                    \
     X(process_end_with_parent, "a daemon ends with its parent by itself")                          \
     X(process_lost, "a process whose status nobody can know any more has ended")                   \

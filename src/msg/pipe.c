@@ -262,7 +262,8 @@ static void end_in_lock(struct cv_pipe *p, struct ticket *t)
 {
     covey_pipe *end = end_of(t);
 
-    (void)cv_heap_give(p, cv_heap_owner(p, NULL), cv_my_short_tag());
+    if (CV_RECOVERS(pipe_keep))
+        (void)cv_heap_give(p, cv_heap_owner(p, NULL), cv_my_short_tag());
     (void)cv_users_drop(&end->users, cv_users_ticket(t));
     tell(end);
     free_ticket(t);

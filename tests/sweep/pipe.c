@@ -490,7 +490,7 @@ static void bury_all(void)
 }
 
 OPERATION(pipe_close_over, .setup = set_up_over, .warm = hold_here, .victim = close_here_late,
-    .rescue = bury_victim, .verify = bury_all, .is_slow = true, .proves = "object_end");
+    .rescue = bury_victim, .verify = bury_all, .is_slow = true, .proves = "object_end pipe_keep");
 
 /* V gives an end to a process that it has started, say, and that dies without having used it. */
 static void set_up_started(void)
