@@ -308,6 +308,58 @@ TEST(a_fork_past_the_c_library_makes_a_member_too)
     check_int(covey_free(pipe_like), ==, 0);
 }
 
+static struct {
+    covey_queue *queue;
+    int puts[3];
+} handlers;
+
+/* Leaves the queue empty, of which its descriptor has to know. */
+static void use_in(int which)
+{
+    int item = which;
+
+    if (!handlers.queue)
+        return;
+    handlers.puts[which] += covey_queue_put(handlers.queue, &item, sizeof item, 0) == 0;
+    while (covey_queue_get(handlers.queue, &item, sizeof item, NULL, 0) == 0)
+        continue;
+}
+
+static void use_before(void)
+{
+    use_in(0);
+}
+
+static void use_after(void)
+{
+    use_in(1);
+}
+
+static void use_in_child(void)
+{
+    use_in(2);
+}
+
+TEST(the_programs_handlers_of_forks_may_use_covey)
+{
+    covey_queue *queue;
+    pid_t pid;
+
+    check_int(pthread_atfork(use_before, use_after, use_in_child), ==, 0);
+    check_int(covey_queue_open(&queue, .items = 4), ==, 0);
+    check_int(covey_queue_fd(queue), >=, 0);
+    handlers.queue = queue;
+    pid = fork();
+    handlers.queue = NULL;
+    if (pid == 0)
+        _exit(handlers.puts[2] != 1 || members() != 2);
+    test_reap(pid, 0);
+    check_int(handlers.puts[0], ==, 1);
+    check_int(handlers.puts[1], ==, 1);
+    check_int(members(), ==, 1);
+    check_int(covey_queue_free(queue), ==, 0);
+}
+
 TEST(what_a_killed_process_owned_is_freed)
 {
     struct covey_stats stats = {.size = sizeof stats};

@@ -17,6 +17,10 @@
  * All of covey's functions are safe to call from any thread, at the same time, except where they say
  * otherwise; none may be called from a signal handler, nor in the child of vfork(), and a thread
  * must not be cancelled (pthread_cancel) while it is in one.
+ *
+ * A program's own handlers of forks (pthread_atfork()) may use covey as any function may. Only of those that
+ * were registered before covey was loaded, by dlopen(), this is true in part: they must not open, close or
+ * free anything.
  */
 #ifndef COVEY_FAMILY_H
 #define COVEY_FAMILY_H

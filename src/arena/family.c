@@ -59,8 +59,8 @@ static void unlock_opening(void)
 
 static int make_self(void)
 {
-    return cv_wipe_on_fork(
-        &cv_self, sizeof cv_self, offsetof(struct cv_self, room) + sizeof cv_self.room);
+    return cv_wipe_on_fork(&cv_self, sizeof cv_self,
+        offsetof(struct cv_self, room) + sizeof cv_self.room, &cv_self.forking);
 }
 
 static void publish(void)

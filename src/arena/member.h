@@ -164,7 +164,9 @@ struct __attribute__((aligned(CV_WIPED_ALIGNMENT))) cv_self {
     uint32_t opens;    /* calls of covey_open() not yet undone */
     uint32_t watching; /* locks: of sync/watch.c, */
     uint32_t passing;  /* and of msg/descriptor.c */
-    struct {           /* where this process has last allocated from, by size class */
+    uint32_t forking;  /* os/wiped.c's */
+    uint32_t unused;
+    struct { /* where this process has last allocated from, by size class */
         uint32_t page;
         uint32_t next;
         uint32_t recounted; /* where it has last looked for wrong counts */

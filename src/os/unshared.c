@@ -4,9 +4,9 @@
 #include "base/atomic.h"
 #include "base/error.h"
 #include "os/thread.h"
+#include "os/wiped.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -25,15 +25,16 @@ static uint64_t
     *table[BLOCKS];  /* inodes; 0: nothing to close. Blocks are made as needed, and stay */
 static int n_blocks; /* no more of them were ever needed */
 
-static int not_followed; /* why forks are not: an errno */
-
 /* A child that was made past the C library may find another process there, and nobody who gives it back. */
 void cv_unshared_lock(void)
 {
     uint32_t self = (uint32_t)getpid();
     uint32_t other;
-    sigset_t before = cv_thread_block_signals();
+    sigset_t before;
 
+    if (cv_wiped_is_forking())
+        return;
+    before = cv_thread_block_signals();
     while ((other = cv_load_relaxed(&holder)) == self || !cv_cas32(&holder, other, self))
         (void)sched_yield();
     signals = before;
@@ -41,8 +42,11 @@ void cv_unshared_lock(void)
 
 void cv_unshared_unlock(void)
 {
-    sigset_t before = signals;
+    sigset_t before;
 
+    if (cv_wiped_is_forking())
+        return;
+    before = signals;
     cv_store_release(&holder, 0);
     cv_thread_restore_signals(&before);
 }
@@ -54,7 +58,7 @@ static bool is_socket(int fd, uint64_t inode)
     return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode) && (uint64_t)status.st_ino == inode;
 }
 
-static void close_in_child(void)
+void cv_unshared_close(void)
 {
     int saved_errno = errno;
 
@@ -69,12 +73,6 @@ static void close_in_child(void)
     }
     cv_unshared_unlock();
     errno = saved_errno;
-}
-
-/* Before any thread: so it is done once, and before others do it. */
-__attribute__((constructor)) static void follow_forks(void)
-{
-    not_followed = pthread_atfork(cv_unshared_lock, cv_unshared_unlock, close_in_child);
 }
 
 static uint64_t *word_of(int fd)
@@ -98,12 +96,10 @@ static int make_block(int fd)
 
 int cv_unshared_add(const struct cv_descriptor *socket)
 {
-    int r;
+    int r = cv_wiped_check();
 
-    errno = not_followed;
-    if (errno != 0)
-        return cv_fail_errno("a fork cannot be followed");
-    r = make_block(socket->fd);
+    if (r == 0)
+        r = make_block(socket->fd);
     if (r == 0 && word_of(socket->fd))
         *word_of(socket->fd) = socket->inode;
     return r;

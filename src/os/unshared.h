@@ -4,14 +4,13 @@
  *
  * The other end of a socket sees that a process is gone when the last copy of its descriptor is
  * closed. A child that had one would keep that from being seen for as long as it lives, and a listener's
- * address from being used again. So each child closes its copies, first of all: by the C library's
- * pthread_atfork(). A child that is made without it (a clone system call) keeps them until it ends or
+ * address from being used again. So each child closes its copies, first of all, as os/wiped.c
+ * sees to. A child that is made without it (a clone system call) keeps them until it ends or
  * calls exec.
  *
  * What has to be closed stands in a table: the inode of each socket, by its descriptor. The child closes
  * what still is that inode. To open a socket and to note it, and to strike it out and to close it, is one
- * step for forks: both are done under a lock, and a fork takes it, too. Its handlers are the first that
- * are registered, so their lock is the last that a fork takes, and the first that is free again.
+ * step for forks: both are done under a lock, and a fork takes it, too, the last of all.
  */
 #ifndef CV_UNSHARED_H
 #define CV_UNSHARED_H
@@ -22,6 +21,9 @@
  * wait meanwhile, nor take another lock than malloc()'s. */
 void cv_unshared_lock(void);
 void cv_unshared_unlock(void);
+
+/* In a child, of a thread that had the lock: closes all, and gives the lock back. */
+void cv_unshared_close(void);
 
 /* Under the lock under which it was opened. 0, or a code. A descriptor above a million is not noted. */
 int cv_unshared_add(const struct cv_descriptor *socket);

@@ -10,6 +10,7 @@
 #define CV_WIPED_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,14 +24,23 @@
 
 /*
  * From now on the variable at @p, with @size bytes of which the first @used are ever written, is
- * wiped in children. There is one such variable; again does no harm. 0, or a code with a message.
+ * wiped in children. @forking: a word of it for this file. There is one such variable; again does no
+ * harm. 0, or a code with a message.
  */
-int cv_wipe_on_fork(void *p, size_t size, size_t used);
+int cv_wipe_on_fork(void *p, size_t size, size_t used, uint32_t *forking);
+
+/* Will children be what this file says? 0, or a code with a message. */
+int cv_wiped_check(void);
+
+/* Is this a handler of the program's that a fork calls while this thread has all locks? (One that was
+ * registered before covey was loaded.) It finds all as it should be, and must not wait for them. */
+bool cv_wiped_is_forking(void);
 
 /*
  * Other state of one process, under a lock that every fork takes, so that no child finds it half changed. In
  * a thread that has it no signal handler runs: it might fork. The lock lies in the wiped variable; so in a child
- * that was made past the C library it is free, and known to be new.
+ * that was made past the C library it is free, and known to be new. Who forks has all of these locks, in
+ * the order in which they were added: no thread may take two.
  */
 struct cv_private {
     uint32_t *lock;
