@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stddef.h>
@@ -826,6 +827,60 @@ static void bother(void *address)
 }
 
 /* A member, and a child that is none: it has not used covey. */
+/* A socket that takes so long to be closed: its other end reads nothing. */
+static int open_lingering(int seconds, int *other)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct linger linger = {1, seconds};
+    socklen_t size = sizeof address;
+    char bytes[4096] = {0};
+    int listening = socket(AF_INET, SOCK_STREAM, 0);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    check_int(listen(listening, 1), ==, 0);
+    check_int(getsockname(listening, (struct sockaddr *)&address, &size), ==, 0);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    check_int(connect(fd, (struct sockaddr *)&address, size), ==, 0);
+    *other = accept(listening, NULL, NULL);
+    check_int(*other, >=, 0);
+    check_int(close(listening), ==, 0);
+    while (send(fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        continue;
+    check_int(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), ==, 0);
+    return fd;
+}
+
+static void *free_queue(void *queue)
+{
+    check_int(covey_queue_free(queue), ==, 0);
+    return NULL;
+}
+
+TEST(a_fork_does_not_wait_for_a_descriptor_to_be_closed, .not_in_valgrind = "it measures time")
+{
+    covey_queue *queue;
+    pthread_t thread;
+    int other;
+    int fd = open_lingering(3, &other);
+    double begin;
+    pid_t pid;
+
+    check_int(covey_queue_open(&queue, .items = 4), ==, 0);
+    check_int(covey_descriptor_put(queue, fd, 0), ==, 0);
+    check_int(close(fd), ==, 0);
+    begin = test_now_s();
+    check_int(pthread_create(&thread, NULL, free_queue, queue), ==, 0);
+    test_sleep_ms(200);
+    pid = fork();
+    if (pid == 0)
+        _exit(0);
+    check(test_now_s() - begin < 1.5);
+    test_reap(pid, 0);
+    check_int(pthread_join(thread, NULL), ==, 0);
+    check(test_now_s() - begin > 1.5); /* it did take long */
+    check_int(close(other), ==, 0);
+}
+
 TEST(members_and_strangers_send_nonsense)
 {
     struct ways *w = open_ways();

@@ -90,6 +90,7 @@ struct copy {
     const struct ticket *ticket;
     struct number number;
     struct cv_descriptor descriptor;
+    bool is_being_closed;
 };
 
 struct server {
@@ -112,6 +113,7 @@ struct fetching {
 
 static struct fetching *fetchings;
 static struct copy *copies;
+static struct copy *dropped;  /* those that are still to be closed */
 static struct server *server; /* NULL: none */
 
 static void drop(struct copy **p)
@@ -119,8 +121,19 @@ static void drop(struct copy **p)
     struct copy *c = *p;
 
     *p = c->next;
-    cv_descriptor_close(&c->descriptor);
-    free(c);
+    c->next = dropped;
+    dropped = c;
+}
+
+static void close_in_child(struct copy **list)
+{
+    while (*list) {
+        struct copy *c = *list;
+
+        *list = c->next;
+        cv_descriptor_close(&c->descriptor);
+        free(c);
+    }
 }
 
 static void close_one(int *fd)
@@ -142,8 +155,8 @@ static void forget(void)
 {
     for (; fetchings; fetchings = fetchings->next)
         close_all(fetchings);
-    while (copies)
-        drop(&copies);
+    close_in_child(&copies);
+    close_in_child(&dropped);
     if (!server)
         return;
     cv_descriptor_close(&server->spare);
@@ -162,6 +175,41 @@ static void lock(void)
 static void unlock(void)
 {
     cv_private_unlock(&own);
+}
+
+static struct copy *next_dropped(void)
+{
+    struct copy *c = dropped;
+
+    while (c && c->is_being_closed)
+        c = c->next;
+    return c;
+}
+
+static void forget_dropped(struct copy *c)
+{
+    struct copy **p = &dropped;
+
+    while (*p != c)
+        p = &(*p)->next;
+    *p = c->next;
+    free(c);
+}
+
+/* To close a socket may take long (SO_LINGER): so without the lock, but noted for children until it is done. */
+static void close_dropped(void)
+{
+    struct copy *c;
+
+    lock();
+    while ((c = next_dropped())) {
+        c->is_being_closed = true;
+        unlock();
+        cv_descriptor_close(&c->descriptor);
+        lock();
+        forget_dropped(c);
+    }
+    unlock();
 }
 
 static bool is_there(const struct copy *c)
@@ -185,6 +233,7 @@ static void look_at_tickets(void)
     lock();
     drop_those_without_ticket();
     unlock();
+    close_dropped();
 }
 
 /* Should this fail, the receiver asks again. */
@@ -285,6 +334,7 @@ static void *run(void *argument)
         lock(); /* so that no copy gets the spare's place */
         served = r > 0 && serve(s);
         unlock();
+        close_dropped();
         if (!served)
             cv_clock_sleep(AGAIN_NS);
     }
@@ -342,6 +392,7 @@ static bool sweep(uint64_t tag)
     s = server;
     server = NULL;
     unlock();
+    close_dropped();
     if (s)
         stop(s);
     return true;
@@ -403,8 +454,8 @@ static int issue(struct ticket *t, int fd)
     t->pid = (uint32_t)getpid();
     if (getrandom(&t->number, sizeof t->number, 0) != sizeof t->number)
         return cv_fail_errno("no random number");
+    look_at_tickets();
     lock();
-    drop_those_without_ticket();
     r = ensure_server();
     if (r == 0) {
         t->name = server->name;
