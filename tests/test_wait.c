@@ -351,6 +351,40 @@ TEST(no_more_descriptors_are_waited_for_than_a_process_may_have,
     check_int(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
 }
 
+TEST(waiting_for_more_than_there_are_descriptors_leaves_none,
+    .not_in_valgrind = "it needs some itself")
+{
+    static struct covey_waited things[101];
+    static covey_queue *queues[100];
+    struct pollfd p = {.events = POLLIN};
+    unsigned before;
+    struct rlimit old;
+
+    for (int i = 0; i < 100; i++) {
+        check_int(covey_queue_open(&queues[i]), ==, 0);
+        things[i] = (struct covey_waited)COVEY_WAITED(queues[i]);
+    }
+    things[100] = things[99]; /* one that is there twice, and may be the first that fails */
+    things[99] = things[0];
+    p.fd = covey_queue_fd(queues[1]);
+    check_int(p.fd, >=, 0);
+    before = test_open_descriptors();
+    check_int(getrlimit(RLIMIT_NOFILE, &old), ==, 0);
+    check_int(setrlimit(RLIMIT_NOFILE, &(struct rlimit){110, old.rlim_max}), ==, 0);
+    check_fails(covey_wait(things, 101, 0), COVEY_ELIMIT, "no descriptor");
+    check_int(setrlimit(RLIMIT_NOFILE, &old), ==, 0);
+    check_int(test_open_descriptors(), ==, before);
+    check_threads(1);
+    put_int(queues[1], 1);
+    check_int(poll(&p, 1, 10000), ==, 1);
+    check_int(covey_wait(things, 101, 0), ==, 1); /* which keeps them */
+    check_threads(100);
+    check_int(get_int(queues[1]), ==, 1);
+    for (int i = 0; i < 100; i++)
+        check_int(covey_queue_free(queues[i]), ==, 0);
+    check_threads(0);
+}
+
 TEST(a_process_that_others_have_started_is_waited_for, .needs_pidfds = true)
 {
     int *word = covey_calloc(1, sizeof *word);

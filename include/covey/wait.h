@@ -60,7 +60,10 @@ struct covey_waited {
  *
  * If there are others than queues, pipes, events and futures among them, or more than 14 things, then each
  * of these is waited for by its descriptor (covey_queue_fd() tells what that takes), which stays
- * for the next time. If there are not, no descriptor and no thread is needed; where there are more than
+ * for the next time: so each such queue, pipe, event and future takes two descriptors and a thread of this
+ * process, until it is freed or closed, or its covey_queue_fd_close(), covey_pipe_fd_close() ... is called. For
+ * 1,024 of them that is more than the usual limit of 1,024 descriptors (RLIMIT_NOFILE): COVEY_ELIMIT, and what
+ * this call has opened is closed again. If there are not, no descriptor and no thread is needed; where there are more than
  * one, a death in the middle of a put may then be noticed up to 0.1 s late.
  *
  * A pipe tells of the death of who holds its other end by itself: the process need not be among the things

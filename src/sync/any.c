@@ -2,6 +2,7 @@
 #include "sync/any.h"
 
 #include "base/error.h"
+#include "sync/watch.h"
 
 #include <poll.h>
 #include <stdio.h>
@@ -152,15 +153,22 @@ static int wait_asleep(struct covey_waited *waited, size_t n, struct cv_wait *wa
 
 /* By poll() ********************************************************************************** */
 
+/* The descriptor of an object, */
+struct polled_by {
+    struct cv_descriptor own; /* which is only for this call, */
+    int kept;                 /* or stays, */
+    uint64_t asked;           /* and was asked for so often */
+};
+
 struct polled {
     struct pollfd *fds;
-    struct cv_descriptor *own; /* those that are only for this call */
-    bool is_busy;              /* something is to be looked at soon, whatever poll() says */
+    struct polled_by *by;
+    bool is_busy; /* something is to be looked at soon, whatever poll() says */
 };
 
 /* Objects that are ready are not polled for, nor what is busy; the others' descriptors are readable when
  * they may be ready. */
-static int look_or_arm(struct covey_waited *w, struct pollfd *fd, struct cv_descriptor *own)
+static int look_or_arm(struct covey_waited *w, struct pollfd *fd, struct polled_by *by)
 {
     const struct cv_any_kind *kind = kinds[w->kind];
     struct cv_target target;
@@ -171,10 +179,15 @@ static int look_or_arm(struct covey_waited *w, struct pollfd *fd, struct cv_desc
         return r;
     w->ready = (short)(r == 1);
     fd->fd = -1;
-    if (r == 0 && own->fd >= 0)
-        fd->fd = own->fd;
-    else if (r == 0)
-        fd->fd = kind->descriptor(w->object, own);
+    if (r == 0 && by->own.fd >= 0) {
+        fd->fd = by->own.fd;
+    } else if (r == 0) {
+        fd->fd = kind->descriptor(w->object, &by->own);
+        if (fd->fd >= 0 && by->own.fd < 0) {
+            by->kept = fd->fd;
+            by->asked++;
+        }
+    }
     if (r == 0 && fd->fd == COVEY_ETIMEDOUT)
         return CV_ANY_BUSY;
     return r == 0 && fd->fd < 0 ? fd->fd : r;
@@ -196,7 +209,7 @@ static int prepare(struct covey_waited *waited, size_t n, struct polled *p)
             if (waited[i].events)
                 fd->events = waited[i].events;
         } else {
-            r = look_or_arm(&waited[i], fd, &p->own[i]);
+            r = look_or_arm(&waited[i], fd, &p->by[i]);
         }
         if (r < 0)
             return name_thing(r, i);
@@ -265,18 +278,26 @@ static int poll_all(struct covey_waited *waited, size_t n, struct polled *p, uin
     return ready != 0 ? ready : r;
 }
 
+/* What failed leaves no descriptor that there was not before. */
+static void let_go(struct polled_by *by, bool has_failed)
+{
+    cv_descriptor_close(&by->own);
+    if (has_failed && by->asked)
+        cv_watch_give_back(by->kept, by->asked);
+}
+
 static int wait_by_poll(struct covey_waited *waited, size_t n, uint64_t deadline_ns)
 {
-    struct polled p = {calloc(n + 1, sizeof *p.fds), calloc(n + 1, sizeof *p.own), false};
+    struct polled p = {calloc(n + 1, sizeof *p.fds), calloc(n + 1, sizeof *p.by), false};
     int r;
 
-    for (size_t i = 0; p.own && i < n; i++)
-        p.own[i] = CV_NO_DESCRIPTOR;
-    r = p.fds && p.own ? poll_all(waited, n, &p, deadline_ns)
-                       : cv_fail(COVEY_ENOMEM, "no memory for %zu things to wait for", n);
-    for (size_t i = 0; p.own && i < n; i++)
-        cv_descriptor_close(&p.own[i]);
-    free(p.own);
+    for (size_t i = 0; p.by && i < n; i++)
+        p.by[i].own = CV_NO_DESCRIPTOR;
+    r = p.fds && p.by ? poll_all(waited, n, &p, deadline_ns)
+                      : cv_fail(COVEY_ENOMEM, "no memory for %zu things to wait for", n);
+    for (size_t i = 0; p.by && i < n; i++)
+        let_go(&p.by[i], r < 0 && r != COVEY_ETIMEDOUT && r != COVEY_EINTR);
+    free(p.by);
     free(p.fds);
     return r;
 }

@@ -28,6 +28,7 @@ struct watch {
     struct cv_descriptor pipe[2]; /* to read; to write */
     uint32_t state;
     pthread_t thread;
+    uint64_t asked; /* how often somebody has asked for the descriptor who may still use it */
 };
 
 uint32_t cv_watches;
@@ -240,9 +241,35 @@ int cv_watch_open(void *object, const struct cv_any_kind *kind)
         arm(w);
     else
         w = make(object, kind);
+    if (w)
+        w->asked++;
     fd = w ? w->pipe[0].fd : covey_error_code();
     unlock();
     return fd;
+}
+
+static struct watch *find_by_descriptor(int fd)
+{
+    for (int i = 0; i < BUCKETS; i++) {
+        for (struct watch *w = buckets[i]; w; w = w->next) {
+            if (w->pipe[0].fd == fd && w->state != ENDING)
+                return w;
+        }
+    }
+    return NULL;
+}
+
+void cv_watch_give_back(int fd, uint64_t asked)
+{
+    struct watch *w;
+
+    lock();
+    w = find_by_descriptor(fd);
+    if (w)
+        w->asked -= asked < w->asked ? asked : w->asked;
+    if (w && !w->asked)
+        end(w);
+    unlock();
 }
 
 int cv_watch_close(const void *object)

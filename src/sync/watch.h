@@ -43,6 +43,9 @@ extern uint32_t
 /* The descriptor of the object, armed; made if there is none. Or a code. */
 int cv_watch_open(void *object, const struct cv_any_kind *kind);
 
+/* Who has asked for @fd so often has no use for it: it is closed, unless others have asked for it, too. */
+void cv_watch_give_back(int fd, uint64_t asked);
+
 /* The thread ends, and the descriptor is closed: 1; 0 if there was none. */
 int cv_watch_close(const void *object);
 
