@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "children.h"
 
+#include "msg/handles.h"
 #include "msg/tls.h"
 #include "msg/wire.h"
 #include "os/socket.h"
@@ -3089,6 +3090,90 @@ TEST(misuse_is_named)
 }
 
 /* What the program has under that number now is not touched. */
+/* Whatever it points to. */
+static void check_is_nothing(void *wild)
+{
+    covey_connection *c = wild;
+    covey_listener *l = wild;
+    struct covey_waited waited[] = {COVEY_WAITED(c)};
+    struct covey_waited listening[] = {COVEY_WAITED(l)};
+
+    check_fails(covey_connection_poll(c, 0), COVEY_EINVAL, "not a connection of this process");
+    check_fails(covey_connection_stop(c), COVEY_EINVAL, "not a connection");
+    check_fails(covey_connection_close(c), COVEY_EINVAL, "not a connection");
+    check(covey_connection_peer(c) == NULL);
+    check_fails(covey_listener_fd(l), COVEY_EINVAL, "not a listener of this process");
+    check_fails(covey_listener_stop(l), COVEY_EINVAL, "not a listener");
+    check_fails(covey_listener_close(l), COVEY_EINVAL, "not a listener");
+    check_fails(covey_wait(waited, 1, 0), COVEY_EINVAL, "not a connection");
+    check_fails(covey_wait(listening, 1, 0), COVEY_EINVAL, "not a listener");
+}
+
+static int use_of_parent(void *argument)
+{
+    void **both = argument;
+
+    check_is_nothing(both[0]);
+    check_is_nothing(both[1]);
+    return 0;
+}
+
+TEST(what_is_no_connection_or_listener_is_not_looked_at)
+{
+    const enum covey_method methods[] = {COVEY_SPAWN, COVEY_FORKSERVER};
+    struct pair p = pair_open(ANY);
+    void *both[] = {p.client, p.listener};
+
+    check_is_nothing((void *)(uintptr_t)0xdead000);
+    check_is_nothing((void *)(uintptr_t)16);
+    check_is_nothing((char *)p.client + 1);
+    check_fails(covey_listener_fd((covey_listener *)(void *)p.client), COVEY_EINVAL, "listener");
+    for (int i = 0; i < (getenv("COVEY_TEST_VALGRIND") ? 1 : 2); i++) {
+        covey_process *child = NULL;
+
+        check_int(covey_process_start(&child, use_of_parent, both, .argument_size = sizeof both,
+                      .method = methods[i]),
+            ==, 0);
+        child_join(child, 0);
+    }
+    pair_close(&p);
+    check_is_nothing(both[0]);
+    check_is_nothing(both[1]);
+    check_int(covey_close(), ==, 0); /* the server */
+}
+
+enum {
+    HANDLES = 10000
+};
+
+static void *add_and_remove(void *memory)
+{
+    char *first = memory;
+
+    for (int i = 0; i < HANDLES; i++)
+        check_int(cv_handle_add(first + 32 * i, CV_HANDLE_LISTENER), ==, 0);
+    for (int i = 0; i < HANDLES; i++) {
+        check(cv_handle_is(first + 32 * i, CV_HANDLE_LISTENER));
+        check(!cv_handle_is(first + 32 * i, CV_HANDLE_CONNECTION));
+        check(!cv_handle_is(first + 32 * i + 16, CV_HANDLE_LISTENER));
+    }
+    for (int i = 0; i < HANDLES; i++)
+        cv_handle_remove(first + 32 * i, CV_HANDLE_LISTENER);
+    for (int i = 0; i < HANDLES; i++)
+        check(!cv_handle_is(first + 32 * i, CV_HANDLE_LISTENER));
+    return NULL;
+}
+
+TEST(many_handles_are_known)
+{
+    static char memory[2][HANDLES * 32] __attribute__((aligned(32)));
+    pthread_t thread;
+
+    check_int(pthread_create(&thread, NULL, add_and_remove, memory[0]), ==, 0);
+    (void)add_and_remove(memory[1]);
+    check_int(pthread_join(thread, NULL), ==, 0);
+}
+
 TEST(a_descriptor_that_was_closed_is_told)
 {
     struct pair p = pair_open(ANY);

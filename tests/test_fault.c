@@ -11,6 +11,7 @@
 #include "runner.h"
 
 #include "arena/family.h"
+#include "msg/handles.h"
 #include "os/fault.h"
 #include "os/thread.h"
 #include "pool/pool.h"
@@ -2466,6 +2467,21 @@ static int open_listener(void)
 FAULTS(first_listener, ALONE)
 {
     return open_listener();
+}
+
+/* As many as need a second table. */
+FAULTS(many_handles, ALONE)
+{
+    static char memory[100][16] __attribute__((aligned(16)));
+    int r = 0;
+
+    storm();
+    for (int i = 0; i < 100 && r == 0; i++)
+        r = cv_handle_add(memory[i], CV_HANDLE_LISTENER);
+    calm();
+    for (int i = 0; i < 100; i++)
+        cv_handle_remove(memory[i], CV_HANDLE_LISTENER);
+    return r;
 }
 
 FAULTS_LATER(connection, ALONE)

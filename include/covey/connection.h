@@ -22,7 +22,7 @@
  *
  * A connection belongs to the process that has made it, and is private memory, not the arena's: it can
  * be used by all threads of that process and by no other one; in one that was not forked its pointer means
- * nothing. One thread may send while another one receives. Of several that send, or receive, each waits its
+ * nothing, and every function fails with COVEY_EINVAL. One thread may send while another one receives. Of several that send, or receive, each waits its
  * turn; whole messages take turns. That goes for an interrupt hook (covey_on_interrupt()), too: where it
  * interrupts a receiver it may send, and the other way round, but to receive there would be to wait for
  * itself.

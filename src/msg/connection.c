@@ -4,6 +4,7 @@
 #include "base/atomic.h"
 #include "base/error.h"
 #include "base/options.h"
+#include "msg/handles.h"
 #include "msg/turn.h"
 #include "os/clock.h"
 #include "sync/any.h"
@@ -15,7 +16,6 @@
 #include <unistd.h>
 
 enum {
-    KIND = 0xc0111,
     CHUNK_BYTES = CV_TLS_PIECE_MAX + 1024, /* from the socket at a time */
     MESSAGE_FIRST = 64 * 1024,             /* memory for a message before more of it has come */
     MESSAGE_KEPT = 64 * 1024,              /* memory that is kept for the next one */
@@ -277,6 +277,16 @@ int cv_connection_advance(covey_connection *c)
     }
 }
 
+void cv_connection_discard(covey_connection *c)
+{
+    cv_handle_remove(c, CV_HANDLE_CONNECTION);
+    cv_socket_close(&c->socket);
+    cv_tls_free(c->tls);
+    (void)pthread_mutex_destroy(&c->tls_lock);
+    free(c->message);
+    free(c);
+}
+
 int cv_connection_make(covey_connection **result, struct cv_descriptor *socket, bool is_server,
     const unsigned char psk[CV_TLS_KEY_BYTES], size_t message_max)
 {
@@ -290,36 +300,24 @@ int cv_connection_make(covey_connection **result, struct cv_descriptor *socket, 
     c->socket = *socket;
     c->owner = getpid();
     c->message_max = message_max ? message_max : (size_t)CV_MESSAGE_MAX_DEFAULT;
-    c->signature = cv_connection_sign(c, KIND);
     c->psk = psk;
     c->is_server = is_server;
     c->stage = is_server ? CV_STAGE_FIRST : CV_STAGE_TLS;
     r = pthread_mutex_init(&c->tls_lock, NULL);
     if (r != 0) {
         r = cv_fail(COVEY_ENOMEM, "no lock for a connection: %s", strerror(r));
-        goto close;
+        cv_socket_close(&c->socket);
+        free(c);
+        return r;
     }
-    if (!is_server)
+    r = cv_handle_add(c, CV_HANDLE_CONNECTION);
+    if (r == 0 && !is_server)
         r = cv_tls_open(&c->tls, false, psk);
-    if (r == 0) {
+    if (r == 0)
         *result = c;
-        return 0;
-    }
-    (void)pthread_mutex_destroy(&c->tls_lock);
-close:
-    cv_socket_close(&c->socket);
-    free(c);
+    else
+        cv_connection_discard(c);
     return r;
-}
-
-void cv_connection_discard(covey_connection *c)
-{
-    c->signature = 0;
-    cv_socket_close(&c->socket);
-    cv_tls_free(c->tls);
-    (void)pthread_mutex_destroy(&c->tls_lock);
-    free(c->message);
-    free(c);
 }
 
 void cv_connection_drop(covey_connection *c)
@@ -803,9 +801,10 @@ static int check(const covey_connection *c)
 {
     if (!c)
         return cv_fail(COVEY_EINVAL, "connection is NULL");
-    if (c->signature != cv_connection_sign(c, KIND))
-        return cv_fail(
-            COVEY_EINVAL, "%p is not a connection: never made, or closed", (const void *)c);
+    if (!cv_handle_is(c, CV_HANDLE_CONNECTION))
+        return cv_fail(COVEY_EINVAL,
+            "%p is not a connection of this process: never made, closed, or another process's",
+            (const void *)c);
     return 0;
 }
 

@@ -45,7 +45,6 @@ enum cv_stage {
 };
 
 struct covey_connection {
-    uint64_t signature; /* see cv_connection_sign() */
     pid_t owner;
     enum cv_stage stage;
     bool is_server;
@@ -110,12 +109,5 @@ int cv_connection_fail_at(const char *address, int code);
 
 /* What both kinds of options have. 0 or COVEY_EINVAL. */
 int cv_connection_check_key(const void *key, size_t size);
-
-/* Objects of private memory begin with their own address, scrambled, so that most of what is none is
- * told apart. */
-static inline uint64_t cv_connection_sign(const void *object, uint64_t kind)
-{
-    return (uint64_t)(uintptr_t)object * UINT64_C(0x9e3779b97f4a7c15) ^ kind;
-}
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/options.h"
 #include "msg/connection.h"
+#include "msg/handles.h"
 #include "msg/turn.h"
 #include "os/clock.h"
 #include "os/poller.h"
@@ -17,7 +18,6 @@
 #include <unistd.h>
 
 enum {
-    KIND = 0x115e4,
     BACKLOG_DEFAULT = 128,
     MODE_DEFAULT = 0600,
     MODE_MAX = 0777,
@@ -50,7 +50,6 @@ struct list {
 };
 
 struct covey_listener {
-    uint64_t signature;
     pid_t owner;
     struct cv_descriptor socket;
     struct cv_poller poller;
@@ -386,7 +385,7 @@ static void set_options(covey_listener *l, const struct covey_listener_options *
 /* Without the path: that is the owner's to remove. */
 static void discard(covey_listener *l)
 {
-    l->signature = 0;
+    cv_handle_remove(l, CV_HANDLE_LISTENER);
     cv_poller_close(&l->poller);
     cv_socket_close(&l->socket);
     explicit_bzero(l->psk, sizeof l->psk);
@@ -426,7 +425,9 @@ int covey_listener_open_with(const struct covey_listener_options *options)
     l->socket = l->poller.events = l->poller.timer = CV_NO_DESCRIPTOR;
     set_options(l, &o);
     cv_error_save(&before);
-    r = cv_address_read(&l->address, o.address);
+    r = cv_handle_add(l, CV_HANDLE_LISTENER);
+    if (r == 0)
+        r = cv_address_read(&l->address, o.address);
     if (r == 0) {
         r = open_listener(l, &o);
         if (r != 0)
@@ -436,7 +437,6 @@ int covey_listener_open_with(const struct covey_listener_options *options)
         discard(l);
         return r;
     }
-    l->signature = cv_connection_sign(l, KIND);
     *o.listener = l;
     cv_error_restore(&before);
     return 0;
@@ -448,9 +448,10 @@ static int check(const covey_listener *l)
 {
     if (!l)
         return cv_fail(COVEY_EINVAL, "listener is NULL");
-    if (l->signature != cv_connection_sign(l, KIND))
-        return cv_fail(
-            COVEY_EINVAL, "%p is not a listener: never made, or closed", (const void *)l);
+    if (!cv_handle_is(l, CV_HANDLE_LISTENER))
+        return cv_fail(COVEY_EINVAL,
+            "%p is not a listener of this process: never made, closed, or another process's",
+            (const void *)l);
     return 0;
 }
 
