@@ -66,9 +66,9 @@ static void make_for_blocks(const struct plan *p)
         check(covey_queue_open(&queue[i], .items = 2 * BLOCKS) == 0);
     check(covey_queue_open(&back, .items = 2 * BLOCKS) == 0);
     for (size_t i = 0; i < BLOCKS && (i + 1) * p->size <= BLOCK_BYTES; i++) {
-        void *block = covey_alloc(p->size);
+        void *block = covey_alloc_own(p->size);
 
-        check(block && covey_own(block) == 0);
+        check(block != NULL);
         check(covey_queue_put_block(back, block, p->size, 0) == 0);
     }
 }

@@ -72,11 +72,10 @@ int main(int argc, char **argv)
     check(covey_queue_open(&job.images, .producers = 1));
     check(covey_queue_open(&job.empty, .items = BLOCKS, .producers = 1));
     for (int i = 0; i < BLOCKS; i++) {
-        void *block = covey_alloc(IMAGE_BYTES);
+        void *block = covey_alloc_own(IMAGE_BYTES);
 
         if (!block)
             check(covey_error_code());
-        check(covey_own(block));
         check(covey_queue_put_block(job.empty, block, IMAGE_BYTES, COVEY_FOREVER));
     }
     check(covey_process_start(&camera, film, COVEY_ARGUMENT(job)));

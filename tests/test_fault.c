@@ -607,6 +607,16 @@ FAULTS(trim, ALONE)
     return r;
 }
 
+FAULTS(alloc_own, ALONE)
+{
+    void *block;
+
+    storm();
+    block = covey_alloc_own(100);
+    calm();
+    return block ? covey_free(block) : covey_error_code();
+}
+
 FAULTS(own_and_share, ALONE)
 {
     void *block = covey_alloc(100);

@@ -117,6 +117,22 @@ TEST(realloc_keeps_contents_and_owner)
     check_int(covey_free(p), ==, 0);
 }
 
+TEST(a_block_is_its_makers_own)
+{
+    char *small = covey_alloc_own(100);
+    char *large = covey_alloc_own(1 << 20);
+
+    check_int(covey_owner(small), ==, getpid());
+    check_int(covey_owner(large), ==, getpid());
+    small[99] = large[(1 << 20) - 1] = 1;
+    check(covey_alloc_own((size_t)1 << 60) == NULL);
+    check_int(covey_error_code(), ==, COVEY_ENOMEM);
+    check_int(covey_share(small), ==, 0);
+    check_int(covey_owner(small), ==, 0);
+    check_int(covey_free(small), ==, 0);
+    check_int(covey_free(large), ==, 0);
+}
+
 TEST(what_is_no_block_is_refused)
 {
     char *small = covey_alloc(100);

@@ -5,11 +5,12 @@
  * Blocks from here lie at the same address in every member, so structures of plain pointers can be
  * built in them and handed around. A block belongs to the family: it stays until somebody frees it
  * or the last member ends, whoever may die before. A block can instead be tied to the life of one
- * process by covey_own(): then it is freed when that process dies.
+ * process by covey_alloc_own() or covey_own(): then it is freed when that process dies.
  *
  * Memory is claimed from the kernel before it is handed out, so using it never fails; when the
- * machine has none, allocating does (COVEY_ENOMEM). Freed memory is reused while it is hot, and the
- * rest is given back to the kernel.
+ * machine has none, allocating does (COVEY_ENOMEM). Freed memory is kept for the next block up to 1/64 of
+ * the machine's memory, and 16 MiB at least; what is more goes back to the kernel at once, and covey_trim()
+ * gives back all of it.
  *
  * No function here ever waits, for a lock or for another process; each is safe in any thread and
  * after any fork. A process that is killed inside one of them leaves no block lost and none broken.
@@ -31,6 +32,17 @@ extern "C" {
  * the codes of covey_open_with().
  */
 COVEY_API void *covey_alloc(size_t size);
+
+/**
+ * covey_alloc_own() - allocate a block that is tied to the life of the calling process
+ * @size: as for covey_alloc()
+ *
+ * It is covey_alloc() and covey_own() in one: a kill between these two would leave a block of the
+ * family's, of which nobody knows.
+ *
+ * Returns as covey_alloc().
+ */
+COVEY_API void *covey_alloc_own(size_t size);
 
 /**
  * covey_alloc_aligned() - allocate a block at a multiple of @alignment

@@ -921,6 +921,11 @@ void *covey_alloc(size_t size)
     return alloc(1, size);
 }
 
+void *covey_alloc_own(size_t size)
+{
+    return cv_enter() == 0 ? cv_heap_alloc(size, 1, my_tag()) : NULL;
+}
+
 void *covey_alloc_aligned(size_t alignment, size_t size)
 {
     if (alignment == 0 || (alignment & (alignment - 1)) || alignment > ALIGNMENT_MAX) {

@@ -254,6 +254,28 @@ OPERATION(heap_share_small, .setup = set_up_small, .warm = own, .victim = share,
 OPERATION(heap_share_large, .setup = set_up_large, .warm = own, .victim = share,
     .rescue = sweep_use_heap, .verify = is_shared);
 
+/* It was never the family's. */
+static void nothing_is_left(void)
+{
+    check(!sweep_stray());
+}
+
+static void alloc_own_small(void)
+{
+    check(covey_alloc_own(SMALL) != NULL);
+}
+
+OPERATION(heap_own_new_small, .victim = alloc_own_small, .rescue = sweep_use_heap,
+    .verify = nothing_is_left, .proves = "heap_tags member_owns member_burial");
+
+static void alloc_own_large(void)
+{
+    check(covey_alloc_own(PAGES) != NULL);
+}
+
+OPERATION(heap_own_new_large, .victim = alloc_own_large, .rescue = use_pages,
+    .verify = nothing_is_left, .proves = "heap_run");
+
 /* Growing *************************************************************************************** */
 
 static void grow(void)
