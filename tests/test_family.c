@@ -308,6 +308,14 @@ TEST(a_fork_past_the_c_library_makes_a_member_too)
     check_int(covey_free(pipe_like), ==, 0);
 }
 
+TEST(what_is_wrong_with_stats_is_named)
+{
+    struct covey_stats stats = {0};
+
+    check_fails(covey_stats(NULL), COVEY_EINVAL, "stats is NULL");
+    check_fails(covey_stats(&stats), COVEY_EINVAL, "size is 0");
+}
+
 static struct {
     covey_queue *queue;
     int puts[3];

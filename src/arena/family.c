@@ -218,8 +218,11 @@ int covey_stats(struct covey_stats *stats)
     struct cv_heap_use use;
     int r;
 
-    if (!stats || stats->size < sizeof stats->size)
-        return cv_fail(COVEY_EINVAL, "stats is NULL or its field size is not set");
+    if (!stats)
+        return cv_fail(COVEY_EINVAL, "stats is NULL");
+    if (stats->size < sizeof stats->size)
+        return cv_fail(
+            COVEY_EINVAL, "stats->size is %zu: set it to sizeof(struct covey_stats)", stats->size);
     r = cv_enter();
     if (r != 0)
         return r;
