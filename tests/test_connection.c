@@ -1285,6 +1285,27 @@ TEST(closing_loses_nothing_that_was_sent, .not_in_valgrind = "it takes longer th
     }
 }
 
+/* Which one of many it was. */
+TEST(failures_name_the_peer)
+{
+    struct pair p = pair_open("tcp:*:0");
+    covey_connection *c = NULL;
+    char peer[64];
+    char byte;
+
+    (void)snprintf(peer, sizeof peer, "%s: ", covey_connection_peer(p.client));
+    check_has(peer, strrchr(covey_listener_address(p.listener), ':'));
+    check_fails(covey_connection_receive(p.client, &byte, 1, NULL, 0), COVEY_ETIMEDOUT, peer);
+    check_fails(covey_connection_send(p.client, "", SIZE_MAX, 0), COVEY_ETOOBIG, peer);
+    check_fails(covey_listener_accept(p.listener, &c, 0), COVEY_ETIMEDOUT,
+        covey_listener_address(p.listener));
+    check_int(covey_connection_close(p.server), ==, 0);
+    p.server = NULL;
+    check_fails(covey_connection_receive(p.client, &byte, 1, NULL, SOON_S), COVEY_ECLOSED, peer);
+    check_fails(covey_connection_send(p.client, "x", 1, SOON_S), COVEY_EDIED, peer);
+    pair_close(&p);
+}
+
 TEST(sending_to_nobody_is_a_death)
 {
     struct pair p = pair_open(ANY);
@@ -1374,6 +1395,7 @@ TEST(a_message_out_of_time_breaks_the_connection)
 
     check_fails(
         covey_connection_send(p.client, bytes, 30 * MIB, 0.1), COVEY_EBROKEN, "out of time");
+    check_has(covey_error(), "close this connection, and connect anew");
     check_fails(covey_connection_send(p.client, "x", 1, SOON_S), COVEY_EBROKEN, "out of time");
     check_int(covey_connection_send(p.server, "y", 1, SOON_S), ==, 0);
     check_int(covey_connection_receive(p.client, bytes, 1, NULL, SOON_S), ==, 0);
@@ -3039,6 +3061,9 @@ TEST(addresses_are_checked)
     check_fails(
         covey_connection_open(&c, .address = "tcp:127.0.0.1:0", .key = key, .key_size = sizeof key),
         COVEY_EINVAL, "port 0");
+    check_fails(
+        covey_connection_open(&c, .address = "tcp:*:7000", .key = key, .key_size = sizeof key),
+        COVEY_EINVAL, "for listeners");
 }
 
 /* Misuse ************************************************************************************ */

@@ -7,6 +7,8 @@
  * connection to its address. Addresses are text:
  *
  *   tcp:HOST:PORT     a machine by name or number, such as tcp:127.0.0.1:7000; [::1] is IPv6
+ *   tcp:*:PORT        to listen at, all addresses of this machine (of IPv4, where it has that)
+ *   tcp:HOST:0        to listen at, a port that is free: covey_listener_address() tells which
  *   unix:PATH         a socket in the file system of this machine; a relative path is meant, and removed
  *                     by who listens, where the process then is
  *   unix:@NAME        the same without a file (an abstract socket), open to all users
@@ -15,7 +17,8 @@
  * encrypted, and cannot be changed, repeated, left out or cut off unnoticed. *Whoever has the key is
  * trusted*: give it to nobody else, and let it be 32 random bytes, for a pass phrase can be guessed by
  * whoever records how a connection begins, or waits for one at the address. It is TLS 1.3 with the key
- * in the place of certificates; docs/wire.md says what goes over the wire.
+ * in the place of certificates; docs/wire.md, in the source of covey, says what goes over the
+ * wire.
  *
  * OpenSSL 3 is needed for that, and loaded when a process first uses a connection or listener; where
  * it is not installed, that fails with COVEY_ESTATE.

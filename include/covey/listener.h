@@ -58,8 +58,8 @@ struct covey_listener_options {
  * of it by @refused. The name of a machine means the first of its addresses at which this is possible;
  * tcp:[::]:PORT accepts IPv4, too.
  *
- * Returns 0 with the listener in *listener; COVEY_ESTATE when somebody else listens there, or without
- * OpenSSL; COVEY_EINVAL for an option that is wrong; COVEY_ENOMEM; COVEY_ELIMIT without a free
+ * Returns 0 with the listener in *listener; COVEY_ESTATE when somebody else listens there, when
+ * there is a file at the path and it is no socket, or without OpenSSL; COVEY_EINVAL for an option that is wrong; COVEY_ENOMEM; COVEY_ELIMIT without a free
  * descriptor; COVEY_ESYS.
  */
 COVEY_API int covey_listener_open_with(const struct covey_listener_options *options);

@@ -101,6 +101,11 @@ int cv_address_read(struct cv_address *address, const char *text)
         cv_address_say(text).text);
 }
 
+bool cv_address_is_any(const struct cv_address *a)
+{
+    return a->kind == CV_ADDRESS_TCP && strcmp(a->host, "*") == 0;
+}
+
 void cv_address_write(const struct cv_address *a, char text[CV_ADDRESS_TEXT_MAX])
 {
     bool has_colons = strchr(a->host, ':') != NULL;

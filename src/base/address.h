@@ -3,6 +3,7 @@
 #ifndef CV_ADDRESS_H
 #define CV_ADDRESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,6 +36,9 @@ struct cv_address_said cv_address_say(const char *text);
 
 /* COVEY_EINVAL, and says what is wrong with @text. */
 int cv_address_read(struct cv_address *address, const char *text);
+
+/* All that the machine has: for listeners only. */
+bool cv_address_is_any(const struct cv_address *address);
 
 /* As it would be read. */
 void cv_address_write(const struct cv_address *address, char text[CV_ADDRESS_TEXT_MAX]);

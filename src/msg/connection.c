@@ -345,7 +345,7 @@ static int await(int fd, bool for_writing, uint64_t deadline_ns)
 static int check_stopped(covey_connection *c)
 {
     return cv_load_acquire(&c->stopped)
-               ? cv_fail(COVEY_ECLOSED, "this process has stopped the connection to %s", c->peer)
+               ? cv_fail(COVEY_ECLOSED, "this process has stopped the connection")
                : 0;
 }
 
@@ -495,6 +495,8 @@ static int check_options(const struct covey_connection_options *o, struct cv_add
     r = cv_address_read(address, o->address);
     if (r == 0 && address->kind == CV_ADDRESS_TCP && address->port == 0)
         r = cv_fail(COVEY_EINVAL, "%s: nobody can be at port 0", o->address);
+    if (r == 0 && cv_address_is_any(address))
+        r = cv_fail(COVEY_EINVAL, "%s: * is for listeners, and no machine", o->address);
     if (r == 0 && !(o->timeout_s >= 0))
         r = cv_fail(COVEY_EINVAL, "timeout_s is %g: 0 or more can be", o->timeout_s);
     return r == 0 ? cv_connection_check_key(o->key, o->key_size) : r;
@@ -646,8 +648,9 @@ static int send_begun(covey_connection *c, struct letter *l, uint64_t deadline_n
     }
     if (r == COVEY_ETIMEDOUT || r == COVEY_EINTR)
         r = cv_fail(COVEY_EBROKEN,
-            "the connection can send no more: a message of %zu bytes was %s in its middle", l->size,
-            r == COVEY_EINTR ? "interrupted" : "out of time");
+            "a message of %zu bytes was %s in its middle: no more can be sent, so close this "
+            "connection, and connect anew",
+            l->size, r == COVEY_EINTR ? "interrupted" : "out of time");
     return r == 0 ? 0 : end_with(&c->sent, r);
 }
 
@@ -833,6 +836,15 @@ static int begin(covey_connection *c, bool to_send, double timeout_s, uint64_t *
     return cv_turn_take(to_send ? &c->sending : &c->receiving, *deadline_ns);
 }
 
+/* What a call comes to, and with whom. */
+static int fail_with_peer(const covey_connection *c, int r, const char *late, double timeout_s)
+{
+    if (r == COVEY_ETIMEDOUT)
+        return cv_fail(r, "%s: %s within %g s", cv_address_say(c->peer).text, late, timeout_s);
+    return r == 0 || r == COVEY_EINTR || r == COVEY_ENOTOWNER ? r
+                                                              : cv_connection_fail_at(c->peer, r);
+}
+
 static int measure(size_t *size, const struct iovec *parts, size_t n)
 {
     *size = 0;
@@ -860,17 +872,16 @@ int covey_connection_send_parts(
     if (r != 0)
         return r;
     if (letter.size > c->peer_max)
-        return cv_fail(COVEY_ETOOBIG, "a message of %zu bytes: the other side accepts up to %llu",
-            letter.size, (unsigned long long)c->peer_max);
+        return cv_fail(COVEY_ETOOBIG,
+            "%s: a message of %zu bytes: the other side accepts up to %llu",
+            cv_address_say(c->peer).text, letter.size, (unsigned long long)c->peer_max);
     letter.left = letter.size;
     r = begin(c, true, timeout_s, &deadline_ns);
     if (r == 0) {
         r = send_letter(c, &letter, deadline_ns);
         cv_turn_give(&c->sending);
     }
-    return r == COVEY_ETIMEDOUT
-               ? cv_fail_late(r, "connection", c, "had no room for a message", timeout_s)
-               : r;
+    return fail_with_peer(c, r, "no room for a message", timeout_s);
 }
 
 int covey_connection_send(covey_connection *c, const void *bytes, size_t size, double timeout_s)
@@ -891,9 +902,7 @@ int covey_connection_send(covey_connection *c, const void *bytes, size_t size, d
 
 static int fail_to_receive(const covey_connection *c, int r, double timeout_s)
 {
-    return r == COVEY_ETIMEDOUT
-               ? cv_fail_late(r, "connection", c, "had no whole message", timeout_s)
-               : r;
+    return fail_with_peer(c, r, "no whole message", timeout_s);
 }
 
 int covey_connection_receive(
@@ -966,7 +975,7 @@ static int poll_in_turn(covey_connection *c, uint64_t deadline_ns)
     if (r == COVEY_ETIMEDOUT)
         return 0;
     if (r != 0 && !is_end(r) && !c->received.code)
-        return r;
+        return fail_with_peer(c, r, "", 0);
     cv_error_restore(&before);
     return 1;
 }
@@ -1050,7 +1059,7 @@ static void end_sending(covey_connection *c, uint64_t deadline_ns)
 
     if (r != 0)
         return;
-    (void)cv_fail(COVEY_ECLOSED, "the connection to %s has ended", c->peer);
+    (void)cv_fail(COVEY_ECLOSED, "the connection has ended");
     (void)end_with(&c->sent, COVEY_ECLOSED);
     (void)pthread_mutex_lock(&c->tls_lock);
     r = cv_tls_end(c->tls);

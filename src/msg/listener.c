@@ -496,7 +496,7 @@ int covey_listener_accept(covey_listener *l, covey_connection **connection, doub
         cv_turn_give(&l->accepting);
     }
     if (r == COVEY_ETIMEDOUT)
-        return cv_fail_late(r, "listener", l, "had no connection", timeout_s);
+        return cv_fail(r, "%s: no connection within %g s", cv_address_say(l->text).text, timeout_s);
     if (r == 0) {
         *connection = c;
         cv_error_restore(&before);

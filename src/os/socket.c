@@ -72,7 +72,7 @@ int cv_socket_find(struct cv_socket_targets *t, const struct cv_address *a, bool
         return find_path(t, a);
     memset(t, 0, sizeof *t);
     (void)snprintf(port, sizeof port, "%u", (unsigned)a->port);
-    error = getaddrinfo(a->host, port, &hints, &found);
+    error = getaddrinfo(to_listen && cv_address_is_any(a) ? NULL : a->host, port, &hints, &found);
     if (error != 0)
         return fail_to_find(a, error);
     for (const struct addrinfo *i = found; i && t->n < CV_SOCKET_TARGETS_MAX; i = i->ai_next) {
