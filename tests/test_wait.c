@@ -1028,6 +1028,79 @@ TEST(a_future_is_readable_when_its_task_has_ended)
 }
 
 /* The worker dies, and there can be no other. */
+/* The task tells who does it, and waits for its end. */
+struct hanging {
+    pid_t *pid;
+    covey_event *never;
+};
+
+static int hang(const void *argument, void *result)
+{
+    const struct hanging *h = argument;
+
+    (void)result;
+    __atomic_store_n(h->pid, getpid(), __ATOMIC_SEQ_CST);
+    return covey_event_wait(h->never, COVEY_FOREVER);
+}
+
+enum {
+    WORKERS = 40,
+};
+
+/* One after the other, whose worker may be any. */
+TEST(the_death_of_any_of_many_workers_ends_a_wait, .deadline_s = 60,
+    .not_in_valgrind = "it has too many processes")
+{
+    covey_pool *pool = NULL;
+    covey_event *never = new_event();
+    covey_future *futures[WORKERS];
+    pid_t *pids = covey_calloc(WORKERS, sizeof *pids);
+
+    check_int(covey_pool_open(&pool, .workers = WORKERS), ==, 0);
+    for (int i = 0; i < WORKERS; i++) {
+        const struct hanging h = {&pids[i], never};
+
+        check_int(covey_pool_submit(pool, &futures[i], hang, COVEY_ARGUMENT(h)), ==, 0);
+    }
+    for (int i = 0; i < WORKERS; i++) {
+        struct covey_waited things[] = {COVEY_WAITED(futures[i])};
+
+        word_await(&pids[i], 1);
+        check_int(covey_wait(things, 1, 0.01), ==, COVEY_ETIMEDOUT);
+        check_int(kill(pids[i], SIGKILL), ==, 0);
+        check_int(covey_wait(things, 1, COVEY_FOREVER), ==, 1);
+    }
+    check_int(covey_pool_free(pool), ==, 0);
+    check_int(covey_free(pids), ==, 0);
+    free_event(never);
+}
+
+/* The futures of a pool have one alarm, and the same workers. */
+TEST(who_waits_for_futures_uses_no_time, .not_in_valgrind = "it counts context switches")
+{
+    covey_pool *pool = NULL;
+    covey_event *event = new_event();
+    covey_future *futures[3];
+    struct covey_waited things[3];
+    long before;
+
+    if (test_is_old_kernel())
+        test_skip("the kernel cannot wait for several words");
+    check_int(covey_pool_open(&pool, .workers = 3), ==, 0);
+    for (int i = 0; i < 3; i++) {
+        futures[i] = submit_delayed(pool, event, i);
+        things[i] = (struct covey_waited)COVEY_WAITED(futures[i]);
+    }
+    check_int(covey_wait(things, 3, 0.1), ==, COVEY_ETIMEDOUT);
+    before = test_status_of((int)syscall(SYS_gettid), "voluntary_ctxt_switches");
+    check_int(covey_wait(things, 3, 0.5), ==, COVEY_ETIMEDOUT);
+    check_int(test_status_of((int)syscall(SYS_gettid), "voluntary_ctxt_switches"), <=, before + 1);
+    check_int(covey_event_set(event), ==, 0);
+    check_int(covey_wait(things, 3, COVEY_FOREVER), >=, 1);
+    check_int(covey_pool_free(pool), ==, 0);
+    free_event(event);
+}
+
 TEST(a_future_whose_task_nobody_will_do_is_ready)
 {
     covey_pool *pool = NULL;

@@ -28,14 +28,21 @@ void cv_any_set_end(enum covey_waitable kind, void (*end)(void *object))
     ends[kind] = end;
 }
 
+static bool has_life(const struct cv_watched_lives *lives, uint64_t tag)
+{
+    unsigned i = 0;
+
+    while (i < lives->n && lives->tags[i] != tag)
+        i++;
+    return i < lives->n;
+}
+
 void cv_watched_lives_add(struct cv_watched_lives *lives, const uint64_t *tags, unsigned n)
 {
-    unsigned room = CV_WAIT_TAGS_MAX - lives->n;
-
-    if (n > room)
-        n = room;
-    memcpy(lives->tags + lives->n, tags, n * sizeof *tags);
-    lives->n += n;
+    for (unsigned i = 0; i < n && lives->n < CV_WAIT_TAGS_MAX; i++) {
+        if (!has_life(lives, tags[i]))
+            lives->tags[lives->n++] = tags[i];
+    }
 }
 
 static bool is_descriptor(const struct covey_waited *w)

@@ -49,6 +49,7 @@ void cv_any_set(enum covey_waitable kind, const struct cv_any_kind *functions);
 /* What is called when nobody waits any more: once for each check() that has allowed it. */
 void cv_any_set_end(enum covey_waitable kind, void (*end)(void *object));
 
+/* Each is watched once. */
 void cv_watched_lives_add(struct cv_watched_lives *lives, const uint64_t *tags, unsigned n);
 
 #endif

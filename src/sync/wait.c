@@ -316,19 +316,29 @@ static uint64_t sooner(uint64_t until, uint64_t ns)
     return cv_clock_now() + ns < until ? cv_clock_now() + ns : until;
 }
 
+/* Of all of them (the futures of one pool have one); NULL: there are several. */
+static uint32_t *alarm_of(const struct cv_target *targets, unsigned n)
+{
+    for (unsigned i = 1; i < n; i++) {
+        if (targets[i].alarm != targets[0].alarm)
+            return NULL;
+    }
+    return n > 0 ? targets[0].alarm : NULL;
+}
+
 /* In the order that wait.h demands. */
-static bool gather_any(struct watched *w, struct cv_futex_watch stop,
+static bool gather_any(struct watched *w, const struct cv_wait *wait,
     const struct cv_target *targets, unsigned n, const uint64_t *tags, unsigned n_tags)
 {
     for (unsigned i = 0; i < n; i++) {
         w->watch[w->n++] = targets[i].armed.gong;
     }
-    if (stop.word)
-        w->watch[w->n++] = stop;
+    if (wait->stop.word)
+        w->watch[w->n++] = wait->stop;
     if (!watch_lives(w, tags, n_tags))
         return false;
-    if (n == 1)
-        w->watch[w->n++] = (struct cv_futex_watch){targets[0].alarm, 0};
+    if (wait->alarm)
+        w->watch[w->n++] = (struct cv_futex_watch){wait->alarm, 0};
     for (unsigned i = 0; i < n; i++) {
         for (unsigned k = 0; k < targets[i].n_words && (n == 1 || k < TARGET_WORDS); k++)
             w->watch[w->n++] = targets[i].words[k];
@@ -343,17 +353,19 @@ int cv_wait_sleep_any(struct cv_wait *wait, const struct cv_target *targets, uns
     enum cv_futex_result result = CV_FUTEX_RETRY;
     uint64_t until = wait->deadline_ns;
     unsigned slept_on = n < CV_TARGETS_MAX ? n : CV_TARGETS_MAX;
+    unsigned lives = n > 1 ? CV_TARGETS_LIVES : CV_WAIT_LIVES_MAX;
     unsigned woken = 0;
 
     if (wait->deadline_ns == 0)
         return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
-    wait->alarm = n == 1 ? targets[0].alarm : NULL;
+    wait->alarm = alarm_of(targets, n);
     if (wait->alarm)
         cv_alarm_set(wait->alarm);
-    else
-        until = sooner(until, n > slept_on || n_tags > CV_TARGETS_LIVES ? POLL_NS : LOOK_NS);
-    if (gather_any(&w, wait->stop, targets, slept_on, tags,
-            n_tags < CV_TARGETS_LIVES ? n_tags : (unsigned)CV_TARGETS_LIVES)) {
+    if (n > slept_on || n_tags > lives)
+        until = sooner(until, POLL_NS);
+    else if (!wait->alarm)
+        until = sooner(until, LOOK_NS);
+    if (gather_any(&w, wait, targets, slept_on, tags, n_tags < lives ? n_tags : lives)) {
         if (w.poll)
             until = sooner(until, POLL_NS);
         result = cv_futex_wait(w.watch, w.n, until, &woken);

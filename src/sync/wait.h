@@ -137,7 +137,7 @@ enum {
 
 /*
  * Sleeps on the bells, which it disarms, while the words of all targets are as seen. A thread can have
- * one alarm pending, not several: so if there are more targets, it does not sleep on their alarms, for to
+ * one alarm pending, not several: so if the targets have several, it does not sleep on these, for to
  * be woken by one and die would leave others asleep. The sleepers on the alarm rally it; should there be
  * none, it looks by itself, every 100 ms.
  */

@@ -165,6 +165,22 @@ OPERATION(pool_worker_waited, .prepare = open_for_victim, .begin = find_victim, 
     .ends_asleep = true, .rescue = wait_for_one, .when = RESCUE_SLEEPS_FIRST, .no_stall = true,
     .is_slow = true);
 
+/* Two that hang on one alarm, which tells of V as for one. */
+static void wait_for_two(void)
+{
+    struct covey_waited things[] = {{.kind = COVEY_WAIT_FUTURE}, {.kind = COVEY_WAIT_FUTURE}};
+
+    submit(2, square);
+    things[0].object = things[1].object = future;
+    check_int(covey_wait(things, 2, COVEY_FOREVER), ==, 2);
+    await(2, 0);
+    use_and_free();
+}
+
+OPERATION(pool_worker_waited_twice, .prepare = open_for_victim, .begin = find_victim, .look = look,
+    .ends_asleep = true, .rescue = wait_for_two, .when = RESCUE_SLEEPS_FIRST, .no_stall = true,
+    .is_slow = true);
+
 static void run_failing(void)
 {
     submit(2, fail);
