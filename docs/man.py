@@ -21,6 +21,7 @@ DEFINE = re.compile(r"^#define (\w+)(?:\((.*?)\))?((?:.*\\\n)*.*)", re.M)
 CONSTANT = re.compile(r"^ {4}(COVEY_\w+) = (\w+), /\* (.*?) \*/", re.M)
 ENUMERATOR = re.compile(r"^ {4}(COVEY_\w+)", re.M)
 NOT_IN_CXX = re.compile(r"^#ifndef __cplusplus\n(.*?)^#endif", re.S | re.M)
+EMPHASIS = re.compile(r"(?<![\w*])\*(\w[^*;()=]*\w|\w)\*(?![\w*])")
 TYPE = re.compile(r"(?:typedef [^;{]*;|(?:struct|enum)(?: \w+)? {.*?^};)", re.S | re.M)
 
 
@@ -36,6 +37,11 @@ def escape(line):
     return "\\&" + line if line.startswith((".", "'")) else line
 
 
+def prose(text):
+    """Its lines, with *these words* emphasized, which may be on two of them."""
+    return EMPHASIS.sub(r"\\fI\1\\fP", "\n".join(escape(line.strip()) for line in text.splitlines())).splitlines()
+
+
 def body(text):
     """Paragraphs as they are; indented ones, and tables of words, keep their lines."""
     out = []
@@ -44,7 +50,7 @@ def body(text):
         if any(line.startswith("  ") for line in lines):
             out += [".PP", ".nf", *(escape(line) for line in textwrap.dedent(paragraph).splitlines()), ".fi"]
         else:
-            out += [".PP", *(escape(line.strip()) for line in lines)]
+            out += [".PP", *prose(paragraph)]
     return out
 
 
@@ -89,7 +95,7 @@ def explain(text):
     """The lines for the arguments that a comment lists, and for the rest of it."""
     arguments = []
     for argument, what in ARGUMENT.findall(text + "\n"):
-        arguments += [".TP", f".I {argument}", escape(" ".join(what.split()))]
+        arguments += [".TP", f".I {argument}", *prose(" ".join(what.split()))]
     rest = ARGUMENT.sub("", text + "\n").strip("\n")
     return arguments, body(rest) if rest else []
 

@@ -37,6 +37,8 @@ for name in $functions $macros; do
 done
 ! grep -rl 'A macro' "$dir" || fail "it does not say what the macro is"
 
+! grep -rhE '(^|[^[:alnum:]*])[*][[:alpha:]]+[*]([^[:alnum:]*]|$)' "$dir" || fail "it is to be emphasized"
+
 # An alias leads to a page that is there, and all that is named is.
 for page in $(sed -nE 's/^\.so //p' "$dir"/man3/*); do
     [ -f "$dir/$page" ] || fail "there is no $page"
@@ -64,4 +66,6 @@ has man3/COVEY_ARGUMENT.3 '    .argument = &value, .argument_size = sizeof(__typ
 has man3/COVEY_FOREVER.3 'COVEY_FOREVER \- no time limit, wherever a timeout in seconds is asked for'
 has man3/COVEY_KEY_MIN.3 'COVEY_KEY_MIN \- bytes that a key must have' '    16'
 has man3/COVEY_ETOOBIG.3 '.so man7/covey_error.7'
+has man7/covey_connection.7 'encrypted, and cannot be changed, repeated, left out or cut off unnoticed. \fIWhoever has the key is' \
+    'trusted\fP: give it to nobody else, and let it be 32 random bytes, for a pass phrase can be guessed by'
 has man7/covey_queue.7 '.BR covey_queue_put_value (3)' 'put a variable'
