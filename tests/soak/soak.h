@@ -72,8 +72,8 @@ struct scenario {
 };
 
 extern const struct scenario soak_lock, soak_rlock, soak_rwlock, soak_semaphore, soak_counter,
-    soak_condition, soak_event, soak_barrier, soak_queue, soak_claims, soak_pipe, soak_descriptor, soak_wait,
-    soak_connection, soak_array, soak_heap, soak_pool;
+    soak_condition, soak_event, soak_barrier, soak_queue, soak_claims, soak_pipe, soak_descriptor,
+    soak_wait, soak_connection, soak_array, soak_heap, soak_pool;
 
 extern const struct scenario *const soak_scenarios[];
 unsigned soak_scenario_count(void);
