@@ -63,10 +63,12 @@ struct covey_waited {
  * for the next time: so each such queue, pipe, event and future takes two descriptors and a thread of this
  * process, until it is freed or closed, or its covey_queue_fd_close(), covey_pipe_fd_close() ... is called. For
  * 1,024 of them that is more than the usual limit of 1,024 descriptors (RLIMIT_NOFILE): COVEY_ELIMIT, and what
- * this call has opened is closed again. If there are not, no descriptor and no thread is needed. But where there are then several (of the futures of
- * one pool any number counts as one), the thread that waits wakes ten times a second to see whether somebody has
- * died in the middle of a put, which it may notice 0.1 s late, and sleeps again: some 0.03 % of a CPU. Who wants
- * not even that waits for their descriptors by poll(), or has a descriptor among the things.
+ * this call has opened is closed again.
+ *
+ * If there are none of these, no descriptor and no thread is needed. But where there are then several (of the
+ * futures of one pool any number counts as one), the thread that waits wakes ten times a second to see whether
+ * somebody has died in the middle of a put, which it may notice 0.1 s late, and sleeps again: some 0.03 % of a
+ * CPU. Who wants not even that waits for their descriptors by poll(), or has a descriptor among the things.
  *
  * A pipe tells of the death of who holds its other end by itself: the process need not be among the things
  * only for that. There is no waiting for room: to put or send with a timeout of 0 tells whether there is some.
