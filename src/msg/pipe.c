@@ -184,6 +184,7 @@ static int enter_with_cell(covey_pipe *end, uint64_t mark, uint64_t until_ns, st
 {
     int r;
 
+    *pipe = NULL;
     while ((r = enter(end, until_ns, pipe)) == 0 && !cv_users_claim(&end->users, mark)) {
         unsigned blocks = cv_cells_blocks(&end->users.cells);
         void *more;
