@@ -1682,13 +1682,16 @@ FAULTS(queue_joinable, ALONE)
 {
     covey_queue *queue;
     int item = 3;
+    bool is_in;
     int r;
 
     check_int(covey_queue_open(&queue, .items = 4, .redeliver = true, .priorities = 2), ==, 0);
     storm();
     r = covey_queue_put_at(queue, 1, &item, sizeof item, 0);
+    is_in = r == 0;
     if (r == 0)
         r = covey_queue_get(queue, &item, sizeof item, NULL, 0);
+    is_in = is_in && r != 0;
     if (r == 0)
         check_int(covey_queue_join(queue, 0.001), ==, COVEY_ETIMEDOUT);
     if (r == 0)
@@ -1696,6 +1699,11 @@ FAULTS(queue_joinable, ALONE)
     if (r == 0)
         r = covey_queue_join(queue, 0);
     calm();
+    if (is_in) { /* there was no memory for the claim */
+        item = 0;
+        check_int(covey_queue_get(queue, &item, sizeof item, NULL, 0), ==, 0);
+        check_int(item, ==, 3);
+    }
     check_int(covey_queue_free(queue), ==, 0);
     return r;
 }

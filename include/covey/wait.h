@@ -67,8 +67,8 @@ struct covey_waited {
  *
  * If there are none of these, no descriptor and no thread is needed. But where there are then several (of the
  * futures of one pool any number counts as one), the thread that waits wakes ten times a second to see whether
- * somebody has died in the middle of a put, which it may notice 0.1 s late, and sleeps again: some 0.03 % of a
- * CPU. Who wants not even that waits for their descriptors by poll(), or has a descriptor among the things.
+ * somebody has died in the middle of a put, which it may notice 0.1 s late, and sleeps again. Who wants not even
+ * that waits for their descriptors by poll(), or has a descriptor among the things.
  *
  * A pipe tells of the death of who holds its other end by itself: the process need not be among the things
  * only for that. There is no waiting for room: to put or send with a timeout of 0 tells whether there is some.
