@@ -17,13 +17,11 @@ struct claim {
     uint64_t holder; /* the mark of the thread that has it; 0: nobody */
     uint64_t deaths; /* low 16 bits: so many have died with the item; above: the last of them */
     uint64_t place;  /* of the cell that the item was in */
-    uint64_t
-        block; /* address of the item's bytes, with 1 if they are only lent; 0: they are here, or
-                        not needed any more */
+    uint64_t block;  /* address of the item's bytes, and 1 if they are only lent; 0: see @bytes */
     uint64_t size;
     uint32_t lane;
     uint32_t unused;
-    unsigned char bytes[];
+    unsigned char bytes[]; /* of a small item, if they are still needed */
 };
 
 /* The list *********************************************************************************** */
