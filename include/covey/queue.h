@@ -63,9 +63,10 @@ struct covey_queue_options {
                             waits no more, and takes 64 bytes of the arena, and those of its own that are
                             still needed: large ones, and all with redeliver */
     bool redeliver; /* joinable, and a dead process's unfinished items are given to others */
-    unsigned deliveries; /* with redeliver: so often an item is given out at most, and then lost as
-                            without; up to 65,535; default: as often as need be. A death counts for all
-                            items that the process had: get one by one what may kill */
+    unsigned
+        deliveries; /* with redeliver: when so many have died with it, an item is lost as without;
+                            up to 65,535; default: as many as there may be. A death counts for all items
+                            that the process had: get one by one what may kill */
     unsigned
         producers; /* the queue closes itself when so many processes, or more, have put something or
                             were added, and all of these have left it or died; up to 1,023; default: it
@@ -137,7 +138,7 @@ COVEY_API long covey_queue_put_many(covey_queue *queue, const void *items, size_
  * A block that is this process's own (covey_own()) is the queue's from here on, and then belongs to who
  * gets it; a copy is got of it by covey_queue_get(), and then it is freed. One of the family's (as it comes
  * from covey_alloc()) stays that: only its address goes through the queue, and nobody frees it: it must be there,
- * and as it is, until its item has been got, or what is got is garbage. On failure nothing has changed.
+ * and as it is, until its item has been got, with redeliver until it is done, or what is got is garbage. On failure nothing has changed.
  *
  * Returns the codes of covey_queue_put(), and COVEY_EINVAL for what is no block, or another process's.
  */
@@ -363,13 +364,16 @@ COVEY_API int covey_queue_close(covey_queue *queue);
  * @queue: the queue, which nobody uses any more; NULL does nothing
  *
  * Those who still sleep in it, waiting for items or for room, are told that it is closed, and are waited for. But
- * one that comes now is seen too late, and so is one that has put or taken an item and is about to wake others: to be
- * safe, join the others first. (So an answer is better sent through a pipe, which goes when all have left it.)
- * Waits, as covey_queue_close(), for an item that another thread has reserved or looks at.
+ * one that comes now is seen too late, and finds no queue, or another one. Who has put or taken an item, has done
+ * it, left or closed the queue does not use it any more, even if that call has not returned: so who gets the last item,
+ * or has joined, may free it at once. Waits, as covey_queue_close(), for an item that another thread has reserved or looks at.
+ *
+ * The 320 bytes that each queue takes beside its items are used for other queues only, and not given back.
  *
  * Returns 0; COVEY_ESTATE for the queue of a pipe, while this thread has reserved an item or, but for a joinable
- * queue, looks at one, or when somebody waits in it still after 1 s, because he is stopped or waits in
- * covey_queue_join() (the queue is closed then, and can be freed later); COVEY_EINVAL.
+ * queue, looks at one, or when somebody waits in it still after 1 s: because he is stopped, waits in
+ * covey_queue_join(), or for items that others have got and may come back (the queue is closed then, and can be
+ * freed later); COVEY_EINVAL.
  */
 COVEY_API int covey_queue_free(covey_queue *queue);
 

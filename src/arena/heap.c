@@ -127,6 +127,8 @@ static uint32_t class_size(uint32_t sclass)
 {
     if (sclass < 8)
         return (sclass + 1) * CV_GRAIN_BYTES;
+    if (sclass == CV_CLASS_LASTING)
+        return CV_LASTING_BYTES;
     return (5 + sclass % 4) << (5 + (sclass - 8) / 4);
 }
 
@@ -579,7 +581,8 @@ static int free_small(uint32_t page, uint32_t sclass, uint32_t i)
         return cv_fail(COVEY_EINVAL, "block %p is free already",
             (void *)(start_of(page) + (size_t)i * class_size(sclass)));
     if (__atomic_fetch_sub(&note_of(page)->used, 1, __ATOMIC_RELAXED) == 1 &&
-        __atomic_fetch_add(&h->class_empty[sclass], 1, __ATOMIC_RELAXED) >= EMPTY_SLABS_KEPT)
+        __atomic_fetch_add(&h->class_empty[sclass], 1, __ATOMIC_RELAXED) >= EMPTY_SLABS_KEPT &&
+        sclass != CV_CLASS_LASTING)
         shut_slab(page, sclass);
     else
         lower_to(&h->class_low[sclass], page);
@@ -588,8 +591,21 @@ static int free_small(uint32_t page, uint32_t sclass, uint32_t i)
 
 /* Any block ********************************************************************************** */
 
+/* CV_CLASSES: it is a run of pages. */
+static uint32_t class_of_block(size_t size, size_t alignment)
+{
+    /* A block whose size is a power of two lies at a multiple of it. */
+    size_t power = size > alignment ? size : alignment;
+
+    if (alignment <= CV_GRAIN_BYTES && size <= CV_SMALL_MAX)
+        return class_for(size);
+    if (power <= CV_SMALL_MAX)
+        return class_for((size_t)1 << (64 - __builtin_clzll(power - 1)));
+    return CV_CLASSES;
+}
+
 /* What the dead have left, and what is kept for no use, is given back before there is none. */
-static void *alloc_any(size_t size, size_t alignment, uint32_t owner)
+static void *alloc_any(uint32_t sclass, size_t size, size_t alignment, uint32_t owner)
 {
     void *block = NULL;
 
@@ -600,26 +616,28 @@ static void *alloc_any(size_t size, size_t alignment, uint32_t owner)
             (void)cv_member_bury_all();
             cv_heap_trim();
         }
-        if (alignment > CV_GRAIN_BYTES && alignment <= CV_SMALL_MAX && size <= CV_SMALL_MAX) {
-            /* A block whose size is a power of two lies at a multiple of it. */
-            size_t power = size > alignment ? size : alignment;
-
-            block = alloc_small(class_for((size_t)1 << (64 - __builtin_clzll(power - 1))), owner);
-        } else if (alignment <= CV_GRAIN_BYTES && size <= CV_SMALL_MAX) {
-            block = alloc_small(class_for(size), owner);
-        } else {
-            block = alloc_run(size ? size : 1, alignment, owner);
-        }
+        block = sclass < CV_CLASSES ? alloc_small(sclass, owner)
+                                    : alloc_run(size ? size : 1, alignment, owner);
     }
     return block;
 }
 
-void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
+static void *alloc_block(uint32_t sclass, size_t size, size_t alignment, uint32_t owner)
 {
     if (CV_RECOVERS(member_owns) && !cv_load_relaxed(&cv_self.slot->owns))
         cv_store_seq(&cv_self.slot->owns, 1);
-    return CV_MAY_FAIL(alloc_any(size, alignment, owner),
+    return CV_MAY_FAIL(alloc_any(sclass, size, alignment, owner),
         ((void)cv_fail_errno("no memory for a block of %zu bytes", size), NULL), ENOMEM);
+}
+
+void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner)
+{
+    return alloc_block(class_of_block(size, alignment), size, alignment, owner);
+}
+
+void *cv_heap_alloc_lasting(uint32_t owner)
+{
+    return alloc_block(CV_CLASS_LASTING, CV_LASTING_BYTES, CV_GRAIN_BYTES, owner);
 }
 
 struct place {
@@ -898,7 +916,7 @@ void cv_heap_trim(void)
 
         if (kind_of(word) == SLAB) {
             recount(page, n_of(word));
-            if (cv_load_relaxed(&note_of(page)->used) == 0)
+            if (cv_load_relaxed(&note_of(page)->used) == 0 && n_of(word) != CV_CLASS_LASTING)
                 shut_slab(page, n_of(word));
         }
         if (cv_load_relaxed(&note_of(page)->pages_claimed) > 0 && claim_run(page, 1)) {

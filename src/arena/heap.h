@@ -45,6 +45,9 @@
  *                   the other has written.) A kill before that leaves a block of a process that is
  *                   GONE: the sweep of the giver frees these, too.
  *
+ * Blocks of one more class have a fixed size, and its slabs are never given back. So what has once been such a
+ * block is never anything else, and who is late may write there too.
+ *
  * @seen has a bit for each slot modulo 64, set before a tag of that slot appears on the page and
  * never cleared, so that a sweep need not look at every slab.
  *
@@ -62,7 +65,9 @@ enum {
     CV_PAGE_BYTES = 64 * 1024,
     CV_GRAIN_BYTES = 16, /* smallest block, and the alignment of all */
     CV_SMALL_MAX = 32 * 1024,
-    CV_CLASSES = 40,
+    CV_CLASS_LASTING = 40, /* behind those of sizes */
+    CV_CLASSES,
+    CV_LASTING_BYTES = 320,
     CV_TAGS_PER_PAGE = CV_PAGE_BYTES / CV_GRAIN_BYTES,
 };
 
@@ -109,6 +114,12 @@ bool cv_heap_layout(struct cv_heap *heap, uint64_t start, uint64_t end);
  * the above). NULL with a message. Never waits.
  */
 void *cv_heap_alloc(size_t size, size_t alignment, uint32_t owner);
+
+/*
+ * The same for CV_LASTING_BYTES, at a multiple of 64, in memory that is never used for anything but such blocks. It is
+ * as the last one left it, or of any content.
+ */
+void *cv_heap_alloc_lasting(uint32_t owner);
 
 /* 0, or COVEY_EINVAL with a message, when @block is not the start of a block in use. */
 int cv_heap_free(void *block);

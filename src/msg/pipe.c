@@ -40,9 +40,14 @@ static struct cv_pipe *pipe_of(covey_pipe *end)
 
 /* Opening ************************************************************************************ */
 
+static size_t queue_bytes(const covey_queue *q, size_t home)
+{
+    return sizeof *q + cv_queue_body_bytes(q, home);
+}
+
 static void make(struct cv_pipe *p, const covey_queue *q, size_t home, bool one_way)
 {
-    char *memory = (char *)p + (sizeof *p + CV_QUEUE_LINE - 1) / CV_QUEUE_LINE * CV_QUEUE_LINE;
+    char *memory = (char *)p + cv_to_line(sizeof *p);
 
     memset(p, 0, sizeof *p);
     for (int i = 0; i < 2; i++) { /* into the second end and out of the first, and the other way */
@@ -53,13 +58,14 @@ static void make(struct cv_pipe *p, const covey_queue *q, size_t home, bool one_
         reader->other = (uintptr_t)writer;
         if (one_way && i == 1)
             continue;
-        cv_queue_make(queue, q, home);
+        cv_alarm_init(queue->bell.alarm, CV_QUEUE_BELLS);
+        cv_queue_make(queue, queue + 1, q, home);
         cv_queue_more(queue)->writers = (uintptr_t)&writer->users;
         cv_queue_more(queue)->readers = (uintptr_t)&reader->users;
         writer->outgoing = (uintptr_t)queue;
         reader->incoming = (uintptr_t)queue;
         p->queue[i] = (uintptr_t)queue;
-        memory += cv_queue_bytes(q, home);
+        memory += queue_bytes(q, home);
     }
     p->end[0].users.since_ns = p->end[1].users.since_ns = cv_clock_since_boot();
     p->end[0].users.other = (uintptr_t)&p->end[1].users;
@@ -91,8 +97,7 @@ int covey_pipe_open_with(const struct covey_pipe_options *options)
         r = cv_enter();
     if (r != 0)
         return r;
-    p = cv_heap_alloc((sizeof *p + CV_QUEUE_LINE - 1) / CV_QUEUE_LINE * CV_QUEUE_LINE +
-                          (o.one_way ? 1 : 2) * cv_queue_bytes(&q, home),
+    p = cv_heap_alloc(cv_to_line(sizeof *p) + (o.one_way ? 1 : 2) * queue_bytes(&q, home),
         CV_QUEUE_LINE, cv_my_short_tag());
     if (!p)
         return covey_error_code();
@@ -284,6 +289,12 @@ static void end_those_over(struct cv_pipe *p, struct cv_cells *cells)
     }
 }
 
+static void end_queue(covey_queue *q)
+{
+    cv_queue_drain(q);
+    cv_queue_end(q);
+}
+
 /* Of a pipe that nobody holds, and whose block is this process's own. */
 static void end_rest(void *block)
 {
@@ -291,7 +302,7 @@ static void end_rest(void *block)
 
     for (int i = 0; i < 2; i++) {
         if (p->queue[i] && cv_object_is(queue_at(p->queue[i]), CV_QUEUE))
-            cv_queue_drain(queue_at(p->queue[i]));
+            end_queue(queue_at(p->queue[i]));
     }
     cv_cells_end(&p->end[0].users.cells);
     cv_cells_end(&p->end[1].users.cells);

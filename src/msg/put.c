@@ -140,7 +140,7 @@ static uint64_t head_position(covey_queue *q, unsigned lane)
 
 static uint64_t *home_left(covey_queue *q, unsigned lane)
 {
-    return lane ? &q->lane[lane - 1].home_left : &q->grow.home_left;
+    return lane ? &cv_queue_lane(q, lane)->home_left : &q->grow.home_left;
 }
 
 static void continue_in(covey_queue *q, unsigned lane, unsigned slot)

@@ -87,15 +87,9 @@ static uint32_t new_id(void)
     return CV_OWNER_QUEUE | (n << 1 & ~CV_OWNER_QUEUE);
 }
 
-static size_t to_line(size_t bytes)
-{
-    return (bytes + CV_QUEUE_LINE - 1) / CV_QUEUE_LINE * CV_QUEUE_LINE;
-}
-
-/* What lies behind the queue's own lines: the other chains, what only some have, the tables, the segments. */
+/* Of the body: the tables, the other chains, what only some have, the segments. */
 struct layout {
     size_t more;
-    size_t tables;
     size_t segments;
     size_t end;
 };
@@ -109,39 +103,35 @@ static struct layout lay_out(const covey_queue *q, size_t home)
 {
     struct layout l;
 
-    l.more = sizeof *q + (q->lanes - 1U) * sizeof q->lane[0];
-    l.tables = l.more + (has_more(q) ? sizeof(struct cv_queue_more) : 0);
-    l.segments = l.tables + to_line((size_t)q->lanes * cv_queue_slots(q) * sizeof(uint64_t));
+    l.more = cv_queue_tables_bytes(q) + (q->lanes - 1U) * sizeof(struct cv_lane);
+    l.segments = l.more + (has_more(q) ? sizeof(struct cv_queue_more) : 0);
     l.end = l.segments + q->lanes * home;
     return l;
 }
 
-size_t cv_queue_bytes(const covey_queue *q, size_t home)
+size_t cv_queue_body_bytes(const covey_queue *q, size_t home)
 {
     return lay_out(q, home).end;
 }
 
-void cv_queue_make(void *memory, const covey_queue *q, size_t home)
+void cv_queue_make(covey_queue *q, void *body, const covey_queue *like, size_t home)
 {
-    struct layout l = lay_out(q, home);
-    char *p = memory;
-    covey_queue *made = memory;
+    struct layout l = lay_out(like, home);
+    char *p = body;
 
     memset(p, 0, l.segments);
-    memcpy(p, q, sizeof *q);
-    made->id = new_id();
-    cv_alarm_init(made->bell.alarm, CV_QUEUE_BELLS);
-    made->put.items_limit = q->items_max;
-    made->segments = (uintptr_t)p + l.tables;
-    made->more = has_more(q) ? (uintptr_t)p + l.more : 0;
+    memcpy(q, like, offsetof(covey_queue, bell));
+    q->id = new_id();
+    q->put.items_limit = q->items_max;
+    q->segments = (uintptr_t)p;
+    q->more = has_more(q) ? (uintptr_t)p + l.more : 0;
     for (unsigned lane = 0; lane < q->lanes; lane++) {
         char *segment = p + l.segments + lane * home;
 
         memset(segment, 0, CV_CELL_HEAD);
-        cv_queue_segments(made, lane)[0] =
-            cv_segment_make(segment, (unsigned)__builtin_ctzll(home));
+        cv_queue_segments(q, lane)[0] = cv_segment_make(segment, (unsigned)__builtin_ctzll(home));
     }
-    cv_object_begin(made, CV_QUEUE);
+    cv_object_begin(q, CV_QUEUE);
 }
 
 /* Whatever it is for. */
@@ -184,29 +174,38 @@ int cv_queue_read_options(
 int covey_queue_open_with(const struct covey_queue_options *options)
 {
     struct covey_queue_options o;
-    covey_queue q = {0};
-    covey_queue *made;
+    covey_queue like = {0};
+    covey_queue *q;
+    void *body;
     size_t home;
     int r = cv_options_read(&o, sizeof o, options, "covey_queue_options");
 
     if (r == 0 && !o.queue)
         r = cv_fail(COVEY_EINVAL, "queue is NULL: there is no place for the new queue");
     if (r == 0)
-        r = cv_queue_read_options(&q, &o, HOME_BYTES, &home);
+        r = cv_queue_read_options(&like, &o, HOME_BYTES, &home);
     if (r == 0)
         r = cv_enter();
     if (r != 0)
         return r;
-    q.has_writers = o.producers != 0;
-    made = cv_heap_alloc(cv_queue_bytes(&q, home), CV_QUEUE_LINE, (uint32_t)CV_OWNER_OBJECT);
-    if (!made)
-        return covey_error_code();
-    cv_queue_make(made, &q, home);
-    if (o.producers) {
-        cv_queue_more(made)->producers.needed = o.producers;
-        cv_queue_more(made)->writers = (uintptr_t)&cv_queue_more(made)->producers;
+    like.has_writers = o.producers != 0;
+    body = cv_heap_alloc(cv_queue_body_bytes(&like, home), CV_QUEUE_LINE, cv_my_short_tag());
+    q = body ? cv_heap_alloc_lasting(cv_my_short_tag()) : NULL;
+    if (!q) {
+        r = covey_error_code();
+        if (body)
+            (void)cv_heap_free(body);
+        return r;
     }
-    *o.queue = made;
+    cv_alarm_init_again(q->bell.alarm, CV_QUEUE_BELLS);
+    cv_queue_make(q, body, &like, home);
+    if (o.producers) {
+        cv_queue_more(q)->producers.needed = o.producers;
+        cv_queue_more(q)->writers = (uintptr_t)&cv_queue_more(q)->producers;
+    }
+    (void)cv_heap_give(body, cv_my_short_tag(), cv_queue_owner(q));
+    (void)cv_heap_give(q, cv_my_short_tag(), (uint32_t)CV_OWNER_OBJECT);
+    *o.queue = q;
     return 0;
 }
 
@@ -245,16 +244,27 @@ void cv_queue_drain(covey_queue *q)
     if (q->more)
         end_users(cv_queue_more(q));
     cv_alarm_clear();
+}
+
+void cv_queue_end(covey_queue *q)
+{
     cv_object_end(q);
     cv_store_seq(&q->put.lock, 0); /* no memory of others begins with this process's mark there */
     cv_store_seq(&q->get.lock, 0);
     cv_bell_ring(q->bell.watch, INT_MAX); /* others' watches */
 }
 
-/* A queue whose memory is this process's own. */
+/* A queue that is this process's own; its body may be freed already, or be this process's own, too. */
 static void end(covey_queue *q)
 {
-    cv_queue_drain(q);
+    void *body = (void *)(uintptr_t)q->segments;
+
+    if (cv_heap_owner(body, NULL) == cv_queue_owner(q)) {
+        cv_queue_drain(q);
+        (void)cv_heap_give(body, cv_queue_owner(q), cv_my_short_tag());
+        (void)cv_heap_free(body);
+    }
+    cv_queue_end(q);
     (void)cv_heap_free(q);
 }
 

@@ -57,8 +57,11 @@
  * Reserving and peeking. An item is written, or read, in its cell while its end's lock is held; so the
  * wake that came with it is passed on first: whoever has it waits for the lock, and watches the holder.
  *
- * Freeing makes the queue's memory the process's own first. Then its blocks are taken out, one by one, as
- * by a consumer; who buries the process after a kill makes it his own, and does the same.
+ * Freeing makes the queue the process's own first. Then its blocks are taken out, one by one, as by a consumer; who
+ * buries the process after a kill makes it his own, and does the same, until the queue's body, which has
+ * all that lies behind its own lines, is the queue's no more. Who has put or taken an item may be on his
+ * way to a bell then, or die with the alarm pending. So the lines are memory that is never anything else, and
+ * no one who opens a queue there changes what bells have counted.
  *
  * Pace. Where both ends are at work at once, a cache line that both touch costs more than all else. So a
  * consumer that finds nothing, but has found several items one after the other before, leaves the line
@@ -92,7 +95,7 @@ struct cv_lane_head {
     uint64_t bytes; /* of all blocks ever taken */
 };
 
-/* A chain beside the first one. */
+/* A chain beside the first one; in the body. */
 struct cv_lane {
     struct cv_tail tail __attribute__((aligned(CV_QUEUE_LINE)));
     uint64_t home_left;
@@ -104,7 +107,7 @@ struct covey_queue {
     /* Written once, when the queue is made. */
     uint64_t items_max;
     uint64_t bytes_max;
-    uint64_t segments;  /* address of the first chain's table; those of the others follow */
+    uint64_t segments;  /* address of the body, where the chains' tables come first */
     uint32_t block_min; /* items of as many bytes go as blocks */
     uint32_t id;        /* the owner of its blocks */
     uint32_t item_size; /* of all items; UINT32_MAX: of any */
@@ -156,8 +159,6 @@ struct covey_queue {
         uint32_t done[2];  /* of those who join */
         uint32_t watch[2]; /* of those who wait for items, and for others (covey_wait()) */
     } bell __attribute__((aligned(CV_QUEUE_LINE)));
-
-    struct cv_lane lane[]; /* then the tables of segments, then the first segments */
 };
 
 /* What only some queues have. */
@@ -182,6 +183,7 @@ _Static_assert(offsetof(struct covey_queue, put) == CV_QUEUE_LINE &&
                    offsetof(struct covey_queue, get) == 2 * CV_QUEUE_LINE &&
                    offsetof(struct covey_queue, grow) == 3 * CV_QUEUE_LINE,
     "an end is a cache line");
+_Static_assert(sizeof(struct covey_queue) == CV_LASTING_BYTES, "it is such a block");
 
 static inline struct cv_queue_more *cv_queue_more(const covey_queue *q)
 {
@@ -200,19 +202,35 @@ static inline struct cv_users *cv_queue_readers(const covey_queue *q)
 
 /* Chains ************************************************************************************* */
 
+static inline unsigned cv_queue_slots(const covey_queue *q)
+{
+    return q->grows ? CV_SLOTS : 1;
+}
+
+static inline size_t cv_to_line(size_t bytes)
+{
+    return (bytes + CV_QUEUE_LINE - 1) / CV_QUEUE_LINE * CV_QUEUE_LINE;
+}
+
+static inline size_t cv_queue_tables_bytes(const covey_queue *q)
+{
+    return cv_to_line((size_t)q->lanes * cv_queue_slots(q) * sizeof(uint64_t));
+}
+
+/* Of a chain beside the first one. */
+static inline struct cv_lane *cv_queue_lane(const covey_queue *q, unsigned lane)
+{
+    return (struct cv_lane *)(uintptr_t)(q->segments + cv_queue_tables_bytes(q)) + lane - 1;
+}
+
 static inline struct cv_tail *cv_queue_tail(covey_queue *q, unsigned lane)
 {
-    return lane ? &q->lane[lane - 1].tail : &q->put.tail;
+    return lane ? &cv_queue_lane(q, lane)->tail : &q->put.tail;
 }
 
 static inline struct cv_lane_head *cv_queue_head(covey_queue *q, unsigned lane)
 {
-    return lane ? &q->lane[lane - 1].head : &q->get.head;
-}
-
-static inline unsigned cv_queue_slots(const covey_queue *q)
-{
-    return q->grows ? CV_SLOTS : 1;
+    return lane ? &cv_queue_lane(q, lane)->head : &q->get.head;
 }
 
 static inline uint64_t *cv_queue_segments(const covey_queue *q, unsigned lane)
@@ -517,16 +535,22 @@ void cv_queue_pace(covey_queue *q);
 
 /* The queue as a whole *********************************************************************** */
 
-/* A queue that is like @q, of which only what is written once counts, in @memory at a multiple of a line. */
+/*
+ * Makes @q, which has its bells already, of @like, of which only what is written once counts; with a body of
+ * cv_queue_body_bytes() at a multiple of a line.
+ */
 int cv_queue_read_options(
     covey_queue *q, const struct covey_queue_options *o, size_t home_max, size_t *home);
-size_t cv_queue_bytes(const covey_queue *q, size_t home);
-void cv_queue_make(void *memory, const covey_queue *q, size_t home);
+size_t cv_queue_body_bytes(const covey_queue *q, size_t home);
+void cv_queue_make(covey_queue *q, void *body, const covey_queue *like, size_t home);
 
 /* The process with that tag is one; 0: this process is. 0, or a code with its message. */
 int cv_queue_add_producer(covey_queue *q, uint64_t tag);
 
-/* Frees all that is in it, and ends it: its memory is this process's own, and nobody else uses it. */
+/* Frees all that is in it: it is this process's own, and nobody else uses it. */
 void cv_queue_drain(covey_queue *q);
+
+/* Then: it is no queue any more. */
+void cv_queue_end(covey_queue *q);
 
 #endif

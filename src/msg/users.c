@@ -156,12 +156,12 @@ static bool become(struct cv_cell *cell, enum cv_user what)
 }
 
 /* All other cells that it has. */
-static void leave_others(struct cv_users *users)
+static void leave_others(struct cv_users *users, const struct cv_cell *own)
 {
     struct cv_cell *cell;
 
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
-        if (cv_load_seq(&cell->mark) == cv_users_process(cv_self.tag))
+        if (cell != own && cv_load_seq(&cell->mark) == cv_users_process(cv_self.tag))
             (void)become(cell, CV_USER_LEFT);
     }
 }
@@ -178,11 +178,11 @@ int cv_users_be(struct cv_users *users, enum cv_user what)
 
     if (!cell)
         return covey_error_code();
+    if (what == CV_USER_LEFT)
+        leave_others(users, cell); /* first: who sees that all have left may free the cells */
     is_new = become(cell, what);
     if (what == CV_USER_HERE && is_new)
         cv_store_seq(&users->used, 1);
-    if (what == CV_USER_LEFT)
-        leave_others(users);
     return is_new;
 }
 

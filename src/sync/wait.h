@@ -158,10 +158,16 @@ int cv_wait_interrupted(uint32_t *alarm);
 void cv_wait_end(struct cv_wait *wait);
 
 /* An alarm: two words, and then so many bells. All new, and quiet. */
-static inline void cv_alarm_init(uint32_t *alarm, unsigned bells)
+/* Where there may be late users of such another: what its bells have counted goes on. */
+static inline void cv_alarm_init_again(uint32_t *alarm, unsigned bells)
 {
     cv_store_relaxed(&alarm[0], 0);
     cv_store_relaxed(&alarm[1], bells);
+}
+
+static inline void cv_alarm_init(uint32_t *alarm, unsigned bells)
+{
+    cv_alarm_init_again(alarm, bells);
     for (unsigned i = 0; i < 2 * bells; i++)
         cv_store_relaxed(&alarm[2 + i], 0);
 }

@@ -343,6 +343,19 @@ OPERATION(queue_join, .setup = set_up_one_lost, .victim = victim_joins, .when = 
     .rescue = join, .unblock = finish_rest, .after = finish_all, .verify = done);
 
 /* The queue is full. A producer has room as soon as V has got an item, done or not. */
+/* Who has joined frees the queue. */
+static void join_and_free(void)
+{
+    int r = covey_queue_join(items.queue, 0);
+
+    check(r == 0 || r == COVEY_ETIMEDOUT || r == COVEY_EOWNERDEAD);
+    if (r != COVEY_ETIMEDOUT)
+        items_free_at_once();
+}
+
+OPERATION(queue_done_freed, .setup = set_up_one_lost, .warm = get, .victim = finish,
+    .rescue = join_and_free, .verify = items_freed);
+
 static void set_up_full(void)
 {
     open_queue(false, ITEM_SMALL, NUMBER_MAX);

@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "items.h"
 
+#include "msg/queue.h"
+
+enum {
+    BLOCKS_OF_SIZE = 8,
+};
+
+/* Where a queue may have been: its own bytes, what goes with them, and both together. */
+static const size_t of_queue[] = {sizeof(covey_queue), 1500, 2000};
+
 struct items items;
 
 void items_fill(unsigned char *item, unsigned number, size_t size)
@@ -176,5 +185,21 @@ void items_done(void)
 {
     items_check();
     check_int(covey_queue_free(items.queue), ==, 0);
+    check_int(covey_free(items.buffer), ==, 0);
+}
+
+void items_free_at_once(void)
+{
+    if (items.queue->put.lock || items.queue->get.lock) /* V has one, and would be waited for */
+        return;
+    check_int(covey_queue_free(items.queue), ==, 0);
+    sweep_tell(QUEUE_FREED, 1);
+    for (size_t i = 0; i < sizeof of_queue / sizeof *of_queue * BLOCKS_OF_SIZE; i++)
+        (void)sweep_keep(of_queue[i / BLOCKS_OF_SIZE]);
+}
+
+void items_freed(void)
+{
+    check(covey_queue_free(items.queue) == (sweep_told(QUEUE_FREED) ? COVEY_EINVAL : 0));
     check_int(covey_free(items.buffer), ==, 0);
 }

@@ -27,6 +27,7 @@ enum {
     VICTIM_GETS,
     VICTIM_GOT, /* so many bytes */
     PUT_BY_RESCUERS,
+    QUEUE_FREED = 31,
 };
 
 /* Set by setup. */
@@ -74,5 +75,12 @@ void items_check(void);
 
 /* The same; then it frees the queue. */
 void items_done(void);
+
+/*
+ * A rescuer: frees the queue, while V may be on its way from the commit to the wake. What that looks at
+ * and changes must not be memory that is somebody else's by now. W: frees what is left.
+ */
+void items_free_at_once(void);
+void items_freed(void);
 
 #endif

@@ -529,6 +529,49 @@ OPERATION(queue_free_awaited, .setup = set_up_empty, .victim = free_queue,
 OPERATION(queue_free_blocks, .setup = set_up_block, .victim = free_queue, .rescue = sweep_use_heap,
     .verify = free_what_is_left, .proves = "object_end");
 
+static void free_when_got(void)
+{
+    int r = items_get(0);
+
+    check(r > 0 || r == COVEY_EEMPTY);
+    if (r > 0)
+        items_free_at_once();
+}
+
+OPERATION(queue_put_freed, .setup = set_up_empty, .victim = items_victim_puts,
+    .rescue = free_when_got, .verify = items_freed);
+
+static void free_when_closed(void)
+{
+    int r = items_get(0);
+
+    check(r == COVEY_ECLOSED || r == COVEY_EEMPTY);
+    if (r == COVEY_ECLOSED)
+        items_free_at_once();
+}
+
+OPERATION(queue_close_freed, .setup = set_up_empty, .victim = close_queue,
+    .rescue = free_when_closed, .verify = items_freed);
+
+static void set_up_producer(void)
+{
+    check_int(covey_queue_open(&items.queue, .bytes = 1024, .producers = 1), ==, 0);
+    items_begin(ITEM_SMALL, 0);
+}
+
+static void be_producer(void)
+{
+    check_int(covey_queue_add_producer(items.queue, NULL), ==, 0);
+}
+
+static void leave_it(void)
+{
+    check_int(covey_queue_leave(items.queue), ==, 0);
+}
+
+OPERATION(queue_leave_freed, .setup = set_up_producer, .warm = be_producer, .victim = leave_it,
+    .rescue = free_when_closed, .verify = items_freed);
+
 /* Some items are in the first segment, the others in a second one. */
 static void set_up_grown(void)
 {
