@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "children.h"
+#include "msg/queue.h"
 
 #include <covey.h>
 
@@ -526,7 +527,8 @@ static void await_state(pid_t pid, char state)
 }
 
 /* In a child, which sleeps when this returns, or has stopped if it comes so far. */
-static pid_t use(covey_queue *q, enum use use, void *item, size_t size, double timeout_s, int code)
+static pid_t start_use(
+    covey_queue *q, enum use use, void *item, size_t size, double timeout_s, int code)
 {
     pid_t pid = fork();
 
@@ -540,8 +542,94 @@ static pid_t use(covey_queue *q, enum use use, void *item, size_t size, double t
             ==, code);
         _exit(0);
     }
+    return pid;
+}
+
+static pid_t use(covey_queue *q, enum use use, void *item, size_t size, double timeout_s, int code)
+{
+    pid_t pid = start_use(q, use, item, size, timeout_s, code);
+
     await_state(pid, use == PUT && !item ? 'T' : 'S');
     return pid;
+}
+
+/* It has found an item of so many bytes. */
+static pid_t stop_in_get(covey_queue *q, size_t size)
+{
+    pid_t pid = start_use(q, GET, NULL, size, 0, 0);
+
+    await_state(pid, 'T');
+    return pid;
+}
+
+static int give_up(void *context)
+{
+    (void)context;
+    return 1;
+}
+
+static void ignore(int signal)
+{
+    (void)signal;
+}
+
+/* In a child, which a signal interrupts after 50 ms. */
+static int get_until_interrupted(void *argument)
+{
+    return covey_queue_get(*(covey_queue **)argument, &(int){0}, sizeof(int), NULL, COVEY_FOREVER);
+}
+
+static int put_until_interrupted(void *argument)
+{
+    return covey_queue_put(*(covey_queue **)argument, &(int){0}, sizeof(int), COVEY_FOREVER);
+}
+
+static int join_until_interrupted(void *argument)
+{
+    return covey_queue_join(*(covey_queue **)argument, COVEY_FOREVER);
+}
+
+static void check_is_interrupted(int (*call)(void *argument), covey_queue *q)
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0) {
+        check_int(sigaction(SIGALRM, &(struct sigaction){.sa_handler = ignore}, NULL), ==, 0);
+        covey_on_interrupt(give_up, NULL);
+        (void)ualarm(50 * 1000, 10 * 1000);
+        _exit(call(&q) == COVEY_EINTR ? 0 : 1);
+    }
+    check_int(waitpid(pid, &status, 0), ==, pid);
+    check_int(status, ==, 0);
+}
+
+TEST(who_waits_for_ever_is_interrupted_wherever_he_waits)
+{
+    covey_queue *q;
+    covey_queue *joinable;
+    const void *seen;
+    void *place;
+    pid_t pid;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    put_int(q, 1);
+    check_int(covey_queue_peek(q, &seen, NULL, 0), ==, 0);
+    check_int(covey_queue_reserve(q, 4, &place, 0), ==, 0);
+    check_is_interrupted(get_until_interrupted, q);
+    check_is_interrupted(put_until_interrupted, q);
+    check_int(covey_queue_cancel(q, place), ==, 0);
+    check_int(covey_queue_release(q, seen), ==, 0);
+    check_is_interrupted(get_until_interrupted, q);
+    check_int(covey_queue_free(q), ==, 0);
+
+    check_int(covey_queue_open(&joinable, .joinable = true), ==, 0);
+    check_int(covey_queue_put(joinable, several, 100, 0), ==, 0);
+    pid = stop_in_get(joinable, 100);
+    check_is_interrupted(join_until_interrupted, joinable);
+    child_kill(pid);
+    check_is_interrupted(join_until_interrupted, joinable);
+    check_int(covey_queue_free(joinable), ==, 0);
 }
 
 /* Who is woken while the lock is held, and gives up, has had a wake that another one needs. */
@@ -1009,6 +1097,125 @@ TEST(who_follows_on_a_dead_consumer_gets_his_item)
     check_int(covey_queue_free(q), ==, 0);
 }
 
+/* A thread is done with what it got first, though a younger item of its may have come before. */
+TEST(what_is_done_is_what_was_got_first)
+{
+    covey_queue *q;
+    const void *first;
+    const void *second;
+    pid_t pid;
+
+    check_int(covey_queue_open(&q, .redeliver = true), ==, 0);
+    put_int(q, 1);
+    put_int(q, 2);
+    pid = fork();
+    if (pid == 0) {
+        check_int(get_int(q, 0), ==, 1);
+        raise(SIGSTOP);
+    }
+    check_int(waitpid(pid, NULL, WUNTRACED), ==, pid);
+    check_int(covey_queue_peek(q, &second, NULL, 0), ==, 0);
+    check_int(*(const int *)second, ==, 2);
+    child_kill(pid);
+    check_int(covey_queue_peek(q, &first, NULL, 0), ==, 0);
+    check_int(*(const int *)first, ==, 1);
+    check_int(covey_queue_task_done(q), ==, 0);
+    check_fails(covey_queue_release(q, second), COVEY_ESTATE, "is no item");
+    check_int(covey_queue_release(q, first), ==, 0);
+    check_fails(covey_queue_task_done(q), COVEY_ESTATE, "has no item");
+    check_int(covey_queue_join(q, 0), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+/* Where an item was that was peeked at, there may be another one, whose bytes nobody keeps. */
+TEST(only_what_was_peeked_at_is_released)
+{
+    covey_queue *q;
+    const void *seen;
+
+    check_int(covey_queue_open(&q, .joinable = true), ==, 0);
+    put_int(q, 1);
+    check_int(covey_queue_peek(q, &seen, NULL, 0), ==, 0);
+    check_int(covey_queue_release(q, seen), ==, 0);
+    for (int i = 0; i < 5000; i++) { /* as many as there are places for */
+        put_int(q, i);
+        check_int(get_int(q, 0), ==, i);
+        check_fails(covey_queue_unpeek(q, seen), COVEY_ESTATE, "is no item");
+        check_int(covey_queue_task_done(q), ==, 0);
+    }
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+/* What was nobody's and is somebody's again waits no more. */
+TEST(a_queue_is_not_ready_when_what_came_back_is_taken)
+{
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q, .redeliver = true), ==, 0);
+    put_int(q, 1);
+    take_and_die(q, 1);
+    check_int(covey_queue_size(q), ==, 1);
+    check_int(get_int(q, 0), ==, 1);
+    check_int(covey_queue_size(q), ==, 0);
+    check_int(covey_wait((struct covey_waited[]){COVEY_WAITED(q)}, 1, 0), ==, COVEY_ETIMEDOUT);
+    check_int(covey_queue_task_done(q), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+static double less(double a, double b)
+{
+    return a < b ? a : b;
+}
+
+/* Somebody is stopped in the moment in which he looks for an item, and there is none. */
+TEST(timeouts_hold_behind_one_who_is_stopped_where_nothing_is)
+{
+    double got = 1;
+    double waited = 1;
+    covey_queue *q;
+    pid_t pid;
+
+    check_int(covey_queue_open(&q, .redeliver = true), ==, 0);
+    check_int(covey_queue_get(q, several, 1, NULL, 0), ==, COVEY_EEMPTY);
+    pid = fork();
+    if (pid == 0) {
+        check_int(covey_queue_size(q), ==, 0);
+        q->get.lock = cv_self.mark;
+        (void)raise(SIGSTOP);
+    }
+    check_int(waitpid(pid, NULL, WUNTRACED), ==, pid);
+    for (int i = 0; i < 5; i++) {
+        double start = test_now_s();
+
+        check_fails(covey_queue_get(q, several, 1, NULL, 0.2), COVEY_EEMPTY, "0.2 s");
+        got = less(got, test_now_s() - start);
+        start = test_now_s();
+        check_int(
+            covey_wait((struct covey_waited[]){COVEY_WAITED(q)}, 1, 0.2), ==, COVEY_ETIMEDOUT);
+        waited = less(waited, test_now_s() - start);
+    }
+    check(got >= 0.2);
+    check(got < 0.23);
+    check(waited >= 0.2);
+    check(waited < 0.23);
+    child_kill(pid);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(who_joins_behind_one_who_is_stopped_is_told)
+{
+    covey_queue *q;
+    pid_t pid;
+
+    check_int(covey_queue_open(&q, .joinable = true), ==, 0);
+    check_int(covey_queue_put(q, several, 100, 0), ==, 0);
+    pid = stop_in_get(q, 100);
+    check_fails(covey_queue_join(q, 0.1), COVEY_ETIMEDOUT, "was at work");
+    child_kill(pid);
+    check_fails(covey_queue_join(q, 0.1), COVEY_ETIMEDOUT, "1 items");
+    check_int(covey_queue_free(q), ==, 0);
+}
+
 TEST(a_consumer_does_not_wait_for_what_it_has_itself)
 {
     covey_queue *q;
@@ -1158,23 +1365,28 @@ static int count_items(void *argument)
     return (int)covey_queue_size(*(covey_queue **)argument);
 }
 
-/* Who looks at an item may put one; who counts must not be in his way. */
-TEST(items_are_counted_while_somebody_looks_at_one)
+/* Who counts them waits for none of these, and is in nobody's way. */
+TEST(items_are_counted_while_somebody_has_one_in_place)
 {
-    covey_queue *q;
-    covey_process *child;
-    const void *item;
+    for (int joinable = 0; joinable < 2; joinable++) {
+        covey_queue *q;
+        const void *item;
+        void *place;
 
-    check_int(covey_queue_open(&q, .priorities = 2), ==, 0);
-    put_int(q, 1);
-    check_int(covey_queue_peek(q, &item, NULL, 0), ==, 0);
-    child = child_start(count_items, q, COVEY_FORK);
-    test_sleep_ms(20);
-    put_int(q, 2);
-    check_int(covey_process_join(child, 0.02), ==, COVEY_ETIMEDOUT);
-    check_int(covey_queue_unpeek(q, item), ==, 0);
-    child_join(child, 2);
-    check_int(covey_queue_free(q), ==, 0);
+        check_int(covey_queue_open(&q, .priorities = 2, .joinable = joinable), ==, 0);
+        put_int(q, 1);
+        put_int(q, 2);
+        check_int(covey_queue_peek(q, &item, NULL, 0), ==, 0);
+        check_int(covey_queue_reserve(q, 4, &place, 0), ==, 0);
+        child_join(child_start(count_items, q, COVEY_FORK), 2 - joinable);
+        check_int(covey_queue_size(q), ==, 2 - joinable);
+        check_int(covey_queue_is_empty(q), ==, 0);
+        check_int(covey_queue_commit(q, place, 4), ==, 0);
+        check_int(covey_queue_size(q), ==, 3 - joinable);
+        check_int(covey_queue_release(q, item), ==, 0);
+        check_int(covey_queue_size(q), ==, 2);
+        check_int(covey_queue_free(q), ==, 0);
+    }
 }
 
 /* Who has an item in his hands would wait for himself. */
@@ -1192,7 +1404,8 @@ TEST(a_thread_does_not_wait_for_its_own_item_in_place)
     check_fails(covey_queue_close(q), COVEY_ESTATE, "has reserved");
     check_fails(covey_queue_free(q), COVEY_ESTATE, "has reserved");
     check_fails(covey_queue_is_full(q, 4), COVEY_ESTATE, "has reserved");
-    check_fails(covey_queue_is_closed(q), COVEY_ESTATE, "has reserved");
+    check_int(covey_queue_is_closed(q), ==, 0);
+    check_int(covey_queue_size(q), ==, 0);
     memcpy(place, item, 4);
     check_int(covey_queue_commit(q, place, 4), ==, 0);
     check_int(covey_queue_put(q, item, 4, 0), ==, 0);

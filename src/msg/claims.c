@@ -19,8 +19,10 @@ struct claim {
     uint64_t place;  /* of the cell that the item was in */
     uint64_t block;  /* address of the item's bytes, and 1 if they are only lent; 0: see @bytes */
     uint64_t size;
-    uint32_t lane;
-    uint32_t unused;
+    uint32_t number; /* of all claimings, the latest of this one */
+    uint16_t lane;
+    bool is_again;         /* it has come to its holder later than those behind it in the list */
+    bool is_peeked;        /* its holder knows where the bytes are */
     unsigned char bytes[]; /* of a small item, if they are still needed */
 };
 
@@ -67,6 +69,8 @@ static void take_out(covey_queue *q, uint64_t *link, const struct claim *c)
 
     cv_store_release(&more->claims_ended, more->claims_ended + 1);
     cv_store_release(link, c->next);
+    if (more->free_from == (uintptr_t)c)
+        more->free_from = c->next;
     if (c->next)
         return;
     cv_store_relaxed(&more->claims_last,
@@ -96,16 +100,21 @@ static void *bytes_of(struct claim *c)
 /* Making and ending ************************************************************************** */
 
 /* Of the item at the head of a chain, by this thread; NULL with a message. */
-static struct claim *make(unsigned lane, const struct cv_found *f, bool keeps_bytes)
+static struct claim *make(covey_queue *q, unsigned lane, const struct cv_found *f, bool is_peeked)
 {
     bool is_large = f->head & CV_CELL_BLOCK;
     size_t size = is_large ? cv_cell_block(f->cell)->size : cv_cell_size(f->head);
-    size_t kept = keeps_bytes && !is_large ? size : 0;
+    size_t kept = (is_peeked || q->redelivers) && !is_large ? size : 0;
     struct claim *c = cv_heap_alloc(sizeof *c + kept, CV_GRAIN_BYTES, cv_my_short_tag());
 
     if (!c)
         return NULL;
-    *c = (struct claim){.holder = cv_waiter_me(), .place = f->place, .size = size, .lane = lane};
+    *c = (struct claim){.holder = cv_waiter_me(),
+        .place = f->place,
+        .size = size,
+        .number = ++cv_queue_more(q)->claimings,
+        .lane = (uint16_t)lane,
+        .is_peeked = is_peeked};
     if (is_large)
         c->block = cv_cell_block(f->cell)->address;
     else if (kept)
@@ -139,26 +148,36 @@ static void free_outgoing(covey_queue *q, struct claim *c)
     (void)cv_heap_free(c);
 }
 
-/* Its item is done, or lost. */
-static void end(covey_queue *q, uint64_t *link, struct claim *c)
+/* Its item is done, or @is_lost. */
+static void end(covey_queue *q, uint64_t *link, struct claim *c, bool is_lost)
 {
-    cv_store_release(&q->get.intent, (uintptr_t)c | CV_INTENT_CLAIM);
+    struct cv_queue_more *more = cv_queue_more(q);
+
+    cv_store_relaxed(&more->lost_before, more->lost);
+    cv_store_release(
+        &q->get.intent, (uintptr_t)c | CV_INTENT_CLAIM | (is_lost ? CV_INTENT_LOST : 0));
     (void)cv_heap_give(c, cv_queue_owner(q), cv_queue_outgoing(q));
     if (is_own_block(c))
         (void)cv_heap_give(block_of(c), cv_queue_owner(q), cv_queue_outgoing(q));
+    if (is_lost)
+        cv_store_release(&more->lost, more->lost_before + 1);
     take_out(q, link, c);
     free_outgoing(q, c);
 }
 
 /* It was on its way in or out. */
-static void mend_claim(covey_queue *q, struct claim *c)
+static void mend_claim(covey_queue *q, uint64_t intent)
 {
+    struct cv_queue_more *more = cv_queue_more(q);
+    struct claim *c = cv_intended(intent);
     uint64_t *link = link_to(q, c);
 
     if (cv_heap_owner(c, NULL) != cv_queue_outgoing(q))
         return;
     if (*link &&
         cv_place_position(cv_queue_head(q, c->lane)->place) > cv_place_position(c->place)) {
+        if (intent & CV_INTENT_LOST)
+            cv_store_release(&more->lost, more->lost_before);
         if (is_own_block(c))
             (void)cv_heap_give(block_of(c), cv_queue_outgoing(q), cv_queue_owner(q));
         (void)cv_heap_give(c, cv_queue_outgoing(q), cv_queue_owner(q));
@@ -172,19 +191,24 @@ static void mend_claim(covey_queue *q, struct claim *c)
 void cv_queue_mend_claims(covey_queue *q, uint64_t intent)
 {
     struct cv_queue_more *more = cv_queue_more(q);
+    uint32_t n_free = 0;
     uint64_t last = 0;
 
     if ((intent & CV_INTENT_CLAIM) && CV_RECOVERS(queue_outgoing))
-        mend_claim(q, cv_intended(intent));
-    for (const struct claim *c = first_claim(q); c; c = next_claim(c))
+        mend_claim(q, intent);
+    for (const struct claim *c = first_claim(q); c; c = next_claim(c)) {
         last = (uintptr_t)c;
+        n_free += !is_held(c);
+    }
     cv_store_relaxed(&more->claims_last, last);
+    cv_store_relaxed(&more->free_from, 0);
+    cv_store_release(&more->free_claims, n_free);
 }
 
 void cv_queue_end_claims(covey_queue *q)
 {
     while (first_claim(q))
-        end(q, &cv_queue_more(q)->claims, first_claim(q));
+        end(q, &cv_queue_more(q)->claims, first_claim(q), false);
 }
 
 /* Looking ************************************************************************************ */
@@ -212,31 +236,23 @@ static bool others_have_any(covey_queue *q)
     return c != NULL;
 }
 
-long cv_queue_free_claims(covey_queue *q)
-{
-    long n = 0;
-
-    for (const struct claim *c = first_claim(q); c; c = next_claim(c))
-        n += !is_held(c);
-    return n;
-}
-
 /* The first one of @lane that is nobody's; NULL: there is none. */
 static struct claim *find_free(covey_queue *q, unsigned lane)
 {
     struct cv_queue_more *more = cv_queue_more(q);
-    bool any = false;
+    struct claim *c = claim_at(more->free_from ? more->free_from : more->claims);
+    bool is_first = true;
 
-    if (!cv_load_relaxed(&more->free_claims))
+    if (!more->free_claims)
         return NULL;
-    for (struct claim *c = first_claim(q); c; c = next_claim(c)) {
+    for (; c; c = next_claim(c)) {
+        if (!is_held(c) && is_first)
+            more->free_from = (uintptr_t)c;
         if (!is_held(c) && c->lane == lane)
-            return c;
-        any |= !is_held(c);
+            break;
+        is_first &= is_held(c);
     }
-    if (!any)
-        cv_store_release(&more->free_claims, 0);
-    return NULL;
+    return c;
 }
 
 /* Claiming *********************************************************************************** */
@@ -260,7 +276,11 @@ static int claim_again(covey_queue *q, struct claim *c, struct cv_getting *g)
 {
     if (!fits(g, c->size))
         return COVEY_ETOOBIG;
+    c->number = ++cv_queue_more(q)->claimings;
+    c->is_again = true;
+    c->is_peeked = g->takes_block;
     cv_store_release(&c->holder, cv_waiter_me());
+    cv_store_release(&cv_queue_more(q)->free_claims, cv_queue_more(q)->free_claims - 1);
     give_out(g, bytes_of(c), c->size);
     cv_queue_note_get(q);
     return 0;
@@ -276,7 +296,7 @@ static int claim_first(covey_queue *q, unsigned lane, struct cv_getting *g)
         return r == COVEY_ECLOSED && q->redelivers && others_have_any(q) ? COVEY_EEMPTY : r;
     if (!fits(g, f.head & CV_CELL_BLOCK ? cv_cell_block(f.cell)->size : cv_cell_size(f.head)))
         return COVEY_ETOOBIG;
-    c = make(lane, &f, q->redelivers || g->takes_block);
+    c = make(q, lane, &f, g->takes_block);
     if (!c)
         return covey_error_code();
     if (g->takes_block || c->block)
@@ -309,7 +329,7 @@ int cv_queue_come_to_take(covey_queue *q)
     if (r > 0) {
         cv_queue_wake_all(q);
         if (q->redelivers) /* this may be the cell of one who has died, which said that he had */
-            (void)cv_queue_reap_claims(q, &(bool){false}, NULL, NULL);
+            (void)cv_queue_reap_claims(q, true, &(bool){false});
     }
     return r < 0 ? r : 0;
 }
@@ -324,7 +344,10 @@ struct outcome {
 
 static void give_back(covey_queue *q, struct claim *c, struct outcome *o)
 {
-    cv_store_release(&cv_queue_more(q)->free_claims, 1);
+    struct cv_queue_more *more = cv_queue_more(q);
+
+    more->free_from = 0;
+    cv_store_release(&more->free_claims, more->free_claims + 1);
     cv_store_release(&c->holder, 0);
     o->freed = true;
 }
@@ -387,28 +410,34 @@ static void reap_all(covey_queue *q, bool *claimed, struct outcome *o)
         } else if (goes_on(q, c)) {
             give_back(q, c, o);
         } else {
-            cv_store_relaxed(&more->lost, more->lost + 1);
             cv_store_relaxed(&more->lost_pid, cv_member_pid(tag));
-            end(q, link, c);
+            end(q, link, c, true);
             o->ended = true;
         }
     }
     cv_store_relaxed(&more->dead, dead);
 }
 
-bool cv_queue_reap_claims(covey_queue *q, bool *claimed, uint64_t *tags, unsigned *n_tags)
+static bool enter_soon(covey_queue *q, bool waits)
+{
+    if (waits)
+        return cv_queue_enter_get(q, 0) == 0;
+    cv_alarm_set(q->bell.alarm);
+    cv_queue_mend_get(q, 0); /* if it is one who has died */
+    return cv_lock_try(&q->get.lock);
+}
+
+enum cv_reaped cv_queue_reap_claims(covey_queue *q, bool waits, bool *claimed)
 {
     struct outcome o = {false, false};
 
-    if (cv_queue_enter_get(q, 0) != 0) { /* somebody is stopped there: who knows */
-        *claimed = true;
-        if (tags && *n_tags < CV_WAIT_TAGS_MAX)
-            tags[(*n_tags)++] = CV_WAIT_POLL;
-        return false;
+    if (!enter_soon(q, waits)) {
+        *claimed = true; /* who knows */
+        return CV_REAPED_LATER;
     }
     reap_all(q, claimed, &o);
     leave(q, o);
-    return o.freed || o.ended;
+    return o.freed || o.ended ? CV_REAPED_SOME : CV_REAPED_NONE;
 }
 
 void cv_queue_look_for_dead(covey_queue *q)
@@ -419,44 +448,55 @@ void cv_queue_look_for_dead(covey_queue *q)
 
     cv_store_relaxed(&more->look_next, next);
     if (any && cv_users_dead(&more->takers) != cv_load_relaxed(&more->dead))
-        (void)cv_queue_reap_claims(q, &(bool){false}, NULL, NULL);
+        (void)cv_queue_reap_claims(q, false, &(bool){false});
 }
 
-/* The link to the first claim of this thread, or of its process; @at: only to the one with its bytes there. NULL:
+static bool is_own(const struct claim *c, bool thread)
+{
+    return thread ? c->holder == cv_waiter_me()
+                  : is_held(c) && cv_mark_is_of(c->holder, cv_self.mark);
+}
+
+/* The link to the oldest claim of this thread, or of its process; @at: only to the one with its bytes there. NULL:
  * there is none. */
 static uint64_t *find_own(covey_queue *q, bool thread, const void *at)
 {
-    uint64_t *link = &cv_queue_more(q)->claims;
+    uint64_t *found = NULL;
 
-    for (; *link; link = &claim_at(*link)->next) {
+    for (uint64_t *link = &cv_queue_more(q)->claims; *link; link = &claim_at(*link)->next) {
         struct claim *c = claim_at(*link);
 
-        if ((!at || bytes_of(c) == at) &&
-            (thread ? c->holder == cv_waiter_me()
-                    : is_held(c) && cv_mark_is_of(c->holder, cv_self.mark)))
-            return link;
+        if (!is_own(c, thread) || (at && !(c->is_peeked && bytes_of(c) == at)))
+            continue;
+        if (!found || (int32_t)(c->number - claim_at(*found)->number) < 0)
+            found = link;
+        if (!c->is_again) /* those behind it are younger */
+            break;
     }
-    return NULL;
+    return found;
 }
 
 /* Ends the claim of this process on the item @at, or on its oldest: it is done, or nobody's again. */
 int cv_queue_end_claim(covey_queue *q, const void *at, bool done)
 {
     struct outcome o = {false, false};
+    uint64_t *cell;
     uint64_t *link;
+    bool closed;
 
     (void)cv_queue_enter_get(q, CV_FOREVER);
     link = find_own(q, true, at);
     if (!link)
         link = find_own(q, false, at);
+    closed = cv_queue_look(q, 0, &cell) & CV_CELL_END;
     if (link && done) {
-        end(q, link, claim_at(*link));
+        end(q, link, claim_at(*link), false);
         o.ended = true;
     } else if (link) {
         give_back(q, claim_at(*link), &o);
     }
     leave(q, o);
-    if (link && q->redelivers && cv_queue_is_closed(q)) /* who waits may have only his own left */
+    if (link && q->redelivers && closed) /* who waits may have only his own left */
         cv_queue_ring_items(q, INT_MAX);
     cv_alarm_clear();
     if (link)
@@ -511,16 +551,19 @@ static int fail_unfinished(covey_queue *q, double timeout_s)
     unsigned long n = 0;
     uint64_t holder = 0;
 
-    cv_alarm_set(q->bell.alarm);
-    if (cv_lock_try(&q->get.lock)) {
-        for (const struct claim *c = first_claim(q); c; c = next_claim(c)) {
-            n++;
-            holder = holder ? holder : c->holder;
-        }
-        for (unsigned lane = 0; lane < q->lanes; lane++)
-            n += cv_queue_waiting(q, lane);
-        cv_lock_exit(&q->get.lock);
+    if (!enter_soon(q, false)) {
+        cv_alarm_clear();
+        return cv_fail(COVEY_ETIMEDOUT, "process %d was at work in queue %p, still after %g s",
+            (int)cv_lock_pid(cv_load_relaxed(&q->get.lock) & ~CV_LOCK_SLEEPERS), (void *)q,
+            timeout_s);
     }
+    for (const struct claim *c = first_claim(q); c; c = next_claim(c)) {
+        n++;
+        holder = holder ? holder : c->holder;
+    }
+    for (unsigned lane = 0; lane < q->lanes; lane++)
+        n += cv_queue_waiting(q, lane);
+    cv_lock_exit(&q->get.lock);
     cv_alarm_clear();
     return holder ? cv_fail(COVEY_ETIMEDOUT,
                         "%lu items of queue %p were not done within %g s: process %d has one", n,
@@ -534,7 +577,7 @@ static int try_join(covey_queue *q, struct joining *j, uint64_t deadline_ns)
 {
     struct cv_queue_more *more = cv_queue_more(q);
     struct outcome o = {false, false};
-    int r = cv_queue_enter_get(q, deadline_ns);
+    int r = cv_queue_enter_get(q, cv_lock_until(deadline_ns));
 
     if (r != 0)
         return r;

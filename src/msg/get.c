@@ -290,12 +290,19 @@ static int find_first(covey_queue *q, struct cv_getting *g)
 
 /* What a consumer who has found nothing sleeps by. */
 struct emptiness {
+    bool hurries; /* somebody was stopped in the lock: he waits no more for him, but for the rest */
     struct cv_futex_watch next; /* first of all, he spins on this */
     unsigned n_words;
     unsigned n_tags;
     struct cv_futex_watch words[CV_WAIT_WORDS_MAX];
     uint64_t tags[CV_WAIT_TAGS_MAX];
 };
+
+static void look_again(struct emptiness *e)
+{
+    if (e->n_tags < CV_WAIT_TAGS_MAX)
+        e->tags[e->n_tags++] = CV_WAIT_POLL;
+}
 
 /* Has anything come of the deaths of others? If not, whose lives are to be watched. Of who could put, that
  * matters until the queue has @ended. */
@@ -306,14 +313,24 @@ static bool look_at_others(covey_queue *q, struct emptiness *e, bool ended, bool
     if (q->redelivers) {
         /* First whom to watch: one that dies after it was looked at in vain must be among them. */
         cv_users_watch(&cv_queue_more(q)->takers, e->tags, CV_WAIT_TAGS_MAX, &e->n_tags);
-        any = cv_queue_reap_claims(q, claimed, e->tags, &e->n_tags);
+        switch (cv_queue_reap_claims(q, !e->hurries, claimed)) {
+        case CV_REAPED_NONE:
+            break;
+        case CV_REAPED_SOME:
+            any = true;
+            break;
+        case CV_REAPED_LATER:
+            e->hurries = true;
+            look_again(e);
+            break;
+        }
     }
     if (q->has_writers && !ended &&
         cv_users_are_gone(cv_queue_writers(q), e->tags, CV_WAIT_TAGS_MAX, &e->n_tags)) {
         if (cv_queue_close(q, 0))
             any = true;
-        else if (e->n_tags < CV_WAIT_TAGS_MAX)
-            e->tags[e->n_tags++] = CV_WAIT_POLL;
+        else
+            look_again(e);
     }
     return any;
 }
@@ -377,7 +394,7 @@ static int wait_for_item(covey_queue *q, struct cv_wait *wait, struct emptiness 
 /* Takes at least one, and as many as are there. With @hold it takes nothing and stays in the lock. */
 static int get(covey_queue *q, struct cv_getting *g, struct cv_wait *wait, bool hold)
 {
-    struct emptiness e;
+    struct emptiness e = {.hurries = false};
     int waited = 0;
 
     cv_alarm_set(q->bell.alarm);
@@ -390,7 +407,7 @@ static int get(covey_queue *q, struct cv_getting *g, struct cv_wait *wait, bool 
             waited = wait_for_item(q, wait, &e);
             continue;
         }
-        r = cv_queue_enter_get(q, wait->deadline_ns);
+        r = cv_queue_enter_get(q, cv_lock_until(wait->deadline_ns));
         if (r == 0) {
             r = hold ? find_first(q, g) : take_first(q, g);
             if (hold && r == 0) {
@@ -430,13 +447,14 @@ static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bo
 
     if (r == 0)
         r = cv_queue_check_get(q);
-    if (r == 0 && q->has_claims)
-        r = cv_queue_come_to_take(q);
     if (r != 0)
         return r;
-    if (q->redelivers)
+    if (q->has_claims)
+        r = cv_queue_come_to_take(q);
+    if (r == 0 && q->redelivers)
         cv_queue_look_for_dead(q);
-    r = get(q, g, &wait, hold);
+    if (r == 0)
+        r = get(q, g, &wait, hold);
     cv_wait_end(&wait);
     cv_alarm_clear();
     switch (r) {
@@ -463,7 +481,7 @@ static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bo
 
 int cv_queue_poll(covey_queue *q, double timeout_s)
 {
-    struct emptiness e;
+    struct emptiness e = {.hurries = false};
     struct cv_wait wait;
     int waited = 0;
     int r = cv_wait_begin(&wait, timeout_s, q, CV_QUEUE);
@@ -507,7 +525,7 @@ static int check_queue(void *object)
 int cv_queue_look_for_any(
     covey_queue *q, bool arm, struct cv_target *target, struct cv_watched_lives *lives)
 {
-    struct emptiness e;
+    struct emptiness e = {.hurries = true};
     int r = check(q);
 
     if (r != 0)

@@ -517,7 +517,7 @@ CV_SLOW static int come_late(covey_pipe *end, double *timeout_s, uint64_t deadli
     int r;
 
     if (deadline_ns > until_ns)
-        until_ns = deadline_ns == CV_FOREVER ? CV_FOREVER - 1 : deadline_ns; /* with interrupts */
+        until_ns = cv_lock_until(deadline_ns);
     r = come_first(end, until_ns);
     now = cv_clock_now();
     if (r == 0 && deadline_ns != CV_FOREVER)

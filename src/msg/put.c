@@ -414,7 +414,7 @@ static int put(covey_queue *q, struct cv_putting *p, struct cv_wait *wait, bool 
     for (;;) {
         struct fullness f;
         size_t done = p->done;
-        int r = cv_queue_enter_put(q, wait->deadline_ns);
+        int r = cv_queue_enter_put(q, cv_lock_until(wait->deadline_ns));
 
         if (r != 0) {
             if (wait->alarm)
@@ -543,9 +543,9 @@ static int end_put(covey_queue *q, struct cv_wait *wait, int r, size_t size, dou
 {
     cv_wait_end(wait);
     cv_alarm_clear();
-    if (r == COVEY_ETIMEDOUT)
+    if (r == COVEY_ETIMEDOUT && !cv_queue_looks_closed(q))
         return fail_full(q, size, timeout_s);
-    return r == COVEY_ECLOSED ? cv_queue_fail_closed(q) : r;
+    return r == COVEY_ETIMEDOUT || r == COVEY_ECLOSED ? cv_queue_fail_closed(q) : r;
 }
 
 /* The number of items put; if there is none, the code. */

@@ -440,79 +440,81 @@ void cv_queue_mend_after(covey_queue *q, uint64_t mark)
     cv_queue_mend_get(q, mark);
 }
 
-static long size_of_plain(covey_queue *q)
+/* Where all chains are: the heads only go on, and so do the counts of the tails. */
+struct position {
+    uint64_t head[CV_QUEUE_PRIORITIES_MAX];
+    uint64_t count[CV_QUEUE_PRIORITIES_MAX];
+};
+
+static struct position position_of(covey_queue *q)
+{
+    struct position p = {{0}, {0}};
+
+    for (unsigned lane = 0; lane < q->lanes; lane++) {
+        p.head[lane] = cv_load_acquire(&cv_queue_head(q, lane)->place);
+        p.count[lane] = cv_load_acquire(&cv_queue_tail(q, lane)->count);
+    }
+    return p;
+}
+
+/* Of a chain, if that has not moved in the meantime. */
+static long size_of_lane(covey_queue *q, unsigned lane)
 {
     uint64_t *cell;
-    uint64_t first;
-    uint64_t head;
+    uint64_t first = cv_queue_look(q, lane, &cell);
     int32_t waiting;
 
-    do {
-        head = cv_load_acquire(&q->get.head.place);
-        first = cv_queue_look(q, 0, &cell);
-        waiting = 0;
-        if (cv_cell_is_there(first) && !(first & CV_CELL_END)) {
-            waiting =
-                (int32_t)((uint32_t)cv_load_acquire(&q->put.tail.count) - cv_cell_number(first));
-            if (waiting < 1 && !(first & CV_CELL_NEXT)) /* committed, and not yet counted */
-                waiting = 1;
-        }
-    } while (cv_load_acquire(&q->get.head.place) != head);
+    if (!cv_cell_is_there(first) || (first & CV_CELL_END))
+        return 0;
+    waiting = (int32_t)((uint32_t)cv_load_acquire(&cv_queue_tail(q, lane)->count) -
+                        cv_cell_number(first));
+    if (waiting < 1 && !(first & CV_CELL_NEXT)) /* committed, and not yet counted */
+        waiting = 1;
     return waiting;
 }
 
-/* Both ends; never the one while it waits for the other, for who has that may want this one. */
-static void enter_both(covey_queue *q)
+static long size_of_lanes(covey_queue *q)
 {
-    for (;;) {
-        (void)cv_queue_enter_put(q, CV_FOREVER);
-        if (cv_lock_try(&q->get.lock))
-            return;
-        cv_lock_exit(&q->put.lock);
-        (void)cv_queue_enter_get(q, CV_FOREVER);
-        if (cv_lock_try(&q->put.lock))
-            return;
-        cv_lock_exit(&q->get.lock);
-    }
+    struct position before;
+    struct position after = position_of(q);
+    long size;
+
+    do {
+        before = after;
+        size = 0;
+        for (unsigned lane = 0; lane < q->lanes; lane++)
+            size += size_of_lane(q, lane);
+        after = position_of(q);
+    } while (memcmp(&before, &after, sizeof before) != 0);
+    return size;
 }
 
-/* With both ends held. */
-static long size_of_other(covey_queue *q)
+/* Nothing that waits becomes a claim, and none of these nobody's, in the lock. */
+static long size_with_claims(covey_queue *q)
 {
-    long size = cv_queue_check_put(q);
+    long size;
 
-    if (size == 0)
-        size = cv_queue_check_get(q);
-    if (size != 0)
-        return size;
     if (q->redelivers)
-        (void)cv_queue_reap_claims(q, &(bool){false}, NULL, NULL);
-    enter_both(q);
-    for (unsigned lane = 0; lane < q->lanes; lane++)
-        size += cv_queue_waiting(q, lane);
-    if (q->has_claims)
-        size += cv_queue_free_claims(q);
+        (void)cv_queue_reap_claims(q, true, &(bool){false});
+    (void)cv_queue_enter_get(q, CV_FOREVER);
+    size = size_of_lanes(q) + cv_queue_more(q)->free_claims;
     cv_lock_exit(&q->get.lock);
-    cv_lock_exit(&q->put.lock);
-    cv_alarm_clear();
     return size;
 }
 
 long covey_queue_size(covey_queue *queue)
 {
-    int r = check(queue);
+    long size = check(queue);
 
-    if (r != 0)
-        return r;
-    if (!queue->is_plain)
-        return size_of_other(queue);
+    if (size != 0)
+        return size;
+    cv_alarm_set(queue->bell.alarm);
     if (CV_RECOVERS(
-            queue_count)) { /* a producer that died between its commit and count left it behind */
-        cv_alarm_set(queue->bell.alarm);
+            queue_count)) /* a producer that died between its commit and count left it behind */
         cv_queue_mend_put(queue, 0);
-        cv_alarm_clear();
-    }
-    return size_of_plain(queue);
+    size = queue->has_claims ? size_with_claims(queue) : size_of_lanes(queue);
+    cv_alarm_clear();
+    return size;
 }
 
 int covey_queue_is_empty(covey_queue *queue)
@@ -569,20 +571,28 @@ int covey_queue_is_full(covey_queue *queue, size_t size)
     return r == 0 && size >= queue->block_min ? check_memory(size) : r;
 }
 
+/*
+ * Nobody can be between an END and the tail's words. Who is there with a NEXT may be stopped, and its segment
+ * have been left; and what is read counts only if both are as they were.
+ */
+bool cv_queue_looks_closed(covey_queue *q)
+{
+    for (;;) {
+        uint64_t place = cv_load_acquire(&q->put.tail.place);
+        uint64_t *slot = &cv_queue_segments(q, 0)[cv_place_slot(place)];
+        uint64_t segment = cv_load_acquire(slot);
+        uint64_t head = segment ? cv_load_acquire(cv_segment_cell(segment, place)) : 0;
+
+        if (cv_load_acquire(&q->put.tail.place) == place && cv_load_acquire(slot) == segment)
+            return head & CV_CELL_END;
+    }
+}
+
 int covey_queue_is_closed(covey_queue *queue)
 {
     int r = check(queue);
 
-    if (r == 0)
-        r = cv_queue_check_put(queue);
-    if (r != 0)
-        return r;
-    if (!enter_put_soon(queue))
-        return 0; /* somebody can put */
-    r = cv_queue_is_closed(queue);
-    cv_lock_exit(&queue->put.lock);
-    cv_alarm_clear();
-    return r;
+    return r != 0 ? r : cv_queue_looks_closed(queue);
 }
 
 size_t covey_queue_item_max(covey_queue *queue)

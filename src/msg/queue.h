@@ -34,11 +34,13 @@
  *   out    @get.intent says which; it becomes an outgoing block, and its bytes' one, too; it goes out of
  *          the list, and that is the commit; both become the process's own; @get.intent is cleared.
  *          A kill: who mends finds it in the list: then both are the queue's again; or not: he frees them.
+ *          (If its item is lost, that is counted before the commit, and what was counted before, and
+ *          is again after such a kill, is noted first.)
  *
  * The claims of a dead process are made nobody's or, if nobody is to have the item a second time, end: by who
  * finds nothing to get, or joins; and, for there may always be something, by who gets: he looks at a few of
- * those who have claimed something each time. Nobody's are got first. @free_claims, set before one becomes
- * nobody's, says that there may be some; under the lock it is cleared by who finds none. @claims_ended is counted
+ * those who have claimed something each time. Nobody's are got first. @free_claims says how many there are: one more
+ * before one becomes nobody's, one less after it was; who mends counts anew. @claims_ended is counted
  * before one goes out of the list.
  *
  * Users. A queue that ends with its producers, or is half of a pipe, knows who they are (msg/users.h). Who
@@ -167,13 +169,16 @@ struct cv_queue_more {
     struct cv_users takers; /* all who have claimed something */
     uint64_t claims;        /* the first one's address; guarded by get.lock, as is */
     uint64_t claims_last;   /* the last one's, where another one goes on: mended with the rest */
-    uint32_t free_claims;   /* 0: none is nobody's; words that are slept by, as is */
+    uint64_t free_from;     /* before that one in the list none is nobody's; 0: who knows */
+    uint32_t claimings;     /* so often something was claimed */
+    uint32_t free_claims;   /* so many are nobody's; words that are slept by, as is */
     uint32_t claims_ended;  /* how many have */
     uint64_t writers;       /* addresses of a struct cv_users */
     uint64_t readers;
-    uint64_t lost; /* items that dead processes had claimed, and nobody gets again; */
+    uint64_t lost;        /* items that dead processes had claimed, and nobody gets again; */
+    uint64_t lost_before; /* and before the latest; */
     int32_t
-        lost_pid; /* of the last of these processes, 0 if nobody knows; both guarded by get.lock */
+        lost_pid; /* of the last of these processes, 0 if nobody knows; all guarded by get.lock */
     uint64_t
         dead; /* which takers were dead when their claims were last looked at: their marks' sum */
     uint32_t look_next; /* hint: of the takers, which to look at next, whether it has died */
@@ -295,6 +300,7 @@ struct cv_found {
 
 #define CV_INTENT_LANE  (UINT64_C(2) << CV_ADDRESS_BITS) /* times the number of the chain */
 #define CV_INTENT_CLAIM (UINT64_C(32) << CV_ADDRESS_BITS)
+#define CV_INTENT_LOST  (UINT64_C(64) << CV_ADDRESS_BITS) /* the claim's item */
 
 static inline uint64_t cv_intend(const void *block, unsigned lane)
 {
@@ -375,6 +381,7 @@ void cv_queue_mend_after(covey_queue *q, uint64_t mark);
 /* COVEY_ECLOSED, with its message. */
 int cv_queue_fail_closed(const covey_queue *q);
 
+/* For the holder of put.lock. */
 static inline bool cv_queue_is_closed(covey_queue *q)
 {
     return cv_load_relaxed(cv_queue_cell(q, 0, q->put.tail.place)) & CV_CELL_END;
@@ -389,6 +396,9 @@ static inline uint32_t cv_queue_waiting(covey_queue *q, unsigned lane)
     return cv_cell_is_there(first) ? (uint32_t)cv_queue_tail(q, lane)->count - cv_cell_number(first)
                                    : 0;
 }
+
+/* For everybody else. */
+bool cv_queue_looks_closed(covey_queue *q);
 
 /* Room for an item of @size bytes: 0; CV_QUEUE_FULL; or a code with its message. */
 int cv_queue_make_room(covey_queue *q, unsigned lane, size_t size);
@@ -498,18 +508,21 @@ int cv_queue_claim(covey_queue *q, unsigned lane, struct cv_getting *g);
 /* Before the first one: those who wait for claims to end, or to go on, must watch this process, too. */
 int cv_queue_come_to_take(covey_queue *q);
 
-/* What the dead have claimed: true if anything came of it. *@claimed: others that live have, too. If that cannot be
- * known now, it is to be looked at again, which @tags then say, unless NULL. */
-bool cv_queue_reap_claims(covey_queue *q, bool *claimed, uint64_t *tags, unsigned *n_tags);
+enum cv_reaped {
+    CV_REAPED_NONE,
+    CV_REAPED_SOME,
+    CV_REAPED_LATER, /* somebody is in the lock: to be tried again */
+};
+
+/* What the dead have claimed; *@claimed is set if others that live have some, or may have. It @waits a moment for the lock,
+ * or not at all. */
+enum cv_reaped cv_queue_reap_claims(covey_queue *q, bool waits, bool *claimed);
 
 /* The same, if one of a few has died, others each time: for who may find items for a long time. */
 void cv_queue_look_for_dead(covey_queue *q);
 
 /* This process's claim on the item @at, or on its oldest: that is done, or nobody's again. */
 int cv_queue_end_claim(covey_queue *q, const void *at, bool done);
-
-/* Claims that are nobody's. For the holder of get.lock. */
-long cv_queue_free_claims(covey_queue *q);
 
 /* After a death: the claim that was on its way in or out, if one was, and what all of them are. */
 void cv_queue_mend_claims(covey_queue *q, uint64_t intent);

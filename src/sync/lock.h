@@ -58,6 +58,12 @@ static inline int cv_lock_enter(uint64_t *word, uint32_t *alarm, uint64_t deadli
     return cv_lock_try(word) ? 0 : cv_lock_enter_slowly(word, alarm, deadline_ns);
 }
 
+/* The same deadline for who gives up when he is interrupted, whatever it is. */
+static inline uint64_t cv_lock_until(uint64_t deadline_ns)
+{
+    return deadline_ns == CV_FOREVER ? CV_FOREVER - 1 : deadline_ns;
+}
+
 /* Wakes one of those who sleep. */
 void cv_lock_wake(uint64_t *word);
 

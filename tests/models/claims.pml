@@ -50,7 +50,7 @@
 
 byte claim[ITEMS]; /* in the list: a process + 1, or 0; 0 before, and DONE after it */
 byte head;         /* items from here on are in the chain */
-bit free_claims;
+byte free_claims; /* so many are nobody's */
 byte ended;
 byte there = ITEMS - PUTS;
 byte get_lock; /* holder + 1 */
@@ -63,6 +63,7 @@ byte ended_all; /* items that are done: of the model only */
 #define dead(holder) ((holder) && (proved & (BIT(holder) >> 1)))
 #define is_of_dead(k) (claim[k] != DONE && dead(claim[k]))
 #define all_done     (ended_all == there)
+#define is_free(k)   (k < head && claim[k] == 0)
 
 inline life_ends(p)
 {
@@ -95,6 +96,14 @@ inline enter()
         :: else
         fi;
 #endif
+#ifndef NO_COUNT
+        atomic { free_claims = 0; i = 0;
+            do
+            :: i < ITEMS -> free_claims = free_claims + is_free(i); i++
+            :: else -> i = 0; break
+            od
+        };
+#endif
         break
     :: atomic { else -> queue_on(ALARM, me) };
         atomic { get_lock == 0 || dead(get_lock) || (alarmed & BIT(me)) -> awake() }
@@ -105,9 +114,9 @@ inline give_back()
 {
 #ifdef FREE_AFTER
     claim[k] = 0;
-    free_claims = 1;
+    free_claims++;
 #else
-    free_claims = 1;
+    free_claims++;
     claim[k] = 0;
 #endif
     freed = 1
@@ -274,9 +283,9 @@ take:
             od
         };
         if
-        :: k < head -> atomic { assert(claim[k] == 0); claim[k] = me + 1 }
-        :: else ->
-            free_claims = 0;
+        :: k < head -> atomic { assert(claim[k] == 0); claim[k] = me + 1 };
+            free_claims--
+        :: else -> atomic { assert(!free_claims) };
             if
             :: atomic { head >= there -> get_lock = 0; k = 0; goto again }
             :: atomic { head < there -> assert(claim[head] == 0); claim[head] = me + 1 };

@@ -12,6 +12,8 @@
 
 enum {
     NUMBER_MAX = 3,
+    QUARTER = 255, /* of the first segment of a queue for eight items: all but one byte */
+    IN_SECOND = 7, /* so many of these are in one twice as large */
     STOPPED = PUT_BY_RESCUERS + 1, /* told: the mark of the process that is stopped */
 };
 
@@ -343,6 +345,69 @@ OPERATION(queue_join, .setup = set_up_one_lost, .victim = victim_joins, .when = 
     .rescue = join, .unblock = finish_rest, .after = finish_all, .verify = done);
 
 /* The queue is full. A producer has room as soon as V has got an item, done or not. */
+/* V finds that an item was lost; whoever is told, is told of one. */
+static void lose_one(void)
+{
+    sweep_kill(sweep_fork(get));
+}
+
+static void set_up_lost_by_another(void)
+{
+    set_up_one_lost();
+    lose_one();
+}
+
+static void find_lost(void)
+{
+    int r = covey_queue_join(items.queue, COVEY_FOREVER);
+
+    check(r == 0 || r == COVEY_EOWNERDEAD);
+    if (r == COVEY_EOWNERDEAD)
+        check(strstr(covey_error(), "1 items"));
+}
+
+OPERATION(queue_join_lost, .setup = set_up_lost_by_another, .victim = find_lost,
+    .rescue = find_lost, .verify = done);
+
+/*
+ * The tail goes on in a new segment, while the others have what was in the one before, and leave it: that is the
+ * second one already, for the first one stays.
+ */
+static void set_up_growing(void)
+{
+    redelivers = true;
+    check_int(covey_queue_open(&items.queue, .items = 8, .redeliver = true), ==, 0);
+    items_begin(QUARTER, 4);
+    items.any_order = true;
+    finish_all();
+    items.first = IN_SECOND;
+    for (unsigned i = 1; i <= IN_SECOND; i++) {
+        check_int(items_put(i, QUARTER, 0), ==, 0);
+        sweep_tell(i, 0);
+    }
+    check_int(cv_place_slot(items.queue->put.tail.place), ==, 1);
+}
+
+static void get_all_and_finish(void)
+{
+    int n = 0;
+    int r;
+
+    while ((r = get_again(0)) > 0)
+        n++;
+    check_int(r, ==, COVEY_EEMPTY);
+    for (; n > 0; n--)
+        finish();
+}
+
+static void put_one(void)
+{
+    check_int(covey_queue_put(items.queue, items.buffer, items.victims_size, 0), ==, 0);
+}
+
+OPERATION(queue_claim_grown, .setup = set_up_growing, .victim = put_one,
+    .rescue = get_all_and_finish, .verify = done);
+
 /* Who has joined frees the queue. */
 static void join_and_free(void)
 {

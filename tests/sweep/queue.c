@@ -541,6 +541,27 @@ static void free_when_got(void)
 OPERATION(queue_put_freed, .setup = set_up_empty, .victim = items_victim_puts,
     .rescue = free_when_got, .verify = items_freed);
 
+/* From the commit on it is closed for everybody, though V may be stopped in the lock. */
+static void see_closed(void)
+{
+    bool closed = items_get(0) == COVEY_ECLOSED;
+
+    check_int(covey_queue_is_closed(items.queue), ==, closed);
+    if (closed)
+        check_int(items_put(OF_RESCUER, ITEM_SMALL, 0), ==, COVEY_ECLOSED);
+}
+
+static void free_closed(void)
+{
+    check_int(covey_queue_close(items.queue), ==, 0);
+    check_int(covey_queue_is_closed(items.queue), ==, 1);
+    check_int(covey_queue_free(items.queue), ==, 0);
+    check_int(covey_free(items.buffer), ==, 0);
+}
+
+OPERATION(queue_close_seen, .setup = set_up_empty, .victim = close_queue, .rescue = see_closed,
+    .verify = free_closed);
+
 static void free_when_closed(void)
 {
     int r = items_get(0);
