@@ -39,9 +39,8 @@
  *
  * The claims of a dead process are made nobody's or, if nobody is to have the item a second time, end: by who
  * finds nothing to get, or joins; and, for there may always be something, by who gets: he looks at a few of
- * those who have claimed something each time. Nobody's are got first. @free_claims says how many there are: one more
- * before one becomes nobody's, one less after it was; who mends counts anew. @claims_ended is counted
- * before one goes out of the list.
+ * those who have claimed something each time. Nobody's are got first. @free_claims says how many there are; who mends counts
+ * anew. @claims_ended is counted before one goes out of the list.
  *
  * Users. A queue that ends with its producers, or is half of a pipe, knows who they are (msg/users.h). Who
  * finds nothing to get, and all who could put gone, closes it; so does who would put, and finds all gone

@@ -112,13 +112,8 @@ inline enter()
 
 inline give_back()
 {
-#ifdef FREE_AFTER
-    claim[k] = 0;
-    free_claims++;
-#else
     free_claims++;
     claim[k] = 0;
-#endif
     freed = 1
 }
 

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 
 enum {
-    BYTES = 16 * 1024,
+    ITEMS = 50,       /* as many as go through several segments, should some be large */
     WORDS_MAX = 1000, /* some are blocks */
     SEVERAL = 4,
     ITEMS_MAX = 1 << 20, /* in a round */
@@ -51,7 +51,7 @@ static void *set_up(void)
     struct jobs *j = covey_calloc(1, sizeof *j);
 
     check(j != NULL);
-    check_int(covey_queue_open(&j->queue, .bytes = BYTES, .redeliver = true), ==, 0);
+    check_int(covey_queue_open(&j->queue, .items = ITEMS, .redeliver = true), ==, 0);
     return j;
 }
 
