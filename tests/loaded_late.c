@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A program that loads the library when it already has handlers of forks (pthread_atfork()), as a binding of
- * another language may. The C library calls these while covey has its locks.
+ * another language may. The C library calls these while covey has its locks. And it gives the library back while
+ * a thread that has used it still runs: what covey does at the end of a thread must be there.
  */
 #include <covey.h>
 
@@ -16,6 +17,7 @@ static __typeof__(covey_queue_get) *get;
 static __typeof__(covey_stats) *stats;
 static covey_queue *queue;
 static int failures;
+static pthread_barrier_t has_waited, is_closed;
 
 static void use(void)
 {
@@ -35,12 +37,43 @@ static int count_members(void)
     return stats(&now) == 0 ? (int)now.members : -1;
 }
 
+static void *wait_and_end(void *argument)
+{
+    int item;
+
+    failures += get(queue, &item, sizeof item, NULL, 0.001) != COVEY_EEMPTY;
+    (void)pthread_barrier_wait(&has_waited);
+    (void)pthread_barrier_wait(&is_closed);
+    return argument;
+}
+
+static int close_before_a_thread_ends(void *library)
+{
+    __typeof__(covey_queue_free) *free_queue;
+    __typeof__(covey_close) *close_family;
+    pthread_t thread;
+
+    *(void **)&free_queue = dlsym(library, "covey_queue_free");
+    *(void **)&close_family = dlsym(library, "covey_close");
+    if (pthread_barrier_init(&has_waited, NULL, 2) != 0 ||
+        pthread_barrier_init(&is_closed, NULL, 2) != 0 ||
+        pthread_create(&thread, NULL, wait_and_end, NULL) != 0)
+        return 1;
+    (void)pthread_barrier_wait(&has_waited);
+    failures += free_queue(queue) != 0;
+    queue = NULL;
+    failures += close_family() != 0;
+    failures += dlclose(library) != 0;
+    (void)pthread_barrier_wait(&is_closed);
+    (void)pthread_join(thread, NULL);
+    return failures;
+}
+
 int main(int argc, char **argv)
 {
     void *library;
     __typeof__(covey_queue_open_with) *open_queue;
     __typeof__(covey_queue_fd) *get_fd;
-    __typeof__(covey_queue_free) *free_queue;
     int status = -1;
     pid_t pid;
 
@@ -57,7 +90,6 @@ int main(int argc, char **argv)
     *(void **)&stats = dlsym(library, "covey_stats");
     *(void **)&open_queue = dlsym(library, "covey_queue_open_with");
     *(void **)&get_fd = dlsym(library, "covey_queue_fd");
-    *(void **)&free_queue = dlsym(library, "covey_queue_free");
     if (open_queue(&(struct covey_queue_options){
             .size = sizeof(struct covey_queue_options), .queue = &queue, .items = 4}) != 0 ||
         get_fd(queue) < 0)
@@ -70,5 +102,5 @@ int main(int argc, char **argv)
             failures, count_members());
         return 1;
     }
-    return free_queue(queue) != 0;
+    return close_before_a_thread_ends(library) != 0;
 }
