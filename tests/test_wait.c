@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -1119,4 +1120,81 @@ TEST(a_future_whose_task_nobody_will_do_is_ready)
     check_result(futures[0], -SIGKILL);
     check_int(covey_pool_free(pool), ==, 0);
     free_event(event);
+}
+
+/* Ordinary threads and urgent ones *********************************************************** */
+
+struct shared_cpu {
+    covey_queue *queue;
+    cpu_set_t cpu;
+    int over;
+};
+
+static void *ask_always(void *argument)
+{
+    struct shared_cpu *s = argument;
+
+    check_int(sched_setaffinity(0, sizeof s->cpu, &s->cpu), ==, 0);
+    while (!word_get(&s->over))
+        check_int(covey_queue_fd(s->queue), >=, 0);
+    return NULL;
+}
+
+/* It is there whenever the other one has the CPU, and so often has the lock, too. */
+static void *ask_urgently(void *argument)
+{
+    struct shared_cpu *s = argument;
+    double start_s = test_now_s();
+
+    check_int(sched_setaffinity(0, sizeof s->cpu, &s->cpu), ==, 0);
+    for (int i = 0; i < 200; i++) {
+        test_sleep_ms(1);
+        check_int(covey_queue_fd(s->queue), >=, 0);
+    }
+    check(test_now_s() - start_s < 5);
+    word_set(&s->over, 1);
+    return NULL;
+}
+
+static bool start_urgently(pthread_t *thread, struct shared_cpu *s)
+{
+    struct sched_param priority = {.sched_priority = 1};
+    pthread_attr_t attributes;
+    int error;
+
+    check_int(pthread_attr_init(&attributes), ==, 0);
+    check_int(pthread_attr_setinheritsched(&attributes, PTHREAD_EXPLICIT_SCHED), ==, 0);
+    check_int(pthread_attr_setschedpolicy(&attributes, SCHED_FIFO), ==, 0);
+    check_int(pthread_attr_setschedparam(&attributes, &priority), ==, 0);
+    error = pthread_create(thread, &attributes, ask_urgently, s);
+    check_int(pthread_attr_destroy(&attributes), ==, 0);
+    return error == 0;
+}
+
+static void choose_cpu(cpu_set_t *cpus)
+{
+    int cpu = 0;
+
+    check_int(sched_getaffinity(0, sizeof *cpus, cpus), ==, 0);
+    while (!CPU_ISSET(cpu, cpus))
+        cpu++;
+    CPU_ZERO(cpus);
+    CPU_SET(cpu, cpus);
+}
+
+TEST(a_real_time_thread_lets_who_has_a_lock_give_it_back,
+    .not_in_valgrind = "it has one CPU for all threads")
+{
+    struct shared_cpu s = {.over = 0};
+    pthread_t ordinary, urgent;
+
+    choose_cpu(&s.cpu);
+    check_int(covey_queue_open(&s.queue), ==, 0);
+    check_int(covey_queue_fd(s.queue), >=, 0);
+    if (!start_urgently(&urgent, &s))
+        test_skip("it may have no real-time threads");
+    check_int(pthread_create(&ordinary, NULL, ask_always, &s), ==, 0);
+    check_int(pthread_join(urgent, NULL), ==, 0);
+    check_int(pthread_join(ordinary, NULL), ==, 0);
+    check_int(covey_queue_free(s.queue), ==, 0);
 }

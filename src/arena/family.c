@@ -5,11 +5,11 @@
 #include "base/error.h"
 #include "base/options.h"
 #include "os/cpu.h"
+#include "os/mutex.h"
 
 #include <covey/family.h>
 #include <covey/memory.h>
 
-#include <sched.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -35,27 +35,8 @@ _Static_assert(sizeof(struct cv_family) <= HEADER_BYTES, "the header has its own
 
 struct cv_arena cv_arena = {.memory = {.file = {.fd = -1}}};
 
-/* The pid of the process that is opening or closing, 0: nobody. A copy of another process's pid is
- * what a fork in mid-opening leaves in the child: then what is there is to be made anew. */
-static pid_t opening;
-
-static void lock_opening(void)
-{
-    pid_t me = getpid();
-
-    for (;;) {
-        pid_t other = 0;
-
-        if (cv_cas(&opening, &other, me) || (other != me && cv_cas(&opening, &other, me)))
-            return;
-        (void)sched_yield();
-    }
-}
-
-static void unlock_opening(void)
-{
-    cv_store_release(&opening, 0);
-}
+/* Who has it is opening or closing. What a fork in mid-opening leaves in the child is to be made anew. */
+static uint32_t opening;
 
 static int make_self(void)
 {
@@ -139,10 +120,10 @@ int cv_family_open(const struct covey_options *options)
 
     if (cv_load_acquire(&cv_arena.family))
         return 0;
-    lock_opening();
+    (void)cv_mutex_lock(&opening);
     if (!cv_arena.family)
         r = open_locked(options);
-    unlock_opening();
+    cv_mutex_unlock(&opening);
     return r;
 }
 
@@ -200,10 +181,10 @@ int covey_close(void)
     cv_store_relaxed(&cv_self.opens, 0);
     if (!cv_member_leave())
         return 0;
-    lock_opening();
+    (void)cv_mutex_lock(&opening);
     cv_store_release(&cv_arena.family, NULL);
     cv_memory_unmap(&cv_arena.memory);
-    unlock_opening();
+    cv_mutex_unlock(&opening);
     return 0;
 }
 

@@ -7,11 +7,11 @@
 #include "base/error.h"
 #include "base/mutation.h"
 #include "os/clock.h"
+#include "os/mutex.h"
 #include "os/pid.h"
 #include "os/thread.h"
 
 #include <linux/futex.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -208,17 +208,6 @@ static void come_to_life(uint64_t tag)
     cv_store_release(&cv_self.tag, tag);
 }
 
-static void lock_joining(void)
-{
-    while (cv_exchange(&cv_self.joining, 1))
-        (void)sched_yield();
-}
-
-static void unlock_joining(void)
-{
-    cv_store_release(&cv_self.joining, 0);
-}
-
 int cv_member_join(bool count)
 {
     int r = cv_family_open(NULL);
@@ -227,7 +216,7 @@ int cv_member_join(bool count)
 
     if (r != 0)
         return r;
-    lock_joining();
+    (void)cv_mutex_lock(&cv_self.joining);
     if (!cv_self.tag) {
         used = cv_load_acquire(&cv_arena.family->slots_used);
         tag = reserve_slot();
@@ -242,7 +231,7 @@ int cv_member_join(bool count)
     } else if (count) {
         __atomic_fetch_add(&cv_self.opens, 1, __ATOMIC_SEQ_CST);
     }
-    unlock_joining();
+    cv_mutex_unlock(&cv_self.joining);
     return r;
 }
 

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/unshared.h"
 
-#include "base/atomic.h"
 #include "base/error.h"
+#include "os/mutex.h"
 #include "os/thread.h"
 #include "os/wiped.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,7 +16,7 @@ enum {
     BLOCKS = 1024,
 };
 
-static uint32_t holder; /* the process whose thread has the lock; 0: nobody */
+static uint32_t lock;
 
 /* Under the lock. */
 static sigset_t signals; /* that its thread had blocked before */
@@ -25,18 +24,14 @@ static uint64_t
     *table[BLOCKS];  /* inodes; 0: nothing to close. Blocks are made as needed, and stay */
 static int n_blocks; /* no more of them were ever needed */
 
-/* A child that was made past the C library may find another process there, and nobody who gives it back. */
 void cv_unshared_lock(void)
 {
-    uint32_t self = (uint32_t)getpid();
-    uint32_t other;
     sigset_t before;
 
     if (cv_wiped_is_forking())
         return;
     before = cv_thread_block_signals();
-    while ((other = cv_load_relaxed(&holder)) == self || !cv_cas32(&holder, other, self))
-        (void)sched_yield();
+    (void)cv_mutex_lock(&lock);
     signals = before;
 }
 
@@ -47,7 +42,7 @@ void cv_unshared_unlock(void)
     if (cv_wiped_is_forking())
         return;
     before = signals;
-    cv_store_release(&holder, 0);
+    cv_mutex_unlock(&lock);
     cv_thread_restore_signals(&before);
 }
 

@@ -3,13 +3,13 @@
 
 #include "base/atomic.h"
 #include "base/error.h"
+#include "os/mutex.h"
 #include "os/robust.h"
 #include "os/thread.h"
 #include "os/unshared.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -19,12 +19,6 @@
 
 enum {
     PRIVATES_MAX = 2
-};
-
-enum {
-    NEW, /* wiped, or never locked */
-    FREE,
-    TAKEN
 };
 
 static void *variable;
@@ -49,11 +43,7 @@ bool cv_wiped_is_forking(void)
 
 static void take(struct cv_private *p)
 {
-    uint32_t before;
-
-    while ((before = cv_exchange(p->lock, TAKEN)) == TAKEN)
-        (void)sched_yield();
-    if (before == NEW)
+    if (cv_mutex_lock(p->lock))
         p->forget();
 }
 
@@ -80,7 +70,7 @@ void cv_private_unlock(struct cv_private *p)
     if (cv_wiped_is_forking())
         return;
     before = p->signals;
-    cv_store_release(p->lock, FREE);
+    cv_mutex_unlock(p->lock);
     cv_thread_restore_signals(&before);
 }
 
@@ -106,7 +96,7 @@ static void after_fork(void)
         cv_store_relaxed(fork_word, 0);
     cv_unshared_unlock();
     for (unsigned i = 0; i < n_privates; i++)
-        cv_store_release(privates[i]->lock, FREE);
+        cv_mutex_unlock(privates[i]->lock);
     cv_thread_restore_signals(&before);
 }
 
@@ -122,10 +112,9 @@ static void in_child(void)
         memset(variable, 0, used_bytes);
     cv_robust_head = NULL; /* musl's children must register anew */
     for (unsigned i = 0; i < n_privates; i++) {
-        if (cv_load_relaxed(privates[i]->lock) == TAKEN) /* there was nothing to wipe */
-            cv_store_relaxed(privates[i]->lock, NEW);
+        cv_mutex_reset(privates[i]->lock); /* if there was nothing to wipe */
         take(privates[i]);
-        cv_store_release(privates[i]->lock, FREE);
+        cv_mutex_unlock(privates[i]->lock);
     }
     cv_thread_restore_signals(&before);
 }

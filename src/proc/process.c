@@ -11,7 +11,6 @@
 #include "sync/any.h"
 
 #include <limits.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -720,7 +719,7 @@ static bool attach(covey_process *p, uint64_t tag)
         }
         if (now >> 8 != cv_process_handle(tag, 0) >> 8)
             return false;
-        (void)sched_yield();
+        cv_clock_sleep(CV_NS_PER_MS);
     }
     return false;
 }

@@ -19,6 +19,7 @@
 #include "base/atomic.h"
 #include "base/error.h"
 #include "base/mutation.h"
+#include "os/mutex.h"
 #include "os/pid.h"
 #include "sync/wait.h"
 
@@ -26,7 +27,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,17 +42,6 @@ enum {
 };
 
 /* The requester's side *********************************************************************** */
-
-static void lock_server(struct cv_own *own)
-{
-    while (cv_exchange(&own->server_lock, 1))
-        (void)sched_yield();
-}
-
-static void unlock_server(struct cv_own *own)
-{
-    cv_store_release(&own->server_lock, 0);
-}
 
 void cv_server_forget(void)
 {
@@ -107,7 +96,7 @@ static int request(covey_process *p, uint64_t *server)
     struct cv_own *own = cv_process_own();
     int r = 0;
 
-    lock_server(own);
+    (void)cv_mutex_lock(&own->server_lock);
     for (int i = 0; i < REQUESTS_TRIED; i++) {
         if (own->server && !(is_running(own->server) && cv_descriptor_is_ours(&own->server_socket)))
             cv_server_forget();
@@ -123,7 +112,7 @@ static int request(covey_process *p, uint64_t *server)
         r = cv_fail_errno("cannot ask the fork server");
         cv_server_forget();
     }
-    unlock_server(own);
+    cv_mutex_unlock(&own->server_lock);
     return r;
 }
 

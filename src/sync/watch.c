@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -215,7 +214,7 @@ static void end(struct watch *w)
     if (mine)
         (void)pthread_join(w->thread, NULL);
     else
-        (void)sched_yield();
+        cv_clock_sleep(CV_NS_PER_MS);
     lock();
     if (mine) {
         take_out(w);
