@@ -881,6 +881,48 @@ TEST(a_fork_does_not_wait_for_a_descriptor_to_be_closed, .not_in_valgrind = "it 
     check_int(close(other), ==, 0);
 }
 
+static volatile sig_atomic_t lost;
+
+/* This may get the number of a copy that is just being closed, and is the same file. */
+static void open_and_fork_in_handler(int number)
+{
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int status = -1;
+    pid_t pid = fork();
+
+    (void)number;
+    if (pid == 0)
+        _exit(fcntl(fd, F_GETFD) < 0);
+    while (waitpid(pid, &status, 0) < 0)
+        continue;
+    lost += status != 0;
+    forked++;
+    (void)close(fd);
+}
+
+TEST(a_forked_child_has_what_is_the_programs, .deadline_s = 60,
+    .not_in_valgrind = "it does not fork in handlers")
+{
+    struct sigaction action = {.sa_handler = open_and_fork_in_handler, .sa_flags = SA_RESTART};
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    covey_queue *queue;
+
+    if (TEST_TSAN)
+        test_skip("it does not fork in handlers");
+    check_int(covey_queue_open(&queue, .items = 1), ==, 0);
+    check_int(covey_queue_put(queue, "x", 1, 0), ==, 0);
+    check_int(sigaction(SIGALRM, &action, NULL), ==, 0);
+    for (int i = 0; forked < 1000; i++) {
+        if (i % 20 == 0)
+            (void)ualarm(50 + (unsigned)i / 20 % 50, 0);
+        check_int(covey_descriptor_put(queue, null, 0), ==, COVEY_EFULL);
+    }
+    (void)ualarm(0, 0);
+    check_int(lost, ==, 0);
+    check_int(close(null), ==, 0);
+    check_int(covey_queue_free(queue), ==, 0);
+}
+
 TEST(members_and_strangers_send_nonsense)
 {
     struct ways *w = open_ways();

@@ -125,15 +125,23 @@ static void drop(struct copy **p)
     dropped = c;
 }
 
+/* Its number may be the arena's by now: see close_dropped(). */
+static void close_copy(struct copy **p)
+{
+    struct cv_descriptor memory = cv_arena.memory.file;
+    struct copy *c = *p;
+
+    *p = c->next;
+    memory.fd = c->descriptor.fd;
+    cv_descriptor_close(
+        c->is_being_closed && cv_descriptor_is_ours(&memory) ? &memory : &c->descriptor);
+    free(c);
+}
+
 static void close_in_child(struct copy **list)
 {
-    while (*list) {
-        struct copy *c = *list;
-
-        *list = c->next;
-        cv_descriptor_close(&c->descriptor);
-        free(c);
-    }
+    while (*list)
+        close_copy(list);
 }
 
 static void close_one(int *fd)
@@ -186,28 +194,32 @@ static struct copy *next_dropped(void)
     return c;
 }
 
-static void forget_dropped(struct copy *c)
+/* If a signal handler has forked, this is the child, and it is gone already. */
+static void close_and_forget(const struct copy *c)
 {
     struct copy **p = &dropped;
 
-    while (*p != c)
+    while (*p && *p != c)
         p = &(*p)->next;
-    *p = c->next;
-    free(c);
+    if (*p)
+        close_copy(p);
 }
 
-/* To close a socket may take long (SO_LINGER): so without the lock, but noted for children until it is done. */
+/* To close a socket may take long (SO_LINGER): so without the lock. Its number is covey's own until that is done, for
+ * there may be a fork meanwhile, whose child must not take for the copy what the program has opened. */
 static void close_dropped(void)
 {
     struct copy *c;
 
     lock();
     while ((c = next_dropped())) {
+        struct cv_descriptor d = c->descriptor;
+
         c->is_being_closed = true;
         unlock();
-        cv_descriptor_close(&c->descriptor);
+        cv_descriptor_replace(&d, &cv_arena.memory.file);
         lock();
-        forget_dropped(c);
+        close_and_forget(c);
     }
     unlock();
 }

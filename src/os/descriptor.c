@@ -147,6 +147,12 @@ void cv_descriptor_close(struct cv_descriptor *d)
     *d = CV_NO_DESCRIPTOR;
 }
 
+void cv_descriptor_replace(const struct cv_descriptor *d, const struct cv_descriptor *by)
+{
+    if (cv_descriptor_is_ours(d) && cv_descriptor_is_ours(by))
+        (void)dup3(by->fd, d->fd, O_CLOEXEC);
+}
+
 bool cv_descriptor_write(int fd, const void *bytes, size_t size)
 {
     const char *p = bytes;

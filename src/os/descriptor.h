@@ -58,6 +58,10 @@ int cv_descriptor_wait(int fd, bool for_writing, uint64_t deadline_ns);
 /* Closes it, if it is ours, and makes it none. */
 void cv_descriptor_close(struct cv_descriptor *descriptor);
 
+/* Closes its file, if it is ours, and keeps its number, which is one more of @by's file then. If that cannot be,
+ * nothing is done. */
+void cv_descriptor_replace(const struct cv_descriptor *descriptor, const struct cv_descriptor *by);
+
 /* ppoll(): how many are ready; COVEY_ETIMEDOUT or COVEY_EINTR, without a message; or a code. */
 int cv_descriptor_poll(struct pollfd *fds, size_t n, uint64_t deadline_ns);
 

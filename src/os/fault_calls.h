@@ -61,6 +61,7 @@
 #define readlink(...) CV_MAY_FAIL(readlink(__VA_ARGS__), -1, ENOENT, ENOMEM)
 #define fcntl(fd, ...)                                                                             \
     CV_MAY_FAIL(fcntl(fd, __VA_ARGS__), -1, CV_FAULT_FCNTL_(CV_FAULT_FIRST_(__VA_ARGS__, 0)))
+#define dup3(...)       CV_MAY_FAIL(dup3(__VA_ARGS__), -1, EINTR, EBUSY)
 #define signalfd(...)   CV_MAY_FAIL(signalfd(__VA_ARGS__), -1, EMFILE, ENFILE, ENOMEM)
 #define socketpair(...) CV_MAY_FAIL(socketpair(__VA_ARGS__), -1, EMFILE, ENFILE, ENOBUFS)
 #define send(...)       CV_MAY_FAIL(send(__VA_ARGS__), -1, EINTR, ENOBUFS)
