@@ -696,6 +696,82 @@ static void get_for_ever(void *argument)
     }
 }
 
+/* Only the sender is left to notice it: it hears of the question when who has asked is dead. */
+TEST(what_a_killed_process_was_getting_ends)
+{
+    struct ways *w = open_ways();
+    pid_t sender, receiver;
+    int ends[2];
+
+    check_int(pipe2(ends, O_CLOEXEC), ==, 0);
+    sender = fork();
+    if (sender == 0) {
+        check_int(covey_descriptor_put(w->there, ends[1], 0), ==, 0);
+        check_int(close(ends[1]), ==, 0);
+        word_set(&w->word, 1);
+        pause();
+    }
+    check_int(close(ends[1]), ==, 0);
+    word_await(&w->word, 1);
+    check_int(kill(sender, SIGSTOP), ==, 0);
+    while (test_state_of(sender) != 'T')
+        test_sleep_ms(1);
+    receiver = child_fork(get_and_die, w);
+    child_await_sleep(receiver);
+    child_kill(receiver);
+    check_int(kill(sender, SIGCONT), ==, 0);
+    check_ends(ends[0]);
+    child_kill(sender);
+    free_ways(w);
+}
+
+/* Is killed by its alarm. */
+static void get_for_a_while(void *argument)
+{
+    struct ways *w = argument;
+
+    while (word_get(&w->word) <= 0)
+        continue;
+    (void)ualarm((unsigned)word_get(&w->word), 0);
+    get_for_ever(w);
+}
+
+/* So what the dead was just taking out is taken out. */
+static void put_byte_and_get_up_to_it(covey_queue *queue)
+{
+    char byte = 0;
+    int fd;
+
+    check_int(covey_queue_put(queue, &byte, 1, 0), ==, 0);
+    while (covey_descriptor_get(queue, &fd, 0) == 0)
+        check_int(close(fd), ==, 0);
+    check_int(covey_error_code(), ==, COVEY_EINVAL);
+    check_int(covey_queue_get(queue, &byte, 1, NULL, 0), ==, 0);
+}
+
+/* Nobody buries them, and no descriptor is put any more. */
+TEST(what_killed_processes_were_getting_ends, .deadline_s = 60)
+{
+    struct ways *w = open_ways();
+
+    for (int i = 0; i < 100; i++) {
+        pid_t pid;
+        int ends[2];
+
+        word_set(&w->word, 0);
+        pid = child_fork(get_for_a_while, w);
+        check_int(pipe2(ends, O_CLOEXEC), ==, 0);
+        for (int k = 0; k < 40; k++)
+            check_int(covey_descriptor_put(w->there, ends[1], 0), ==, 0);
+        check_int(close(ends[1]), ==, 0);
+        word_set(&w->word, 100 + i * 37 % 1000);
+        test_reap(pid, SIGALRM);
+        put_byte_and_get_up_to_it(w->there);
+        check_ends(ends[0]);
+    }
+    free_ways(w);
+}
+
 /* Whenever a receiver is killed, what it was about to get ends, and the next one gets the next. */
 TEST(receivers_are_killed, .deadline_s = 60)
 {

@@ -14,6 +14,7 @@
  *
  * Until it is got, the process that has put it keeps a copy of it, which ends when it is got, when the
  * item is gone some other way, or with that process. So who puts a descriptor must live until it is got.
+ * If a process is killed while it gets one, the copy ends a moment later (about 0.1 s).
  */
 #ifndef COVEY_DESCRIPTOR_H
 #define COVEY_DESCRIPTOR_H

@@ -12,10 +12,15 @@
  * message. That is a reason for the sender to look which of his tickets are still there. (Should it not get
  * there, for want of a descriptor, he does whenever he puts another.)
  *
+ * A ticket whose owner is dead counts no more, though nobody has buried him yet. So that the sender finds that out, the
+ * receiver tells him, before he takes a ticket, that he is about to: from then on, until he has asked, the sender looks
+ * ten times a second whether he lives.
+ *
  *   a kill of the sender     before his item is in the queue: his blocks are swept. After it the receiver
  *                            finds nobody to ask, or that nobody can answer any more: COVEY_EDIED
- *   of the receiver          his ticket is freed by who buries him; what is under way to him ends with
- *                            his socket
+ *   of the receiver          his ticket is freed by who buries him, and the sender sees that he is dead; what is
+ *                            under way to him ends with his socket. If he was just taking the ticket out, it
+ *                            is the queue's still, until the next one gets from that
  *   of who frees a ticket    it is marked first, then the sender is told, then it is freed: so who buries
  *                            this one tells him, too
  *
@@ -90,6 +95,7 @@ struct copy {
     const struct ticket *ticket;
     struct number number;
     struct cv_descriptor descriptor;
+    uint64_t taker; /* who has said last that it takes the ticket; 0: nobody */
     bool is_being_closed;
 };
 
@@ -224,38 +230,78 @@ static void close_dropped(void)
     unlock();
 }
 
+/* The process whose ticket it is; 0: it is the queue's. */
+static uint64_t owner_of(const struct copy *c)
+{
+    return cv_member_of_short(cv_heap_owner(c->ticket, NULL));
+}
+
+static bool is_dead(uint64_t tag)
+{
+    return tag && CV_RECOVERS(descriptor_taken) && cv_member_is_dead(tag, 0);
+}
+
 static bool is_there(const struct copy *c)
 {
     return cv_object_is(c->ticket, CV_DESCRIPTOR) && is_same(c->ticket->number, c->number) &&
-           !cv_load_seq(&c->ticket->over);
+           !cv_load_seq(&c->ticket->over) && !is_dead(owner_of(c));
 }
 
-static void drop_those_without_ticket(void)
+/* Has somebody the ticket, or is about to, who must ask for the descriptor yet? */
+static bool is_taken(const struct copy *c)
 {
+    uint64_t owner = owner_of(c);
+
+    return (owner && owner != cv_self.tag) || (c->taker && !cv_member_is_dead(c->taker, 0));
+}
+
+/* Is one of the others taken? */
+static bool drop_those_without_ticket(void)
+{
+    bool any = false;
+
     for (struct copy **p = &copies; *p;) {
-        if (is_there(*p))
+        if (is_there(*p)) {
+            any |= is_taken(*p);
             p = &(*p)->next;
-        else
+        } else {
             drop(p);
+        }
     }
+    return any;
 }
 
 static void look_at_tickets(void)
 {
     lock();
-    drop_those_without_ticket();
+    (void)drop_those_without_ticket();
     unlock();
     close_dropped();
+}
+
+static struct copy **find(const struct request *request)
+{
+    struct copy **p = &copies;
+
+    while (*p && !((*p)->ticket == request->ticket && is_same((*p)->number, request->number)))
+        p = &(*p)->next;
+    return p;
+}
+
+static void note_taker(const struct request *request, uint64_t taker)
+{
+    struct copy **p = find(request);
+
+    if (*p)
+        (*p)->taker = taker;
 }
 
 /* Should this fail, the receiver asks again. */
 static void hand_over(int socket, const struct request *request)
 {
     struct answer answer = {.found = 0};
-    struct copy **p = &copies;
+    struct copy **p = find(request);
 
-    while (*p && !((*p)->ticket == request->ticket && is_same((*p)->number, request->number)))
-        p = &(*p)->next;
     answer.found = *p && cv_descriptor_is_ours(&(*p)->descriptor);
     if (cv_passing_answer(
             socket, &answer, sizeof answer, answer.found ? (*p)->descriptor.fd : -1) &&
@@ -263,21 +309,28 @@ static void hand_over(int socket, const struct request *request)
         drop(p);
 }
 
+struct search {
+    pid_t pid;
+    uint64_t tag;
+};
+
 static bool visit_to_find(uint64_t tag, enum cv_phase phase, void *context)
 {
-    pid_t *pid = context;
+    struct search *s = context;
 
-    if (phase == CV_ALIVE && cv_member_pid(tag) == *pid)
-        *pid = 0;
-    return *pid != 0;
+    if (phase == CV_ALIVE && cv_member_pid(tag) == s->pid)
+        s->tag = tag;
+    return !s->tag;
 }
 
-static bool is_member(pid_t pid)
+/* 0: it is none. */
+static uint64_t member_of(pid_t pid)
 {
-    if (!pid)
-        return false;
-    cv_member_each(visit_to_find, &pid);
-    return pid == 0;
+    struct search s = {.pid = pid};
+
+    if (pid)
+        cv_member_each(visit_to_find, &s);
+    return s.tag;
 }
 
 static int keep_spare(struct server *s)
@@ -298,28 +351,30 @@ static ssize_t look(struct server *s, struct request *request, struct cv_passed 
 
     if (n < 0 || !passed->no_room || s->spare.fd < 0)
         return n;
-    drop_those_without_ticket();
+    (void)drop_those_without_ticket();
     cv_descriptor_close(&s->spare);
     return cv_passing_look(s->listener.fd, request, sizeof *request, passed);
 }
 
-/* One who asks. A message that is none says that tickets are gone; or it is a stranger's. False: there is no
- * room. */
+/* One who asks; or who will, without a socket for the answer. A message that is none says that tickets are gone; or it
+ * is a stranger's. False: there is no room. */
 static bool serve(struct server *s)
 {
     struct request request;
     struct cv_passed passed;
     ssize_t n = look(s, &request, &passed);
-    bool asks = n == sizeof request && is_member(passed.sender);
+    uint64_t member = n == sizeof request ? member_of(passed.sender) : 0;
 
-    if (asks && passed.no_room)
+    if (member && passed.no_room)
         return false;
     if (n >= 0)
         cv_passing_take(s->listener.fd);
-    if (asks && passed.fd >= 0)
+    if (member && passed.fd >= 0)
         hand_over(passed.fd, &request);
+    else if (member)
+        note_taker(&request, member);
     else
-        drop_those_without_ticket();
+        (void)drop_those_without_ticket();
     if (passed.fd >= 0)
         (void)close(passed.fd);
     (void)keep_spare(s);
@@ -331,20 +386,33 @@ static bool goes_on(const struct server *s)
     return !cv_load_acquire(&s->ending) && cv_descriptor_is_ours(&s->listener);
 }
 
+/* After a message, and then as long as a ticket is taken: nothing wakes the thread when one dies who has not asked yet, for
+ * it cannot sleep on a life and on a socket at once. */
+static uint64_t next_look(uint64_t look_ns)
+{
+    uint64_t now = cv_clock_now();
+
+    if (look_ns != CV_FOREVER && now < look_ns)
+        return look_ns;
+    return look_ns == CV_FOREVER || drop_those_without_ticket() ? now + LOOK_NS : CV_FOREVER;
+}
+
 static void *run(void *argument)
 {
     struct server *s = argument;
+    uint64_t look_ns = CV_FOREVER;
 
     cv_thread_name();
     while (goes_on(s)) {
         bool served;
         struct pollfd p = {.fd = s->listener.fd, .events = POLLIN};
-        int r = cv_descriptor_poll(&p, 1, CV_FOREVER);
+        int r = cv_descriptor_poll(&p, 1, look_ns);
 
         if (!goes_on(s))
             break;
         lock(); /* so that no copy gets the spare's place */
-        served = r > 0 && serve(s);
+        served = r == COVEY_ETIMEDOUT || (r > 0 && serve(s));
+        look_ns = next_look(look_ns);
         unlock();
         close_dropped();
         if (!served)
@@ -518,6 +586,8 @@ enum {
     ASK_AGAIN = 1,
 };
 
+static _Thread_local int taking_by CV_TLS_FAST; /* the socket of who is just taking a ticket */
+
 /* Under the lock, as the next two. */
 static bool open_pair(struct fetching *f)
 {
@@ -536,6 +606,29 @@ static int get_ready(struct fetching *f)
     if (f->socket < 0 || !open_pair(f))
         r = cv_fail_errno("no room for a descriptor");
     unlock();
+    return r;
+}
+
+/* Before this process takes the ticket: so the sender knows of one who dies with it. (Should this fail, he finds it out
+ * when he looks for another reason.) */
+static int announce(void *block)
+{
+    const struct ticket *t = block;
+    const struct request request = {t, t->number};
+
+    if (t->sender != cv_self.tag)
+        (void)cv_passing_ask(taking_by, &t->name, &request, sizeof request, -1);
+    return 0;
+}
+
+static int take_ticket(covey_queue *q, struct cv_getting *g, const struct fetching *f)
+{
+    int before = taking_by; /* this may be a signal handler */
+    int r;
+
+    taking_by = f->socket;
+    r = cv_queue_get(q, g, 0);
+    taking_by = before;
     return r;
 }
 
@@ -723,7 +816,7 @@ static int get_ticket(covey_queue *q, struct cv_getting *g, struct fetching *f, 
 
         r = found < 0 ? found : get_ready(f);
         if (r == 0)
-            r = cv_queue_get(q, g, 0);
+            r = take_ticket(q, g, f);
         if (r != COVEY_EEMPTY || !found)
             break;
         put_away(f); /* another was faster */
@@ -734,7 +827,7 @@ static int get_ticket(covey_queue *q, struct cv_getting *g, struct fetching *f, 
 
 int covey_descriptor_get(covey_queue *queue, int *fd, double timeout_s)
 {
-    struct cv_getting g = {.n = 1, .takes_block = true, .kind = CV_DESCRIPTOR};
+    struct cv_getting g = {.n = 1, .takes_block = true, .kind = CV_DESCRIPTOR, .accept = announce};
     struct fetching f = {.socket = -1, .pair = {-1, -1}};
     int r = check(queue);
 

@@ -72,11 +72,19 @@ static void rescuer_gets(void)
     check(sweep_is_fine(r) || r == COVEY_EEMPTY || r == COVEY_EDIED);
 }
 
-/* Nobody has the other end, when V is dead and the queue empty. */
+/* Nobody has the other end any more. */
+static void check_ends(void)
+{
+    struct pollfd p = {.fd = end, .events = POLLIN};
+
+    check_int(poll(&p, 1, 2000), ==, 1);
+    check_int(p.revents, ==, POLLHUP);
+}
+
+/* When V is dead and the queue empty. */
 static void done(void)
 {
     struct covey_stats stats = {.size = sizeof stats};
-    struct pollfd p = {.fd = end, .events = POLLIN};
     int r;
 
     check_int(covey_stats(&stats), ==, 0);
@@ -85,8 +93,43 @@ static void done(void)
     check_int(covey_queue_free(q), ==, 0);
     if (end < 0)
         return;
-    check_int(poll(&p, 1, 2000), ==, 1);
-    check_int(p.revents, ==, POLLHUP);
+    check_ends();
+    check_int(close(end), ==, 0);
+}
+
+/* Nobody has buried V. A byte at the end: so what it was just taking out is taken out. */
+static void find_end_unburied(void)
+{
+    char byte = 0;
+    int r;
+
+    if (!sweep_is_dead())
+        return;
+    check_int(covey_queue_put(q, &byte, 1, 0), ==, 0);
+    while ((r = get_what_is_there()) != COVEY_EINVAL)
+        check_int(r, ==, 0);
+    check_int(covey_queue_get(q, &byte, 1, NULL, 0), ==, 0);
+    check_ends();
+}
+
+static void free_queue(void)
+{
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+static void bury(void)
+{
+    struct covey_stats stats = {.size = sizeof stats};
+
+    check_int(covey_stats(&stats), ==, 0);
+}
+
+static void free_what_is_left(void)
+{
+    int r = covey_queue_free(q);
+
+    check(r == 0 || r == COVEY_EINVAL);
+    check_ends();
     check_int(close(end), ==, 0);
 }
 
@@ -94,4 +137,10 @@ OPERATION(descriptor_put, .setup = set_up, .warm = put_elsewhere, .victim = put,
     .rescue = rescuer_gets, .verify = done);
 
 OPERATION(descriptor_get, .setup = set_up_put, .victim = get, .rescue = rescuer_gets,
-    .verify = done, .proves = "object_end queue_intended descriptor_gone");
+    .verify = done, .proves = "object_end queue_intended");
+
+OPERATION(descriptor_get_unburied, .setup = set_up_put, .victim = get, .after = find_end_unburied,
+    .verify = done, .proves = "descriptor_taken");
+
+OPERATION(descriptor_free, .setup = set_up_put, .victim = free_queue, .rescue = bury,
+    .verify = free_what_is_left, .proves = "descriptor_gone");
