@@ -70,6 +70,7 @@
     X(queue_intended, "with what goes with it")                                                    \
     X(descriptor_gone, "who has put a descriptor is told when its ticket is gone")                 \
     X(descriptor_taken, "and finds out that who has taken the ticket is dead")                     \
+    X(descriptor_settled, "also if he was just taking it out of the queue")                        \
     X(queue_claims, "the items of dead consumers are given out again, or done")                    \
     X(users_dead, "a queue ends with its producers, also if they die")                             \
     X(users_heir, "a pipe is there for a forked child still, when its parent dies")                \

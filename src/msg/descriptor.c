@@ -19,8 +19,8 @@
  *   a kill of the sender     before his item is in the queue: his blocks are swept. After it the receiver
  *                            finds nobody to ask, or that nobody can answer any more: COVEY_EDIED
  *   of the receiver          his ticket is freed by who buries him, and the sender sees that he is dead; what is
- *                            under way to him ends with his socket. If he was just taking the ticket out, it
- *                            is the queue's still, until the next one gets from that
+ *                            under way to him ends with his socket. If he was just taking the ticket out of
+ *                            the queue, the sender mends that
  *   of who frees a ticket    it is marked first, then the sender is told, then it is freed: so who buries
  *                            this one tells him, too
  *
@@ -93,6 +93,7 @@ static bool is_same(struct number a, struct number b)
 struct copy {
     struct copy *next;
     const struct ticket *ticket;
+    covey_queue *queue; /* in which the ticket was put */
     struct number number;
     struct cv_descriptor descriptor;
     uint64_t taker; /* who has said last that it takes the ticket; 0: nobody */
@@ -252,7 +253,7 @@ static bool is_taken(const struct copy *c)
 {
     uint64_t owner = owner_of(c);
 
-    return (owner && owner != cv_self.tag) || (c->taker && !cv_member_is_dead(c->taker, 0));
+    return (owner && owner != cv_self.tag) || c->taker;
 }
 
 /* Is one of the others taken? */
@@ -269,6 +270,32 @@ static bool drop_those_without_ticket(void)
         }
     }
     return any;
+}
+
+/* Where one has died who has not taken the ticket, or not quite. */
+static covey_queue *next_to_settle(void)
+{
+    for (struct copy *c = copies; c; c = c->next) {
+        if (c->taker && cv_member_is_dead(c->taker, 0)) {
+            c->taker = 0;
+            return c->queue;
+        }
+    }
+    return NULL;
+}
+
+/* Without the lock, for tickets may end. */
+static void settle(void)
+{
+    covey_queue *q;
+
+    do {
+        lock();
+        q = next_to_settle();
+        unlock();
+        if (q && CV_RECOVERS(descriptor_settled))
+            cv_queue_mend_get(q, 0);
+    } while (q);
 }
 
 static void look_at_tickets(void)
@@ -386,8 +413,8 @@ static bool goes_on(const struct server *s)
     return !cv_load_acquire(&s->ending) && cv_descriptor_is_ours(&s->listener);
 }
 
-/* After a message, and then as long as a ticket is taken: nothing wakes the thread when one dies who has not asked yet, for
- * it cannot sleep on a life and on a socket at once. */
+/* After a message, and then as long as a ticket is taken: nothing wakes the thread when one dies who has not asked
+ * yet, for it cannot sleep on a life and on a socket at once. */
 static uint64_t next_look(uint64_t look_ns)
 {
     uint64_t now = cv_clock_now();
@@ -405,6 +432,7 @@ static void *run(void *argument)
     cv_thread_name();
     while (goes_on(s)) {
         bool served;
+        uint64_t last_ns = look_ns;
         struct pollfd p = {.fd = s->listener.fd, .events = POLLIN};
         int r = cv_descriptor_poll(&p, 1, look_ns);
 
@@ -412,9 +440,11 @@ static void *run(void *argument)
             break;
         lock(); /* so that no copy gets the spare's place */
         served = r == COVEY_ETIMEDOUT || (r > 0 && serve(s));
-        look_ns = next_look(look_ns);
+        look_ns = next_look(last_ns);
         unlock();
         close_dropped();
+        if (look_ns != last_ns)
+            settle();
         if (!served)
             cv_clock_sleep(AGAIN_NS);
     }
@@ -506,7 +536,7 @@ static int duplicate(int fd, struct cv_descriptor *d)
                           : cv_fail_errno("no copy of descriptor %d", fd);
 }
 
-static int keep_copy(const struct ticket *t, int fd)
+static int keep_copy(const struct ticket *t, covey_queue *queue, int fd)
 {
     struct copy *c = calloc(1, sizeof *c);
     int r;
@@ -519,6 +549,7 @@ static int keep_copy(const struct ticket *t, int fd)
         return r;
     }
     c->ticket = t;
+    c->queue = queue;
     c->number = t->number;
     c->next = copies;
     copies = c;
@@ -526,7 +557,7 @@ static int keep_copy(const struct ticket *t, int fd)
 }
 
 /* From here on it is one, and there is a copy. */
-static int issue(struct ticket *t, int fd)
+static int issue(struct ticket *t, covey_queue *queue, int fd)
 {
     int r;
 
@@ -539,7 +570,7 @@ static int issue(struct ticket *t, int fd)
     r = ensure_server();
     if (r == 0) {
         t->name = server->name;
-        r = keep_copy(t, fd);
+        r = keep_copy(t, queue, fd);
     }
     if (r == 0)
         cv_object_begin(t, CV_DESCRIPTOR);
@@ -798,7 +829,7 @@ int covey_descriptor_put(covey_queue *queue, int fd, double timeout_s)
         return covey_error_code();
     t->signature = 0;
     t->over = 0;
-    r = issue(t, fd);
+    r = issue(t, queue, fd);
     if (r == 0)
         r = cv_queue_put_block(queue, t, sizeof *t, timeout_s);
     if (r != 0)
