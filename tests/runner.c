@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netdb.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -78,6 +79,15 @@ void test_skip(const char *format, ...)
     va_end(args);
     (void)fprintf(stderr, "\n");
     _exit(EXIT_SKIPPED);
+}
+
+void test_need_localhost(void)
+{
+    struct addrinfo *found;
+
+    if (getaddrinfo("localhost", NULL, NULL, &found) != 0)
+        test_skip("this machine does not know localhost");
+    freeaddrinfo(found);
 }
 
 void test_deny(long system_call, int error)

@@ -126,6 +126,9 @@ void test_check_has(const char *file, int line, const char *text, const char *pa
 /* Ends the test as skipped: only for what the machine cannot do. */
 __attribute__((noreturn, format(printf, 1, 2))) void test_skip(const char *format, ...);
 
+/* Skips the test on a machine that does not know that name: one without /etc/hosts. */
+void test_need_localhost(void);
+
 /* From now on the system call fails with @error, here and in all descendants. */
 void test_deny(long system_call, int error);
 

@@ -245,6 +245,7 @@ TEST(passes_over_ipv6, .not_in_valgrind = "a path will do there")
 
 TEST(passes_by_a_name, .not_in_valgrind = "a path will do there")
 {
+    test_need_localhost();
     pass_all_sizes("tcp:localhost:0");
 }
 

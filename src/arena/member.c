@@ -381,8 +381,11 @@ bool cv_member_is_past(uint64_t tag)
 uint64_t cv_member_marked(uint64_t mark)
 {
     uint32_t slot = cv_tag_slot(mark);
-    uint64_t tag = tag_of(slot, cv_load_acquire(&cv_arena.members[slot].state));
+    uint64_t tag;
 
+    if (slot >= CV_MEMBERS_MAX) /* it is no mark, but other memory by now */
+        return 0;
+    tag = tag_of(slot, cv_load_acquire(&cv_arena.members[slot].state));
     return cv_mark_is_of(mark, cv_tag_mark(tag, 0)) ? tag : 0;
 }
 

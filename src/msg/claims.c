@@ -548,27 +548,29 @@ static int report_lost(struct cv_queue_more *more)
 /* How many, and who has the first one. */
 static int fail_unfinished(covey_queue *q, double timeout_s)
 {
-    unsigned long n = 0;
     uint64_t holder = 0;
+    long n = 0;
 
     if (!enter_soon(q, false)) {
+        holder = cv_load_relaxed(&q->get.lock) & ~CV_LOCK_SLEEPERS;
         cv_alarm_clear();
-        return cv_fail(COVEY_ETIMEDOUT, "process %d was at work in queue %p, still after %g s",
-            (int)cv_lock_pid(cv_load_relaxed(&q->get.lock) & ~CV_LOCK_SLEEPERS), (void *)q,
-            timeout_s);
+        return holder ? cv_fail(COVEY_ETIMEDOUT,
+                            "queue %p was not done within %g s, and process %d was at work in it",
+                            (void *)q, timeout_s, (int)cv_lock_pid(holder))
+                      : cv_fail(COVEY_ETIMEDOUT, "queue %p was not done within %g s", (void *)q,
+                            timeout_s);
     }
     for (const struct claim *c = first_claim(q); c; c = next_claim(c)) {
         n++;
         holder = holder ? holder : c->holder;
     }
-    for (unsigned lane = 0; lane < q->lanes; lane++)
-        n += cv_queue_waiting(q, lane);
+    n += cv_queue_count(q);
     cv_lock_exit(&q->get.lock);
     cv_alarm_clear();
     return holder ? cv_fail(COVEY_ETIMEDOUT,
-                        "%lu items of queue %p were not done within %g s: process %d has one", n,
+                        "%ld items of queue %p were not done within %g s: process %d has one", n,
                         (void *)q, timeout_s, (int)cv_lock_pid(holder))
-                  : cv_fail(COVEY_ETIMEDOUT, "%lu items of queue %p were not done within %g s", n,
+                  : cv_fail(COVEY_ETIMEDOUT, "%ld items of queue %p were not done within %g s", n,
                         (void *)q, timeout_s);
 }
 
@@ -618,9 +620,11 @@ int covey_queue_join(covey_queue *queue, double timeout_s)
         waited =
             cv_wait_sleep_armed(&wait, queue->bell.alarm, armed, &j.ended, 1, j.tags, j.n_tags);
     }
-    cv_wait_end(&wait);
     cv_alarm_clear();
     if (r > 0)
         r = waited < 0 ? waited : COVEY_ETIMEDOUT;
-    return r == COVEY_ETIMEDOUT ? fail_unfinished(queue, timeout_s) : r;
+    if (r == COVEY_ETIMEDOUT)
+        r = fail_unfinished(queue, timeout_s);
+    cv_wait_end(&wait); /* the last: who frees the queue waits for it */
+    return r;
 }

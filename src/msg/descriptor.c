@@ -96,7 +96,7 @@ struct copy {
     covey_queue *queue; /* in which the ticket was put */
     struct number number;
     struct cv_descriptor descriptor;
-    uint64_t taker; /* who has said last that it takes the ticket; 0: nobody */
+    uint64_t taker; /* the mark of who has said last that it takes the ticket; 0: nobody */
     bool is_being_closed;
 };
 
@@ -273,10 +273,13 @@ static bool drop_those_without_ticket(void)
 }
 
 /* Where one has died who has not taken the ticket, or not quite. */
-static covey_queue *next_to_settle(void)
+static covey_queue *next_to_settle(uint64_t *mark)
 {
     for (struct copy *c = copies; c; c = c->next) {
-        if (c->taker && cv_member_is_dead(c->taker, 0)) {
+        uint64_t owner = cv_member_marked(c->taker);
+
+        if (c->taker && (!owner || cv_member_is_dead(owner, 0))) {
+            *mark = c->taker;
             c->taker = 0;
             return c->queue;
         }
@@ -287,14 +290,15 @@ static covey_queue *next_to_settle(void)
 /* Without the lock, for tickets may end. */
 static void settle(void)
 {
+    uint64_t mark;
     covey_queue *q;
 
     do {
         lock();
-        q = next_to_settle();
+        q = next_to_settle(&mark);
         unlock();
-        if (q && CV_RECOVERS(descriptor_settled))
-            cv_queue_mend_get(q, 0);
+        if (q && CV_RECOVERS(descriptor_settled) && cv_object_is(q, CV_QUEUE))
+            cv_queue_mend_get(q, mark);
     } while (q);
 }
 
@@ -320,7 +324,7 @@ static void note_taker(const struct request *request, uint64_t taker)
     struct copy **p = find(request);
 
     if (*p)
-        (*p)->taker = taker;
+        (*p)->taker = cv_tag_mark(taker, cv_member_pid(taker));
 }
 
 /* Should this fail, the receiver asks again. */

@@ -394,9 +394,10 @@ static int wait_for_item(covey_queue *q, struct cv_wait *wait, struct emptiness 
 /* Takes at least one, and as many as are there. With @hold it takes nothing and stays in the lock. */
 static int get(covey_queue *q, struct cv_getting *g, struct cv_wait *wait, bool hold)
 {
-    struct emptiness e = {.hurries = false};
+    struct emptiness e;
     int waited = 0;
 
+    e.hurries = false;
     cv_alarm_set(q->bell.alarm);
     for (;;) {
         int r;
@@ -440,23 +441,9 @@ static int fail_empty(const covey_queue *q, double timeout_s)
     return cv_fail_late(COVEY_EEMPTY, "queue", q, "had no item", timeout_s);
 }
 
-static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bool hold)
+/* The code, with its message. */
+static int explain(covey_queue *q, const struct cv_getting *g, int r, double timeout_s)
 {
-    struct cv_wait wait;
-    int r = cv_wait_begin(&wait, timeout_s, q, CV_QUEUE);
-
-    if (r == 0)
-        r = cv_queue_check_get(q);
-    if (r != 0)
-        return r;
-    if (q->has_claims)
-        r = cv_queue_come_to_take(q);
-    if (r == 0 && q->redelivers)
-        cv_queue_look_for_dead(q);
-    if (r == 0)
-        r = get(q, g, &wait, hold);
-    cv_wait_end(&wait);
-    cv_alarm_clear();
     switch (r) {
     case COVEY_ETIMEDOUT:
         cv_watch_arm(q);
@@ -479,24 +466,46 @@ static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bo
     }
 }
 
+static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bool hold)
+{
+    struct cv_wait wait;
+    int r = cv_wait_begin(&wait, timeout_s, q, CV_QUEUE);
+
+    if (r == 0)
+        r = cv_queue_check_get(q);
+    if (r != 0)
+        return r;
+    if (q->has_claims)
+        r = cv_queue_come_to_take(q);
+    if (r == 0 && q->redelivers)
+        cv_queue_look_for_dead(q);
+    if (r == 0)
+        r = get(q, g, &wait, hold);
+    cv_alarm_clear();
+    r = explain(q, g, r, timeout_s);
+    cv_wait_end(&wait); /* the last: who frees the queue waits for it */
+    return r;
+}
+
 int cv_queue_poll(covey_queue *q, double timeout_s)
 {
-    struct emptiness e = {.hurries = false};
+    struct emptiness e;
     struct cv_wait wait;
     int waited = 0;
     int r = cv_wait_begin(&wait, timeout_s, q, CV_QUEUE);
 
     if (r != 0)
         return r;
+    e.hurries = false;
     cv_alarm_set(q->bell.alarm);
     while ((r = !see_empty(q, &e)) == 0 && waited >= 0)
         waited = wait_for_item(q, &wait, &e);
     if (wait.alarm) /* the wake that came was for one who gets */
         cv_bell_ring(q->bell.items, 1);
-    cv_wait_end(&wait);
     cv_alarm_clear();
     if (waited == COVEY_ETIMEDOUT && r == 0)
         cv_watch_arm(q);
+    cv_wait_end(&wait);
     return r || waited == COVEY_ETIMEDOUT ? r : waited;
 }
 
@@ -525,11 +534,12 @@ static int check_queue(void *object)
 int cv_queue_look_for_any(
     covey_queue *q, bool arm, struct cv_target *target, struct cv_watched_lives *lives)
 {
-    struct emptiness e = {.hurries = true};
+    struct emptiness e;
     int r = check(q);
 
     if (r != 0)
         return r;
+    e.hurries = true;
     cv_alarm_set(q->bell.alarm);
     if (arm) {
         target->armed = cv_bell_arm(q->bell.watch);

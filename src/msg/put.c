@@ -539,13 +539,16 @@ static int fail_full(const covey_queue *q, size_t size, double timeout_s)
         (const void *)q, size, timeout_s);
 }
 
+/* While others see that this thread is here, for who frees the queue waits for that. */
 static int end_put(covey_queue *q, struct cv_wait *wait, int r, size_t size, double timeout_s)
 {
-    cv_wait_end(wait);
     cv_alarm_clear();
-    if (r == COVEY_ETIMEDOUT && !cv_queue_looks_closed(q))
-        return fail_full(q, size, timeout_s);
-    return r == COVEY_ETIMEDOUT || r == COVEY_ECLOSED ? cv_queue_fail_closed(q) : r;
+    if (r == COVEY_ECLOSED || (r == COVEY_ETIMEDOUT && cv_queue_looks_closed(q)))
+        r = cv_queue_fail_closed(q);
+    else if (r == COVEY_ETIMEDOUT)
+        r = fail_full(q, size, timeout_s);
+    cv_wait_end(wait);
+    return r;
 }
 
 /* The number of items put; if there is none, the code. */

@@ -248,9 +248,9 @@ void cv_queue_drain(covey_queue *q)
 
 void cv_queue_end(covey_queue *q)
 {
-    cv_object_end(q);
-    cv_store_seq(&q->put.lock, 0); /* no memory of others begins with this process's mark there */
+    cv_store_seq(&q->put.lock, 0); /* no queue that comes here begins with this process's mark */
     cv_store_seq(&q->get.lock, 0);
+    cv_object_end(q);
     cv_bell_ring(q->bell.watch, INT_MAX); /* others' watches */
 }
 
@@ -444,21 +444,24 @@ void cv_queue_mend_after(covey_queue *q, uint64_t mark)
 struct position {
     uint64_t head[CV_QUEUE_PRIORITIES_MAX];
     uint64_t count[CV_QUEUE_PRIORITIES_MAX];
+    uint64_t free_claims;
 };
 
 static struct position position_of(covey_queue *q)
 {
-    struct position p = {{0}, {0}};
+    struct position p = {.free_claims = 0};
 
     for (unsigned lane = 0; lane < q->lanes; lane++) {
         p.head[lane] = cv_load_acquire(&cv_queue_head(q, lane)->place);
         p.count[lane] = cv_load_acquire(&cv_queue_tail(q, lane)->count);
     }
+    if (q->has_claims)
+        p.free_claims = cv_load_acquire(&cv_queue_more(q)->free_claims);
     return p;
 }
 
 /* Of a chain, if that has not moved in the meantime. */
-static long size_of_lane(covey_queue *q, unsigned lane)
+static long count_lane(covey_queue *q, unsigned lane)
 {
     uint64_t *cell;
     uint64_t first = cv_queue_look(q, lane, &cell);
@@ -473,33 +476,28 @@ static long size_of_lane(covey_queue *q, unsigned lane)
     return waiting;
 }
 
-static long size_of_lanes(covey_queue *q)
+long cv_queue_count(covey_queue *q)
+{
+    long n = 0;
+
+    for (unsigned lane = 0; lane < q->lanes; lane++)
+        n += count_lane(q, lane);
+    return n;
+}
+
+/* If nothing has moved, there was an instant when all of it was so. */
+static long count_at_once(covey_queue *q)
 {
     struct position before;
     struct position after = position_of(q);
-    long size;
+    long n;
 
     do {
         before = after;
-        size = 0;
-        for (unsigned lane = 0; lane < q->lanes; lane++)
-            size += size_of_lane(q, lane);
+        n = cv_queue_count(q);
         after = position_of(q);
     } while (memcmp(&before, &after, sizeof before) != 0);
-    return size;
-}
-
-/* Nothing that waits becomes a claim, and none of these nobody's, in the lock. */
-static long size_with_claims(covey_queue *q)
-{
-    long size;
-
-    if (q->redelivers)
-        (void)cv_queue_reap_claims(q, true, &(bool){false});
-    (void)cv_queue_enter_get(q, CV_FOREVER);
-    size = size_of_lanes(q) + cv_queue_more(q)->free_claims;
-    cv_lock_exit(&q->get.lock);
-    return size;
+    return n + (long)after.free_claims;
 }
 
 long covey_queue_size(covey_queue *queue)
@@ -509,10 +507,12 @@ long covey_queue_size(covey_queue *queue)
     if (size != 0)
         return size;
     cv_alarm_set(queue->bell.alarm);
+    if (queue->redelivers)
+        (void)cv_queue_reap_claims(queue, true, &(bool){false});
     if (CV_RECOVERS(
-            queue_count)) /* a producer that died between its commit and count left it behind */
-        cv_queue_mend_put(queue, 0);
-    size = queue->has_claims ? size_with_claims(queue) : size_of_lanes(queue);
+            queue_count)) /* one that died between its commit and its count left it behind */
+        cv_queue_mend_after(queue, 0);
+    size = count_at_once(queue);
     cv_alarm_clear();
     return size;
 }
@@ -562,8 +562,8 @@ int covey_queue_is_full(covey_queue *queue, size_t size)
         r = cv_queue_check_put(queue);
     if (r != 0)
         return r;
-    if (!enter_put_soon(queue))
-        return 1; /* so would who puts */
+    if (!enter_put_soon(queue)) /* so would who puts */
+        return cv_queue_looks_closed(queue) ? cv_queue_fail_closed(queue) : 1;
     r = cv_queue_is_closed(queue) ? cv_queue_fail_closed(queue)
                                   : cv_queue_make_room(queue, 0, size);
     cv_lock_exit(&queue->put.lock);

@@ -399,6 +399,9 @@ static inline uint32_t cv_queue_waiting(covey_queue *q, unsigned lane)
 /* For everybody else. */
 bool cv_queue_looks_closed(covey_queue *q);
 
+/* Items that wait in the chains, at some instant. For everybody. */
+long cv_queue_count(covey_queue *q);
+
 /* Room for an item of @size bytes: 0; CV_QUEUE_FULL; or a code with its message. */
 int cv_queue_make_room(covey_queue *q, unsigned lane, size_t size);
 
@@ -510,7 +513,7 @@ int cv_queue_come_to_take(covey_queue *q);
 enum cv_reaped {
     CV_REAPED_NONE,
     CV_REAPED_SOME,
-    CV_REAPED_LATER, /* somebody is in the lock: to be tried again */
+    CV_REAPED_LATER, /* somebody is in the lock, or this was interrupted: to be tried again */
 };
 
 /* What the dead have claimed; *@claimed is set if others that live have some, or may have. It @waits a moment for the lock,

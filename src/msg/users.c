@@ -155,15 +155,23 @@ static bool become(struct cv_cell *cell, enum cv_user what)
     return true;
 }
 
-/* All other cells that it has. */
-static void leave_others(struct cv_users *users, const struct cv_cell *own)
+/* In all cells that it has. One by which it is here is the last, for who sees that all have left may free them. */
+static bool leave(struct cv_users *users, struct cv_cell *last)
 {
+    uint64_t mark = cv_users_process(cv_self.tag);
     struct cv_cell *cell;
+    bool is_new = false;
 
     for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
-        if (cell != own && cv_load_seq(&cell->mark) == cv_users_process(cv_self.tag))
-            (void)become(cell, CV_USER_LEFT);
+        if (cv_load_seq(&cell->mark) == mark &&
+            what_is(cv_load_relaxed(&cell->value)) == CV_USER_HERE)
+            last = cell;
     }
+    for (uint32_t i = 1; (cell = cv_cells_at(&users->cells, i)); i++) {
+        if (cell != last && cv_load_seq(&cell->mark) == mark)
+            is_new |= become(cell, CV_USER_LEFT);
+    }
+    return become(last, CV_USER_LEFT) || is_new;
 }
 
 int cv_users_reserve(struct cv_users *users, uint64_t mark)
@@ -179,7 +187,7 @@ int cv_users_be(struct cv_users *users, enum cv_user what)
     if (!cell)
         return covey_error_code();
     if (what == CV_USER_LEFT)
-        leave_others(users, cell); /* first: who sees that all have left may free the cells */
+        return leave(users, cell);
     is_new = become(cell, what);
     if (what == CV_USER_HERE && is_new)
         cv_store_seq(&users->used, 1);

@@ -36,6 +36,9 @@ static struct {
     void *context;
 } interrupt_hook;
 
+/* The hook has given up, and the call that was interrupted goes on: until it sleeps again. */
+static _Thread_local bool gave_up CV_TLS_FAST;
+
 void covey_on_interrupt(int (*hook)(void *context), void *context)
 {
     interrupt_hook.call = hook;
@@ -45,6 +48,7 @@ void covey_on_interrupt(int (*hook)(void *context), void *context)
 int cv_wait_begin(struct cv_wait *wait, double timeout_s, const void *object, enum cv_kind kind)
 {
     *wait = (struct cv_wait){.object = cv_waiter_object(object, kind)};
+    gave_up = false;
     return cv_clock_deadline(timeout_s, &wait->deadline_ns);
 }
 
@@ -200,6 +204,11 @@ static void rally(uint32_t *alarm)
     (void)cv_futex_wake(others.word, INT_MAX);
 }
 
+static int fail_interrupted(void)
+{
+    return cv_fail(COVEY_EINTR, "interrupted by a signal");
+}
+
 int cv_wait_interrupted(uint32_t *alarm)
 {
     bool give_up = false;
@@ -214,7 +223,14 @@ int cv_wait_interrupted(uint32_t *alarm)
     }
     if (alarm && CV_RECOVERS(wait_hook_alarm))
         cv_alarm_set(alarm); /* the hook may have used other objects */
-    return give_up ? cv_fail(COVEY_EINTR, "interrupted by a signal") : 0;
+    gave_up = give_up;
+    return give_up ? fail_interrupted() : 0;
+}
+
+/* In the sleep for a lock within it, which was too short to end it. */
+static bool was_interrupted(const struct cv_wait *wait)
+{
+    return wait->object && gave_up;
 }
 
 /* Without a record it waits unseen. */
@@ -278,6 +294,8 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
 
     if (wait->deadline_ns == 0)
         return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
+    if (was_interrupted(wait))
+        return fail_interrupted();
     if (cv_wait_show(wait) != 0)
         return COVEY_EDEADLK;
     if (CV_RECOVERS(wait_alarm_asleep))

@@ -151,20 +151,21 @@ int cv_wait_sleep_any(struct cv_wait *wait, const struct cv_target *targets, uns
 int cv_wait_show(struct cv_wait *wait);
 void cv_wait_hide(struct cv_wait *wait);
 
-/* A signal handler has run in this thread: 0 to go on waiting, or COVEY_EINTR. */
+/* A signal handler has run in this thread: 0 to go on waiting, or COVEY_EINTR. Should the caller go on after that, his
+ * next sleep for what he waits for ends at once with it. */
 int cv_wait_interrupted(uint32_t *alarm);
 
 /* What was waited for has been taken, or will not be. Not needed if nothing was waited for. */
 void cv_wait_end(struct cv_wait *wait);
 
-/* An alarm: two words, and then so many bells. All new, and quiet. */
-/* Where there may be late users of such another: what its bells have counted goes on. */
+/* An alarm: two words, and then so many bells, of which there may be late users: what they have counted goes on. */
 static inline void cv_alarm_init_again(uint32_t *alarm, unsigned bells)
 {
     cv_store_relaxed(&alarm[0], 0);
     cv_store_relaxed(&alarm[1], bells);
 }
 
+/* All new, and quiet. */
 static inline void cv_alarm_init(uint32_t *alarm, unsigned bells)
 {
     cv_alarm_init_again(alarm, bells);
