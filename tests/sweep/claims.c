@@ -471,7 +471,17 @@ static void join_and_put(void)
         check_int(get_again(0), <=, 2);
         finish();
     }
-    work();
+    finish_all();
+    if (!sweep_was_stalled())
+        return;
+    r = items_put(OF_RESCUER, items.size, 0);
+    if (r == COVEY_EFULL &&
+        sweep_is_dead()) { /* there was nothing to be had as long as it was not */
+        finish_all();
+        r = items_put(OF_RESCUER, items.size, 0);
+        check_int(r, ==, 0);
+    }
+    check(r == 0 || r == COVEY_EFULL);
 }
 
 OPERATION(queue_claim_reused, .setup = set_up_ring, .victim = get_and_finish,
