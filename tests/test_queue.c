@@ -573,7 +573,7 @@ static void ignore(int signal)
     (void)signal;
 }
 
-/* In a child, which a signal interrupts after 20 ms, once. */
+/* In a child, which a signal interrupts when it sleeps, once. */
 static int get_until_interrupted(void *argument)
 {
     return covey_queue_get(*(covey_queue **)argument, &(int){0}, sizeof(int), NULL, COVEY_FOREVER);
@@ -595,11 +595,12 @@ static void check_is_interrupted(int (*call)(void *argument), covey_queue *q)
     int status;
 
     if (pid == 0) {
-        check_int(sigaction(SIGALRM, &(struct sigaction){.sa_handler = ignore}, NULL), ==, 0);
+        check_int(sigaction(SIGUSR1, &(struct sigaction){.sa_handler = ignore}, NULL), ==, 0);
         covey_on_interrupt(give_up, NULL);
-        (void)ualarm(20 * 1000, 0);
         _exit(call(&q) == COVEY_EINTR ? 0 : 1);
     }
+    await_state(pid, 'S');
+    check_int(kill(pid, SIGUSR1), ==, 0);
     check_int(waitpid(pid, &status, 0), ==, pid);
     check_int(status, ==, 0);
 }
