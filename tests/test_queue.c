@@ -595,9 +595,17 @@ static void check_is_interrupted(int (*call)(void *argument), covey_queue *q)
     int status;
 
     if (pid == 0) {
+        covey_lock *lock = covey_alloc_own(sizeof *lock);
+        covey_condition *condition = covey_alloc_own(sizeof *condition);
+
         check_int(sigaction(SIGUSR1, &(struct sigaction){.sa_handler = ignore}, NULL), ==, 0);
         covey_on_interrupt(give_up, NULL);
-        _exit(call(&q) == COVEY_EINTR ? 0 : 1);
+        check_int(covey_lock_init(lock), ==, 0);
+        check_int(covey_condition_init(condition, lock), ==, 0);
+        check_int(covey_lock_acquire(lock, 0), ==, 0);
+        check_int(call(&q), ==, COVEY_EINTR);
+        check_int(covey_condition_wait(condition, 0.001), ==, COVEY_ETIMEDOUT); /* is not */
+        _exit(0);
     }
     await_state(pid, 'S');
     check_int(kill(pid, SIGUSR1), ==, 0);

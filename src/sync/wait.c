@@ -36,7 +36,7 @@ static struct {
     void *context;
 } interrupt_hook;
 
-/* The hook has given up, and the call that was interrupted goes on: until it sleeps again. */
+/* The hook has given up since the thread's latest wait began: if that goes on, it ends where it sleeps next. */
 static _Thread_local bool gave_up CV_TLS_FAST;
 
 void covey_on_interrupt(int (*hook)(void *context), void *context)
@@ -47,7 +47,7 @@ void covey_on_interrupt(int (*hook)(void *context), void *context)
 
 int cv_wait_begin(struct cv_wait *wait, double timeout_s, const void *object, enum cv_kind kind)
 {
-    *wait = (struct cv_wait){.object = cv_waiter_object(object, kind)};
+    *wait = (struct cv_wait){.object = cv_waiter_object(object, kind), .hears = true};
     gave_up = false;
     return cv_clock_deadline(timeout_s, &wait->deadline_ns);
 }
@@ -227,12 +227,6 @@ int cv_wait_interrupted(uint32_t *alarm)
     return give_up ? fail_interrupted() : 0;
 }
 
-/* In the sleep for a lock within it, which was too short to end it. */
-static bool was_interrupted(const struct cv_wait *wait)
-{
-    return wait->object && gave_up;
-}
-
 /* Without a record it waits unseen. */
 int cv_wait_show(struct cv_wait *wait)
 {
@@ -294,7 +288,7 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
 
     if (wait->deadline_ns == 0)
         return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
-    if (was_interrupted(wait))
+    if (wait->hears && gave_up)
         return fail_interrupted();
     if (cv_wait_show(wait) != 0)
         return COVEY_EDEADLK;

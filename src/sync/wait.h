@@ -82,6 +82,7 @@ struct cv_wait {
     uint64_t object;     /* what for, as others see it (sync/waiter.h); 0: they do not */
     struct cv_waiter *waiter;   /* this thread's record, when it has slept or come to a place */
     struct cv_futex_watch stop; /* a word by which others end a sleep on any; NULL: none */
+    bool hears; /* its sleep ends if a shorter one, for a lock within it, was interrupted */
 };
 
 enum {
