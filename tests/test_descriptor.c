@@ -891,8 +891,8 @@ static void bother(void *address)
         check_int(close(guests[i]), ==, 0);
 }
 
-/* A member, and a child that is none: it has not used covey. */
-/* A socket that takes so long to be closed: its other end reads nothing. */
+/* A socket that takes so long to be closed: its other end reads nothing. What has been sent may
+   still make room for more, as it arrives; it is full only when it stays so. */
 static int open_lingering(int seconds, int *other)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -909,8 +909,8 @@ static int open_lingering(int seconds, int *other)
     *other = accept(listening, NULL, NULL);
     check_int(*other, >=, 0);
     check_int(close(listening), ==, 0);
-    while (send(fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
-        continue;
+    while (poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, 100) > 0)
+        (void)send(fd, bytes, sizeof bytes, MSG_DONTWAIT);
     check_int(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), ==, 0);
     return fd;
 }
@@ -988,6 +988,7 @@ TEST(a_forked_child_has_what_is_the_programs, .deadline_s = 60,
     check_int(covey_queue_free(queue), ==, 0);
 }
 
+/* A member, and a child that is none: it has not used covey. */
 TEST(members_and_strangers_send_nonsense)
 {
     struct ways *w = open_ways();
