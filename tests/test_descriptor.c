@@ -891,8 +891,7 @@ static void bother(void *address)
         check_int(close(guests[i]), ==, 0);
 }
 
-/* A socket that takes so long to be closed: its other end reads nothing. What has been sent may
-   still make room for more, as it arrives; it is full only when it stays so. */
+/* A socket that takes so long to be closed: its other end reads nothing. */
 static int open_lingering(int seconds, int *other)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -909,14 +908,19 @@ static int open_lingering(int seconds, int *other)
     *other = accept(listening, NULL, NULL);
     check_int(*other, >=, 0);
     check_int(close(listening), ==, 0);
-    while (poll(&(struct pollfd){.fd = fd, .events = POLLOUT}, 1, 100) > 0)
-        (void)send(fd, bytes, sizeof bytes, MSG_DONTWAIT);
+    while (send(fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        continue;
     check_int(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), ==, 0);
     return fd;
 }
 
+/* No signal may end its close() early, not even one of those that are ignored in the end. */
 static void *free_queue(void *queue)
 {
+    sigset_t all;
+
+    (void)sigfillset(&all);
+    check_int(pthread_sigmask(SIG_SETMASK, &all, NULL), ==, 0);
     check_int(covey_queue_free(queue), ==, 0);
     return NULL;
 }
