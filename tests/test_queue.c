@@ -775,6 +775,16 @@ TEST(idle_waiters_do_not_wake_up)
     check_int(covey_queue_free(q), ==, 0);
 }
 
+/* So many as make a queue look for a smaller segment; slower than what it has a wide one for. */
+static void pass_slowly(covey_queue *q)
+{
+    test_sleep_ms(50);
+    for (int i = 0; i < 10000; i++) {
+        put_int(q, i);
+        check_int(get_int(q, 0), ==, i);
+    }
+}
+
 TEST(an_unbounded_queue_grows_and_shrinks, .deadline_s = 60)
 {
     struct covey_stats before = {.size = sizeof before};
@@ -789,16 +799,74 @@ TEST(an_unbounded_queue_grows_and_shrinks, .deadline_s = 60)
         check_int(covey_queue_size(q), ==, 300000);
         for (int i = 0; i < 300000; i++)
             check_int(get_int(q, 0), ==, i);
-        for (int i = 0; i < 10000; i++) {
-            put_int(q, i);
-            check_int(get_int(q, 0), ==, i);
-        }
+        pass_slowly(q);
     }
     check_int(covey_stats(&after), ==, 0);
     check_int(after.blocks, ==, before.blocks);
     for (int i = 0; i < 300000; i++)
         put_int(q, i);
     check_int(covey_queue_free(q), ==, 0);
+}
+
+static size_t bytes_used(void)
+{
+    struct covey_stats stats = {.size = sizeof stats};
+
+    check_int(covey_stats(&stats), ==, 0);
+    return stats.bytes;
+}
+
+/* 1 MiB, as fast as it goes. */
+static void pass_fast(covey_queue *q)
+{
+    static unsigned char batch[8][2048];
+
+    for (int i = 0; i < 64; i++) {
+        check_int(covey_queue_put_many(q, batch, sizeof *batch, NULL, 8, 0), ==, 8);
+        for (long n = 0; n < 8;) {
+            long got = covey_queue_get_many(q, batch, sizeof *batch, NULL, (size_t)(8 - n), 0);
+
+            check_int(got, >, 0);
+            n += got;
+        }
+    }
+}
+
+TEST(where_much_goes_through_there_is_a_wide_segment, .deadline_s = 60,
+    .not_in_valgrind = "the arena is small there")
+{
+    size_t before;
+    covey_queue *q;
+
+    check_int(covey_queue_open(&q), ==, 0);
+    before = bytes_used();
+    pass_slowly(q);
+    check_int(bytes_used(), ==, before);
+    while (bytes_used() < before + 256 * 1024)
+        pass_fast(q);
+    pass_slowly(q);
+    check_int(bytes_used(), ==, before);
+    check_int(covey_queue_free(q), ==, 0);
+}
+
+TEST(a_queue_for_little_has_no_wide_segment, .deadline_s = 60)
+{
+    const struct covey_queue_options little[] = {{.items = 1024}, {.bytes = 64 * 1024}};
+
+    for (int k = 0; k < 2; k++) {
+        struct covey_queue_options o = little[k];
+        size_t before;
+        covey_queue *q;
+
+        o.size = sizeof o;
+        o.queue = &q;
+        check_int(covey_queue_open_with(&o), ==, 0);
+        before = bytes_used();
+        for (int i = 0; i < 100; i++)
+            pass_fast(q);
+        check_int(bytes_used() - before, <=, 128 * 1024);
+        check_int(covey_queue_free(q), ==, 0);
+    }
 }
 
 TEST(a_queue_of_a_thousand_small_items_takes_little_memory)

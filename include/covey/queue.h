@@ -80,8 +80,10 @@ struct covey_queue_options {
  *     covey_queue_open(&queue, .items = 100);
  *
  * A queue takes little memory: what its items need, if they are few (with .items = 100 of 4 bytes 4 KiB in all),
- * or 64 KiB; with priorities so much for each. It takes more when more than that waits, and gives it back when
- * little waits again and some more has been put.
+ * or 64 KiB; with priorities so much for each. It takes more when more than that waits; and twice as much as a
+ * CPU has as a cache of its own, such as 2 MiB, while more than 100 MB go through in a second, if it is for
+ * 1 MiB and 16,384 items at least, and the arena for 64 times as much: that is several times as fast. It gives
+ * it back when little waits again, or less goes through, and some more has been put.
  *
  * Returns 0 with the queue in *queue; COVEY_EINVAL; COVEY_ENOMEM; the codes of covey_open().
  */

@@ -61,7 +61,7 @@ CV_SLOW static void mend(covey_queue *q)
     if (q->has_claims)
         cv_queue_mend_claims(q, q->get.intent);
     cv_store_release(&q->get.intent, 0);
-    cv_store_relaxed(&q->grow.peeker, 0);
+    cv_store_relaxed(&q->get.peeker, 0);
     cv_store_relaxed(&q->get.peeked, 0);
     for (unsigned lane = 0; lane < q->lanes; lane++) {
         mend_bytes(q, lane);
@@ -433,7 +433,7 @@ static int fail_empty(const covey_queue *q, double timeout_s)
     if (holder && cv_load_relaxed(&q->get.peeked))
         return cv_fail(COVEY_EEMPTY,
             "process %d looks at an item (thread %d), not released to queue %p within %g s",
-            (int)cv_lock_pid(holder), (int)cv_mark_pid(cv_load_relaxed(&q->grow.peeker)),
+            (int)cv_lock_pid(holder), (int)cv_mark_pid(cv_load_relaxed(&q->get.peeker)),
             (const void *)q, timeout_s);
     if (q->has_readers)
         return cv_fail_late(COVEY_EEMPTY, "pipe end", cv_pipe_of_users(cv_queue_readers(q)),

@@ -24,7 +24,7 @@ int cv_queue_check_put(covey_queue *q)
 
 int cv_queue_check_get(covey_queue *q)
 {
-    return cv_load_relaxed(&q->grow.peeker) == cv_waiter_me()
+    return cv_load_relaxed(&q->get.peeker) == cv_waiter_me()
                ? cv_fail(COVEY_ESTATE,
                      "this thread looks at an item of queue %p, and has not yet released it",
                      (void *)q)
@@ -146,7 +146,7 @@ int covey_queue_cancel(covey_queue *queue, void *item)
 
 static void note_look(covey_queue *q, const void *item, uint64_t thread)
 {
-    cv_store_relaxed(&q->grow.peeker, thread);
+    cv_store_relaxed(&q->get.peeker, thread);
     cv_store_relaxed(&q->get.peeked, (uintptr_t)item);
 }
 

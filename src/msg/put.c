@@ -8,12 +8,6 @@
 
 #include <string.h>
 
-enum {
-    HOME_ENOUGH =
-        32 * 1024, /* after so many bytes in another segment there is a look at the first one */
-    SEGMENT_MAX_LOG = 30, /* segments are twice as large as those before, up to this */
-};
-
 /* Entering *********************************************************************************** */
 
 /* What was on its way in, and is not there. */
@@ -74,196 +68,6 @@ int cv_queue_enter_put(covey_queue *q, uint64_t deadline_ns)
     return 0;
 }
 
-/* Room *************************************************************************************** */
-
-static uint64_t count_all(covey_queue *q)
-{
-    uint64_t count = 0;
-
-    for (unsigned lane = 0; lane < q->lanes; lane++)
-        count += cv_queue_tail(q, lane)->count;
-    return count;
-}
-
-/* For @n more items, as far as is known. */
-static inline bool has_room_for(covey_queue *q, uint64_t n)
-{
-    return (q->lanes == 1 ? q->put.tail.count : count_all(q)) + n <= q->put.items_limit;
-}
-
-static bool look_for_room(covey_queue *q)
-{
-    uint64_t waiting = 0;
-
-    for (unsigned lane = 0; lane < q->lanes; lane++)
-        waiting += cv_queue_waiting(q, lane);
-    cv_store_relaxed(
-        &q->put.items_limit, count_all(q) + (waiting < q->items_max ? q->items_max - waiting : 0));
-    return waiting < q->items_max;
-}
-
-/* Bytes that wait, in cells and in blocks, or more if some are being taken now. */
-struct waiting {
-    uint64_t cells;
-    uint64_t blocks;
-};
-
-static struct waiting bytes_waiting(covey_queue *q)
-{
-    struct waiting w = {0};
-
-    for (unsigned lane = 0; lane < q->lanes; lane++) {
-        const struct cv_tail *tail = cv_queue_tail(q, lane);
-        const struct cv_lane_head *head = cv_queue_head(q, lane);
-
-        w.blocks += tail->bytes - cv_load_acquire(&head->bytes);
-        w.cells +=
-            cv_place_position(tail->place) - cv_place_position(cv_load_acquire(&head->place));
-    }
-    return w;
-}
-
-/* How many bytes of cells more may wait, if there are so many of blocks. */
-static uint64_t cells_left(const covey_queue *q, struct waiting w)
-{
-    uint64_t cells_max = UINT64_C(1) << q->cells_log;
-    uint64_t of_all = q->bytes_max > w.cells + w.blocks ? q->bytes_max - w.cells - w.blocks : 0;
-    uint64_t of_cells = cells_max > w.cells ? cells_max - w.cells : 0;
-
-    return of_all < of_cells ? of_all : of_cells;
-}
-
-static uint64_t head_position(covey_queue *q, unsigned lane)
-{
-    return cv_place_position(cv_load_acquire(&cv_queue_head(q, lane)->place));
-}
-
-static uint64_t *home_left(covey_queue *q, unsigned lane)
-{
-    return lane ? &cv_queue_lane(q, lane)->home_left : &q->grow.home_left;
-}
-
-static void continue_in(covey_queue *q, unsigned lane, unsigned slot)
-{
-    struct cv_tail *tail = cv_queue_tail(q, lane);
-
-    if (cv_place_slot(tail->place) == 0)
-        cv_store_relaxed(home_left(q, lane), cv_place_position(tail->place) + CV_CELL_HEAD);
-    cv_chain_continue(tail, cv_queue_segments(q, lane), slot);
-}
-
-/* The first segment is out of use, and would be enough for all that waits. */
-static bool can_go_home(covey_queue *q, unsigned lane, uint64_t bytes)
-{
-    const struct cv_tail *tail = cv_queue_tail(q, lane);
-    uint64_t head = head_position(q, lane);
-    uint64_t room = cv_segment_bytes(cv_queue_segments(q, lane)[0]);
-
-    return cv_place_slot(tail->place) != 0 && head >= *home_left(q, lane) &&
-           cv_place_position(tail->place) - head <= room / 2 && bytes <= room / 4;
-}
-
-static int add_segment(covey_queue *q, unsigned lane, unsigned log)
-{
-    uint64_t *segments = cv_queue_segments(q, lane);
-    uint64_t segment;
-    unsigned slot = 1;
-    void *block;
-
-    while (slot < CV_SLOTS && cv_load_acquire(&segments[slot]) != 0)
-        slot++;
-    if (slot == CV_SLOTS)
-        return cv_fail(COVEY_ELIMIT, "queue %p has grown to %d segments", (void *)q, CV_SLOTS);
-    block = cv_heap_alloc((size_t)1 << log, CV_SEGMENT_ALIGNMENT, cv_my_short_tag());
-    if (!block)
-        return covey_error_code();
-    segment = cv_segment_make(block, log);
-    cv_store_relaxed(&q->grow.at, cv_queue_tail(q, lane)->place);
-    cv_store_release(&q->put.intent, cv_intend_segment(segment, lane, slot));
-    cv_store_release(&segments[slot], segment);
-    (void)cv_heap_give(block, cv_my_short_tag(), cv_queue_owner(q));
-    continue_in(q, lane, slot);
-    cv_store_release(&q->put.intent, 0);
-    return 0;
-}
-
-/* A segment where a cell of @bytes fits; a smaller one, if there is no memory for a large one. */
-static int grow(covey_queue *q, unsigned lane, uint64_t bytes)
-{
-    uint64_t segment = cv_queue_segment(q, lane, cv_queue_tail(q, lane)->place);
-    unsigned log = (unsigned)__builtin_ctzll(cv_segment_bytes(segment)) + 1;
-    unsigned least = 64 - (unsigned)__builtin_clzll(2 * bytes);
-    int r;
-
-    if (log > SEGMENT_MAX_LOG)
-        log = SEGMENT_MAX_LOG;
-    if (log < least)
-        log = least;
-    while ((r = add_segment(q, lane, log)) == COVEY_ENOMEM && log > least)
-        log--;
-    return r;
-}
-
-/* How far the tail may go in its segment, as things are now. */
-static uint64_t ring_limit(covey_queue *q, unsigned lane)
-{
-    const struct cv_tail *tail = cv_queue_tail(q, lane);
-    uint64_t head = head_position(q, lane);
-
-    return (head > tail->start ? head : tail->start) +
-           cv_segment_bytes(cv_queue_segment(q, lane, tail->place));
-}
-
-/* The same, for who looks for nothing else before he gets there: @more bytes may be put. */
-static void set_limit(covey_queue *q, unsigned lane, uint64_t limit, uint64_t more)
-{
-    struct cv_tail *tail = cv_queue_tail(q, lane);
-    uint64_t position = cv_place_position(tail->place) + CV_CELL_HEAD;
-
-    if (cv_place_slot(tail->place) != 0 && more > HOME_ENOUGH)
-        more = HOME_ENOUGH;
-    cv_store_relaxed(&tail->limit, limit - position > more ? position + more : limit);
-}
-
-/* For a cell of @bytes, and a block of @block bytes besides. */
-CV_SLOW static int make_room(covey_queue *q, unsigned lane, uint64_t bytes, uint64_t block)
-{
-    struct cv_tail *tail = cv_queue_tail(q, lane);
-    struct waiting waiting = bytes_waiting(q);
-    bool is_empty = waiting.cells + waiting.blocks == 0;
-
-    if (!has_room_for(q, 1) && !look_for_room(q))
-        return CV_QUEUE_FULL;
-    waiting.blocks += block;
-    if (bytes > cells_left(q, waiting) && (q->is_exact || !is_empty))
-        return CV_QUEUE_FULL;
-    for (;;) {
-        uint64_t limit = ring_limit(q, lane);
-        int r;
-
-        if (can_go_home(q, lane, bytes)) {
-            continue_in(q, lane, 0);
-            continue;
-        }
-        if (cv_chain_end(cv_queue_segment(q, lane, tail->place), tail->place, bytes) <= limit) {
-            set_limit(q, lane, limit, q->lanes == 1 ? cells_left(q, waiting) : bytes);
-            return 0;
-        }
-        if (!q->grows)
-            return CV_QUEUE_FULL;
-        r = grow(q, lane, bytes);
-        if (r != 0)
-            return r;
-    }
-}
-
-int cv_queue_make_room(covey_queue *q, unsigned lane, size_t size)
-{
-    if (size >= q->block_min)
-        return make_room(q, lane, cv_cell_bytes(sizeof(struct cv_block)), size);
-    return make_room(q, lane, cv_cell_bytes(size), 0);
-}
-
 /* Appending ********************************************************************************** */
 
 static inline size_t next_size(const struct cv_putting *p)
@@ -292,7 +96,7 @@ static int append_items(covey_queue *q, struct cv_putting *p)
     size_t size = next_size(p);
     struct cv_batch batch;
 
-    if (!has_room_for(q, 1) ||
+    if (!cv_queue_has_room_for(q, 1) ||
         !cv_chain_fits(tail, cv_queue_segment(q, p->lane, tail->place), size)) {
         int r = cv_queue_make_room(q, p->lane, size);
 
@@ -304,7 +108,7 @@ static int append_items(covey_queue *q, struct cv_putting *p)
     while (p->done < p->n) {
         size = next_size(p);
         if (size >= q->block_min || !cv_batch_fits(&batch, tail, size) ||
-            !has_room_for(q, batch.count - tail->count + 1))
+            !cv_queue_has_room_for(q, batch.count - tail->count + 1))
             break;
         add_item(&batch, p, size);
     }
@@ -318,7 +122,7 @@ int cv_queue_append_block(covey_queue *q, struct cv_putting *p)
     struct cv_tail *tail = cv_queue_tail(q, p->lane);
     struct cv_block b = {(uintptr_t)p->block | p->is_lent, p->size, tail->bytes + p->size};
     struct cv_batch batch;
-    int r = make_room(q, p->lane, cv_cell_bytes(sizeof b), p->size);
+    int r = cv_queue_make_room_for_block(q, p->lane, p->size);
 
     if (r != 0)
         return r;

@@ -96,10 +96,19 @@ struct cv_lane_head {
     uint64_t bytes; /* of all blocks ever taken */
 };
 
+/* What the producers know of a chain's segments. */
+struct cv_growth {
+    uint64_t home_left; /* the position behind the cell by which it last left its first segment */
+    /* Hints: */
+    uint32_t since_us; /* from then on there was a look at how much goes through, */
+    uint32_t from;     /* a position then, in units of a line */
+    bool is_fast;      /* it was much, the last time */
+};
+
 /* A chain beside the first one; in the body. */
 struct cv_lane {
     struct cv_tail tail __attribute__((aligned(CV_QUEUE_LINE)));
-    uint64_t home_left;
+    struct cv_growth growth;
     struct cv_lane_head head __attribute__((aligned(CV_QUEUE_LINE)));
 };
 
@@ -137,19 +146,18 @@ struct covey_queue {
         struct cv_lane_head head; /* of the first chain */
         uint32_t events;          /* takes, if it is not plain; and the like */
         uint32_t run;             /* hint: items taken since nothing was there */
-        uint32_t unused[4];
-        uint64_t peeked; /* the bytes of who holds the lock to read them */
+        uint32_t unused[2];
+        uint64_t peeker; /* the thread that holds the lock until it has read; 0: none; */
+        uint64_t peeked; /* and the bytes that it reads */
     } get __attribute__((aligned(CV_QUEUE_LINE)));
 
     struct {
-        uint64_t at;        /* belongs to put.intent */
-        uint64_t home_left; /* the position behind the cell by which the first chain last left its
-                               first segment */
-        uint64_t reserver;  /* the thread that holds put.lock until it has written, */
-        uint64_t peeker;    /* and that which holds get.lock until it has read; 0: none */
-        uint64_t reserved;  /* the bytes of who holds the lock to write them, */
-        uint64_t reserved_size; /* and how many */
-        uint32_t events;        /* puts, if it is not plain; and the like */
+        uint64_t at;             /* belongs to put.intent */
+        struct cv_growth growth; /* of the first chain */
+        uint64_t reserver;       /* the thread that holds put.lock until it has written; 0: none; */
+        uint64_t reserved;       /* the bytes that it writes, */
+        uint64_t reserved_size;  /* and how many */
+        uint32_t events;         /* puts, if it is not plain; and the like */
         uint32_t unused;
     } grow __attribute__((aligned(CV_QUEUE_LINE)));
 
@@ -235,6 +243,11 @@ static inline struct cv_tail *cv_queue_tail(covey_queue *q, unsigned lane)
 static inline struct cv_lane_head *cv_queue_head(covey_queue *q, unsigned lane)
 {
     return lane ? &cv_queue_lane(q, lane)->head : &q->get.head;
+}
+
+static inline struct cv_growth *cv_queue_growth(covey_queue *q, unsigned lane)
+{
+    return lane ? &cv_queue_lane(q, lane)->growth : &q->grow.growth;
 }
 
 static inline uint64_t *cv_queue_segments(const covey_queue *q, unsigned lane)
@@ -402,9 +415,6 @@ bool cv_queue_looks_closed(covey_queue *q);
 /* Items that wait in the chains, at some instant. For everybody. */
 long cv_queue_count(covey_queue *q);
 
-/* Room for an item of @size bytes: 0; CV_QUEUE_FULL; or a code with its message. */
-int cv_queue_make_room(covey_queue *q, unsigned lane, size_t size);
-
 /* No more items. False: somebody is stopped in a put; with CV_FOREVER he is waited for. */
 bool cv_queue_close(covey_queue *q, uint64_t deadline_ns);
 
@@ -422,6 +432,23 @@ static inline void cv_queue_note_put(covey_queue *q)
 }
 
 int cv_queue_check_size(covey_queue *q, size_t size);
+
+/* Room: msg/room.c, for the holder of put.lock ************************************************ */
+
+/* Items ever put, in all chains. */
+uint64_t cv_queue_count_put(covey_queue *q);
+
+/* For @n more items, as far as is known. */
+static inline bool cv_queue_has_room_for(covey_queue *q, uint64_t n)
+{
+    return (q->lanes == 1 ? q->put.tail.count : cv_queue_count_put(q)) + n <= q->put.items_limit;
+}
+
+/* For an item of @size bytes, or for a block of so many: 0; CV_QUEUE_FULL; or a code with its message. */
+int cv_queue_make_room(covey_queue *q, unsigned lane, size_t size);
+int cv_queue_make_room_for_block(covey_queue *q, unsigned lane, size_t size);
+
+/* Putting ************************************************************************************ */
 
 /* What is to be put: one item, or many. */
 struct cv_putting {

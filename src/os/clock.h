@@ -8,6 +8,7 @@
 #define CV_FOREVER   UINT64_MAX /* a deadline that never comes */
 #define CV_NS_PER_S  1000000000u
 #define CV_NS_PER_MS 1000000u
+#define CV_NS_PER_US 1000u
 
 /* CLOCK_MONOTONIC: what every deadline is measured against. */
 uint64_t cv_clock_now(void);

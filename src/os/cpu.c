@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/cpu.h"
 
+#include "base/atomic.h"
+
 #include <errno.h>
 #include <limits.h>
 #include <sched.h>
@@ -8,9 +10,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum {
-    CPUS_MAX = 1 << 16
+    CPUS_MAX = 1 << 16,
+    CACHE_MIN = 128 * 1024,
+    CACHE_USUAL = 1024 * 1024,
+    CACHE_MAX = 4 * 1024 * 1024,
 };
 
 unsigned cv_cpu_affinity(void)
@@ -33,6 +39,29 @@ unsigned cv_cpu_affinity(void)
             break;
     }
     return 1;
+}
+
+static size_t ask_for_cache(void)
+{
+    long bytes = -1;
+
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    return bytes >= CACHE_MIN && bytes <= CACHE_MAX ? (size_t)bytes : CACHE_USUAL;
+}
+
+/* To ask takes microseconds. */
+size_t cv_cpu_cache(void)
+{
+    static size_t known;
+    size_t bytes = cv_load_relaxed(&known);
+
+    if (bytes == 0) {
+        bytes = ask_for_cache();
+        cv_store_relaxed(&known, bytes);
+    }
+    return bytes;
 }
 
 /* The first line of a file without its newline; false if there is none. */

@@ -11,6 +11,9 @@
  * Who is killed has a successor, who finds the lock of a dead holder and mends, and may be killed as well.
  * The locks themselves are in lock.pml, and who waits in queue.pml.
  *
+ * With WIDENS it goes on, once, in another segment though there is room, and stays there a while, as
+ * make_room() does where much goes through.
+ *
  * A cell is one place, and a segment has two of them; so an item and the EMPTY behind it fill one. The heap's
  * block 0 is the first segment, which is the queue's for ever. Every BLOCKSth item is a block.
  * Moving a block from one owner to another is one step, and so is freeing it.
@@ -24,6 +27,7 @@
 #ifndef PUTS
 #define PUTS   4
 #define BLOCKS 2
+#define WIDENS 0
 #define KILLS  1
 #endif
 #define CELLS 2 /* of a segment */
@@ -53,6 +57,7 @@ byte number[HEAP * CELLS];
 byte address[HEAP * CELLS]; /* or slot */
 byte segment[SLOTS];        /* blocks; 0 is free, but for slot 0 */
 
+bit widened, is_fast;
 byte tail_slot, tail, tail_start, tail_count, at_slot, at, home_left;
 byte head_slot, head; /* one word */
 byte in, in_slot;     /* put.intent, one word: 0, or a block, and the slot if it is a segment */
@@ -180,6 +185,7 @@ inline continue_in(to)
 #endif
 
 #define can_go_home (tail_slot != 0 && home_is_left && tail - head <= 1)
+#define may_widen   (WIDENS && !widened && tail_slot == 0)
 #define is_room     (tail + 2 <= (head > tail_start -> head : tail_start) + CELLS)
 
 proctype producer()
@@ -202,10 +208,15 @@ again:
         apart;
         if
         :: done -> goto end_done
-        :: !done && can_go_home -> continue_in(0); goto again
-        :: !done && !can_go_home && is_room
-        :: !done && !can_go_home && !is_room ->
+        :: !done && is_fast -> is_fast = 0; goto again
+        :: !done && !is_fast && can_go_home -> continue_in(0); goto again
+        :: !done && (is_fast || !can_go_home) && is_room
+        :: !done && ((!can_go_home && !is_room) || (may_widen && is_room)) ->
             atomic {
+                if
+                :: is_room -> widened = 1; is_fast = 1
+                :: else
+                fi;
                 slot = 1;
                 do
                 :: slot < SLOTS && segment[slot] != 0 -> slot++

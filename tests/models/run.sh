@@ -28,7 +28,7 @@ lines() {
     local barrier="N=3 PARTIES=3 ROUNDS=1 OUTSIDERS=0 ACTS=0 IMPATIENT=0 STAYS=0 KILLS=1"
     local pair="N=2 PARTIES=2 ROUNDS=1 OUTSIDERS=0 ACTS=0 IMPATIENT=0 STAYS=0 KILLS=1"
     local condition="WAITERS=2 NOTIFIERS=1 NOTES=1 BURIERS=0 TWICE=9 TIMES=2 IMPATIENT=0 KILLS=1"
-    local chain="PUTS=4 BLOCKS=2 KILLS=1"
+    local chain="PUTS=4 BLOCKS=2 WIDENS=0 KILLS=1"
     local claims="ITEMS=2 TAKERS=2 JOINERS=1 UNCLAIMS=0 LEAVES=9 END=1 PUTS=0 KILLS=1"
     local users="MEMBERS=2 CELLS=2 HOLD=1 EXPECT=0 FORKS=0 COME=0 CHILD=9 NEEDED=0 TICKETS=1 ACTS=2 BURIERS=0 KILLS=1"
     local child="$users CELLS=3 CHILD=1 COME=2 TICKETS=0"
@@ -220,6 +220,7 @@ fails queue NO_PASS_ON_AT_LOCK $queue PRODUCERS=1 CONSUMERS=3 PUTS=2 GETS=1 KILL
 holds chain - $chain
 holds chain - $chain PUTS=3 KILLS=2
 holds chain - $chain BLOCKS=1 PUTS=3
+holds chain - $chain WIDENS=1 PUTS=3
 fails chain NO_MEND_TAIL $chain
 fails chain NO_GONE $chain
 fails chain NO_MEND_IN $chain

@@ -244,6 +244,23 @@ static void pass(unsigned n)
     }
 }
 
+/* It goes to the first segment again. */
+static void set_up_home(void)
+{
+    open_queue(0, 8, FIFTH, 0);
+    pass(5);
+    items.queue->put.tail.limit = 0;
+}
+
+static void put_home(void)
+{
+    items_victim_puts();
+    check_int(cv_place_slot(items.queue->put.tail.place), ==, 0);
+}
+
+OPERATION(queue_put_home, .setup = set_up_home, .victim = put_home, .rescue = items_rescuer_empties,
+    .verify = items_done, .proves = "queue_mend");
+
 /* The item is in the first segment again, and the head at the end of the second one. */
 static void set_up_leave(void)
 {
