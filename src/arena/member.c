@@ -383,7 +383,8 @@ uint64_t cv_member_marked(uint64_t mark)
     uint32_t slot = cv_tag_slot(mark);
     uint64_t tag;
 
-    if (slot >= CV_MEMBERS_MAX) /* it is no mark, but other memory by now */
+    if (slot >=
+        cv_load_acquire(&cv_arena.family->slots_used)) /* no mark, but other memory by now */
         return 0;
     tag = tag_of(slot, cv_load_acquire(&cv_arena.members[slot].state));
     return cv_mark_is_of(mark, cv_tag_mark(tag, 0)) ? tag : 0;
@@ -394,7 +395,7 @@ uint64_t cv_member_of_short(uint32_t short_tag)
     uint32_t slot = cv_tag_slot(short_tag);
     uint64_t tag;
 
-    if (slot >= CV_MEMBERS_MAX)
+    if (slot >= cv_load_acquire(&cv_arena.family->slots_used)) /* but the number of a queue */
         return 0;
     tag = tag_of(slot, cv_load_acquire(&cv_arena.members[slot].state));
     return cv_tag_short(tag) == short_tag ? tag : 0;

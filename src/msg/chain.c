@@ -7,7 +7,7 @@ static void go_on(struct cv_tail *tail, uint64_t place)
 {
     cv_store_relaxed(&tail->limit, 0);
     cv_store_relaxed(&tail->start, cv_place_position(place));
-    cv_store_relaxed(&tail->place, place);
+    cv_store_release(&tail->place, place);
 }
 
 /* The NEXT takes the place of the EMPTY at the tail, so there is always room for it. */
@@ -52,6 +52,6 @@ void cv_chain_mend(struct cv_tail *tail, const uint64_t *segments, unsigned slot
         }
         if (cv_cell_number(head) == (uint32_t)tail->count)
             cv_store_relaxed(&tail->count, tail->count + 1);
-        cv_store_relaxed(&tail->place, place + cv_cell_bytes(cv_cell_size(head)));
+        cv_store_release(&tail->place, place + cv_cell_bytes(cv_cell_size(head)));
     }
 }

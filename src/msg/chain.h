@@ -233,7 +233,7 @@ static inline void cv_batch_commit(const struct cv_batch *batch, struct cv_tail 
     cv_store_relaxed(&tail->count, batch->count);
     if (batch->bytes)
         cv_store_relaxed(&tail->bytes, batch->bytes);
-    cv_store_relaxed(&tail->place, batch->place); /* the last: until then it is mended */
+    cv_store_release(&tail->place, batch->place); /* the last: until then it is mended */
 }
 
 /* Goes on in the segment that is in @slot of the table, and of which nobody knows yet. */

@@ -76,6 +76,7 @@ struct ticket {
 struct request {
     const struct ticket *ticket;
     struct number number;
+    uint64_t taker; /* the mark of who asks, or is about to */
 };
 
 struct answer {
@@ -319,12 +320,13 @@ static struct copy **find(const struct request *request)
     return p;
 }
 
-static void note_taker(const struct request *request, uint64_t taker)
+/* He may have died meanwhile, and be buried. */
+static void note_taker(const struct request *request)
 {
     struct copy **p = find(request);
 
     if (*p)
-        (*p)->taker = cv_tag_mark(taker, cv_member_pid(taker));
+        (*p)->taker = request->taker;
 }
 
 /* Should this fail, the receiver asks again. */
@@ -375,41 +377,53 @@ static int keep_spare(struct server *s)
                    : cv_fail_errno("no descriptor to spare for those who get one");
 }
 
-/* At the next message: what it takes if there is room, if need be in the spare's place. */
-static ssize_t look(struct server *s, struct request *request, struct cv_passed *passed)
+/* What comes with a question, if need be in the spare's place. */
+static void look(struct server *s, struct request *request, struct cv_passed *passed)
 {
     ssize_t n = cv_passing_look(s->listener.fd, request, sizeof *request, passed);
 
     if (n < 0 || !passed->no_room || s->spare.fd < 0)
-        return n;
+        return;
     (void)drop_those_without_ticket();
     cv_descriptor_close(&s->spare);
-    return cv_passing_look(s->listener.fd, request, sizeof *request, passed);
+    (void)cv_passing_look(s->listener.fd, request, sizeof *request, passed);
 }
 
+enum served {
+    SERVED,
+    SERVED_LATER,    /* there is no room */
+    SERVED_STRANGER, /* his message is still to be taken, without the lock */
+};
+
 /* One who asks; or who will, without a socket for the answer. A message that is none says that tickets are gone; or it
- * is a stranger's. False: there is no room. */
-static bool serve(struct server *s)
+ * is a stranger's. */
+static enum served serve(struct server *s)
 {
     struct request request;
     struct cv_passed passed;
-    ssize_t n = look(s, &request, &passed);
-    uint64_t member = n == sizeof request ? member_of(passed.sender) : 0;
+    ssize_t n = cv_passing_look_first(s->listener.fd, &request, sizeof request, &passed);
+    bool asks = n == sizeof request;
 
-    if (member && passed.no_room)
-        return false;
-    if (n >= 0)
-        cv_passing_take(s->listener.fd);
-    if (member && passed.fd >= 0)
+    if (n < 0)
+        return SERVED;
+    if (passed.no_room) {
+        if (!asks || !member_of(passed.sender))
+            return SERVED_STRANGER;
+        look(s, &request, &passed);
+        if (passed.fd < 0)
+            return SERVED_LATER;
+    }
+    cv_passing_take(s->listener.fd);
+    if (passed.fd >= 0)
         hand_over(passed.fd, &request);
-    else if (member)
-        note_taker(&request, member);
+    else if (asks)
+        note_taker(&request);
     else
         (void)drop_those_without_ticket();
     if (passed.fd >= 0)
         (void)close(passed.fd);
     (void)keep_spare(s);
-    return true;
+    return SERVED;
 }
 
 static bool goes_on(const struct server *s)
@@ -435,7 +449,7 @@ static void *run(void *argument)
 
     cv_thread_name();
     while (goes_on(s)) {
-        bool served;
+        enum served served = SERVED;
         uint64_t last_ns = look_ns;
         struct pollfd p = {.fd = s->listener.fd, .events = POLLIN};
         int r = cv_descriptor_poll(&p, 1, look_ns);
@@ -443,13 +457,16 @@ static void *run(void *argument)
         if (!goes_on(s))
             break;
         lock(); /* so that no copy gets the spare's place */
-        served = r == COVEY_ETIMEDOUT || (r > 0 && serve(s));
+        if (r != COVEY_ETIMEDOUT)
+            served = r > 0 ? serve(s) : SERVED_LATER;
         look_ns = next_look(last_ns);
         unlock();
+        if (served == SERVED_STRANGER)
+            cv_passing_take(s->listener.fd);
         close_dropped();
         if (look_ns != last_ns)
             settle();
-        if (!served)
+        if (served == SERVED_LATER)
             cv_clock_sleep(AGAIN_NS);
     }
     return NULL;
@@ -584,18 +601,18 @@ static int issue(struct ticket *t, covey_queue *queue, int fd)
 
 /* Tickets ************************************************************************************ */
 
+/* That may be this process, too: its thread closes the copy then, for that may take long, and this may be in
+ * a queue's lock. */
 static void tell_sender(const struct ticket *t)
 {
     int fd;
 
-    if (t->sender == cv_self.tag) {
-        look_at_tickets();
-    } else if (CV_RECOVERS(descriptor_gone) && !cv_member_is_past(t->sender)) {
-        fd = cv_passing_open();
-        if (fd >= 0) {
-            (void)cv_passing_ask(fd, &t->name, NULL, 0, -1);
-            (void)close(fd);
-        }
+    if (!CV_RECOVERS(descriptor_gone) || cv_member_is_past(t->sender))
+        return;
+    fd = cv_passing_open();
+    if (fd >= 0) {
+        (void)cv_passing_ask(fd, &t->name, NULL, 0, -1);
+        (void)close(fd);
     }
 }
 
@@ -649,7 +666,7 @@ static int get_ready(struct fetching *f)
 static int announce(void *block)
 {
     const struct ticket *t = block;
-    const struct request request = {t, t->number};
+    const struct request request = {t, t->number, cv_self.mark};
 
     if (t->sender != cv_self.tag)
         (void)cv_passing_ask(taking_by, &t->name, &request, sizeof request, -1);
@@ -764,7 +781,7 @@ static bool may_pass(int error)
 /* With the other end of the pair for the answer: 0, or what the kernel says. */
 static int ask(struct fetching *f)
 {
-    const struct request request = {f->ticket, f->ticket->number};
+    const struct request request = {f->ticket, f->ticket->number, cv_self.mark};
     int error = 0;
 
     lock();
@@ -836,44 +853,48 @@ int covey_descriptor_put(covey_queue *queue, int fd, double timeout_s)
     r = issue(t, queue, fd);
     if (r == 0)
         r = cv_queue_put_block(queue, t, sizeof *t, timeout_s);
-    if (r != 0)
+    if (r != 0) {
         end_ticket(t);
+        look_at_tickets();
+    }
     return r;
 }
 
 /* Nothing is open while it waits. */
-static int get_ticket(covey_queue *q, struct cv_getting *g, struct fetching *f, double timeout_s)
+static int get_ticket(covey_queue *q, struct cv_getting *g, struct fetching *f)
 {
-    int r = cv_clock_deadline(timeout_s, &f->deadline_ns);
-
-    while (r == 0) {
+    for (;;) {
         int found = cv_queue_poll(q, cv_clock_left(f->deadline_ns));
+        int r = found < 0 ? found : get_ready(f);
 
-        r = found < 0 ? found : get_ready(f);
         if (r == 0)
             r = take_ticket(q, g, f);
-        if (r != COVEY_EEMPTY || !found)
-            break;
+        if (r != COVEY_EEMPTY || !found || cv_clock_now() >= f->deadline_ns)
+            return r;
         put_away(f); /* another was faster */
-        r = 0;
     }
-    return r;
 }
 
 int covey_descriptor_get(covey_queue *queue, int *fd, double timeout_s)
 {
     struct cv_getting g = {.n = 1, .takes_block = true, .kind = CV_DESCRIPTOR, .accept = announce};
     struct fetching f = {.socket = -1, .pair = {-1, -1}};
+    struct cv_wait wait;
     int r = check(queue);
 
+    if (r == 0 && !fd)
+        r = cv_fail(COVEY_EINVAL, "fd is NULL: there is no place for the descriptor");
+    if (r == 0)
+        r = cv_wait_begin(&wait, timeout_s, queue, CV_QUEUE);
     if (r != 0)
         return r;
-    if (!fd)
-        return cv_fail(COVEY_EINVAL, "fd is NULL: there is no place for the descriptor");
-    r = get_ticket(queue, &g, &f, timeout_s);
-    if (r == COVEY_EEMPTY) {
+    cv_wait_stay(&wait); /* between its two calls for the queue, too */
+    f.deadline_ns = wait.deadline_ns;
+    r = get_ticket(queue, &g, &f);
+    if (r == COVEY_EEMPTY)
         r = cv_fail_late(r, "queue", queue, "had no item", timeout_s);
-    } else if (r == 0) {
+    cv_wait_end(&wait);
+    if (r == 0) {
         f.ticket = g.block;
         r = fetch(&f, fd);
     }

@@ -391,6 +391,16 @@ static int wait_for_item(covey_queue *q, struct cv_wait *wait, struct emptiness 
         wait, q->bell.alarm, armed, e->words, e->n_words, e->tags, e->n_tags);
 }
 
+/* Who sleeps in the lock waits for the queue, too. */
+static int enter(covey_queue *q, struct cv_wait *wait)
+{
+    cv_alarm_set(q->bell.alarm);
+    if (cv_lock_try(&q->get.lock))
+        return 0;
+    cv_wait_stay(wait);
+    return cv_queue_enter_get(q, cv_lock_until(wait->deadline_ns));
+}
+
 /* Takes at least one, and as many as are there. With @hold it takes nothing and stays in the lock. */
 static int get(covey_queue *q, struct cv_getting *g, struct cv_wait *wait, bool hold)
 {
@@ -408,7 +418,7 @@ static int get(covey_queue *q, struct cv_getting *g, struct cv_wait *wait, bool 
             waited = wait_for_item(q, wait, &e);
             continue;
         }
-        r = cv_queue_enter_get(q, cv_lock_until(wait->deadline_ns));
+        r = enter(q, wait);
         if (r == 0) {
             r = hold ? find_first(q, g) : take_first(q, g);
             if (hold && r == 0) {
@@ -466,13 +476,11 @@ static int explain(covey_queue *q, const struct cv_getting *g, int r, double tim
     }
 }
 
-static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bool hold)
+static int get_in(
+    covey_queue *q, struct cv_getting *g, struct cv_wait *wait, double timeout_s, bool hold)
 {
-    struct cv_wait wait;
-    int r = cv_wait_begin(&wait, timeout_s, q, CV_QUEUE);
+    int r = cv_queue_check_get(q);
 
-    if (r == 0)
-        r = cv_queue_check_get(q);
     if (r != 0)
         return r;
     if (q->has_claims)
@@ -480,9 +488,18 @@ static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bo
     if (r == 0 && q->redelivers)
         cv_queue_look_for_dead(q);
     if (r == 0)
-        r = get(q, g, &wait, hold);
+        r = get(q, g, wait, hold);
     cv_alarm_clear();
-    r = explain(q, g, r, timeout_s);
+    return explain(q, g, r, timeout_s);
+}
+
+static int get_within(covey_queue *q, struct cv_getting *g, double timeout_s, bool hold)
+{
+    struct cv_wait wait;
+    int r = cv_wait_begin(&wait, timeout_s, q, CV_QUEUE);
+
+    if (r == 0)
+        r = get_in(q, g, &wait, timeout_s, hold);
     cv_wait_end(&wait); /* the last: who frees the queue waits for it */
     return r;
 }
@@ -506,7 +523,7 @@ int cv_queue_poll(covey_queue *q, double timeout_s)
     if (waited == COVEY_ETIMEDOUT && r == 0)
         cv_watch_arm(q);
     cv_wait_end(&wait);
-    return r || waited == COVEY_ETIMEDOUT ? r : waited;
+    return waited < 0 && waited != COVEY_ETIMEDOUT ? waited : r;
 }
 
 int cv_queue_hold_get(covey_queue *q, struct cv_getting *g, double timeout_s)
@@ -526,6 +543,16 @@ static int check(const covey_queue *q)
     return cv_object_check(q, CV_QUEUE);
 }
 
+/* While others see this thread: who frees the queue makes it his own first, and then waits for who looks. */
+static int check_alive(const covey_queue *q)
+{
+    int r = check(q);
+
+    return r == 0 && !q->has_readers && cv_heap_owner(q, NULL) != (uint32_t)CV_OWNER_OBJECT
+               ? cv_fail_object(q, "queue")
+               : r;
+}
+
 static int check_queue(void *object)
 {
     return check(object);
@@ -534,11 +561,16 @@ static int check_queue(void *object)
 int cv_queue_look_for_any(
     covey_queue *q, bool arm, struct cv_target *target, struct cv_watched_lives *lives)
 {
+    struct cv_wait here = {.object = cv_waiter_object(q, CV_QUEUE)};
     struct emptiness e;
-    int r = check(q);
+    int r;
 
-    if (r != 0)
+    cv_wait_stay(&here);
+    r = check_alive(q);
+    if (r != 0) {
+        cv_wait_end(&here);
         return r;
+    }
     e.hurries = true;
     cv_alarm_set(q->bell.alarm);
     if (arm) {
@@ -551,6 +583,7 @@ int cv_queue_look_for_any(
             cv_bell_disarm(&target->armed);
     }
     cv_alarm_clear();
+    cv_wait_end(&here);
     if (r != 0)
         return r;
     target->alarm = q->bell.alarm;
@@ -697,7 +730,7 @@ long covey_queue_get_many(
 int covey_queue_get_block(covey_queue *queue, void **block, size_t *size, double timeout_s)
 {
     struct cv_getting g = {.n = 1, .takes_block = true};
-    uint64_t deadline_ns = CV_FOREVER;
+    struct cv_wait wait;
     int r = check(queue);
 
     if (r == 0 && !block)
@@ -705,9 +738,11 @@ int covey_queue_get_block(covey_queue *queue, void **block, size_t *size, double
     if (r == 0 && queue->has_claims)
         r = cv_fail(COVEY_ESTATE, "queue %p is joinable: its items stay its own", (void *)queue);
     if (r == 0)
-        r = cv_clock_deadline(timeout_s, &deadline_ns);
-    while (r == 0) {
-        r = get_within(queue, &g, cv_clock_left(deadline_ns), false);
+        r = cv_wait_begin(&wait, timeout_s, queue, CV_QUEUE);
+    if (r != 0)
+        return r;
+    do {
+        r = get_in(queue, &g, &wait, timeout_s, false);
         if (r == 0 && !g.block) {
             g.block = g.items;
             g.items = NULL;
@@ -719,7 +754,8 @@ int covey_queue_get_block(covey_queue *queue, void **block, size_t *size, double
         g.room = g.size;
         g.items = cv_heap_alloc(g.size, 1, cv_my_short_tag());
         r = g.items ? 0 : covey_error_code();
-    }
+    } while (r == 0);
+    cv_wait_end(&wait);
     if (g.items)
         (void)cv_heap_free(g.items);
     if (r != 0)

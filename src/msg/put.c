@@ -201,6 +201,16 @@ static bool can_append(const covey_queue *q, const struct cv_putting *p)
     return p->done < p->n && (p->block || next_size(p) < q->block_min);
 }
 
+/* Who sleeps in the lock waits for the queue, too. */
+static int enter(covey_queue *q, struct cv_wait *wait)
+{
+    cv_alarm_set(q->bell.alarm);
+    if (cv_lock_try(&q->put.lock))
+        return 0;
+    cv_wait_stay(wait);
+    return cv_queue_enter_put(q, cv_lock_until(wait->deadline_ns));
+}
+
 /*
  * Puts all up to a large one, or as many as it can in time: 0, or why it stopped. With @hold, when there is room for
  * @p->size bytes it puts nothing, and stays in the lock.
@@ -218,7 +228,7 @@ static int put(covey_queue *q, struct cv_putting *p, struct cv_wait *wait, bool 
     for (;;) {
         struct fullness f;
         size_t done = p->done;
-        int r = cv_queue_enter_put(q, cv_lock_until(wait->deadline_ns));
+        int r = enter(q, wait);
 
         if (r != 0) {
             if (wait->alarm)

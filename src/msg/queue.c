@@ -261,6 +261,8 @@ static void end(covey_queue *q)
 
     if (cv_heap_owner(body, NULL) == cv_queue_owner(q)) {
         cv_queue_drain(q);
+        cv_store_seq(&q->put.lock, 0); /* nobody is to mend this when the body is gone */
+        cv_store_seq(&q->get.lock, 0);
         (void)cv_heap_give(body, cv_queue_owner(q), cv_my_short_tag());
         (void)cv_heap_free(body);
     }
@@ -287,26 +289,48 @@ static int check_not_of_pipe(const covey_queue *q)
                           : 0;
 }
 
-/* Somebody sleeps in it: he is told that it is closed, and goes. Who is about to sleep is not seen. */
-static int send_away(covey_queue *q)
+static struct cv_waiter *waiter_for(const covey_queue *q)
 {
-    uint64_t object = cv_waiter_object(q, CV_QUEUE);
-    uint64_t end_ns = cv_clock_now() + LEAVE_NS;
-    struct cv_waiter *w = cv_waiter_for(object);
+    return cv_waiter_for(cv_waiter_object(q, CV_QUEUE));
+}
 
-    if (w) {
-        (void)cv_queue_close(q, CV_FOREVER);
-        cv_alarm_clear();
-    }
-    while (w) {
+/* Until nobody is seen in a call any more that may wait for it. */
+static int wait_for_waiters(covey_queue *q)
+{
+    uint64_t end_ns = cv_clock_now() + LEAVE_NS;
+    struct cv_waiter *w;
+
+    while ((w = waiter_for(q))) {
         int pid = (int)cv_member_pid(cv_load_acquire(&w->owner));
 
         if (cv_clock_now() >= end_ns)
             return cv_fail(COVEY_ESTATE, "process %d waits in queue %p", pid, (void *)q);
         cv_clock_sleep(AGAIN_NS);
-        w = cv_waiter_for(object);
     }
     return 0;
+}
+
+/* Somebody sleeps in it: he is told that it is closed, and goes. Who is about to sleep is not seen. */
+static int send_away(covey_queue *q)
+{
+    if (!waiter_for(q))
+        return 0;
+    (void)cv_queue_close(q, CV_FOREVER);
+    cv_alarm_clear();
+    return wait_for_waiters(q);
+}
+
+/* Then nobody begins to look at it any more who waits for others, too; those that do so just now are waited for. */
+static int make_own(covey_queue *q)
+{
+    int r;
+
+    if (!cv_heap_give(q, (uint32_t)CV_OWNER_OBJECT, cv_my_short_tag()))
+        return cv_fail_object(q, "queue");
+    r = wait_for_waiters(q);
+    if (r != 0)
+        (void)cv_heap_give(q, cv_my_short_tag(), (uint32_t)CV_OWNER_OBJECT);
+    return r;
 }
 
 int covey_queue_free(covey_queue *queue)
@@ -327,8 +351,9 @@ int covey_queue_free(covey_queue *queue)
     if (r != 0)
         return r;
     (void)cv_watch_close(queue);
-    if (!cv_heap_give(queue, (uint32_t)CV_OWNER_OBJECT, cv_my_short_tag()))
-        return cv_fail_object(queue, "queue");
+    r = make_own(queue);
+    if (r != 0)
+        return r;
     end(queue);
     return 0;
 }

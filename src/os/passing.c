@@ -136,7 +136,7 @@ static void read_control(struct msghdr *message, struct cv_passed *passed)
     passed->no_room = passed->fd < 0 && (message->msg_flags & MSG_CTRUNC);
 }
 
-ssize_t cv_passing_look(int fd, void *bytes, size_t size, struct cv_passed *passed)
+static ssize_t peek(int fd, void *bytes, size_t size, struct cv_passed *passed, size_t room)
 {
     union control control;
     struct iovec data = {bytes, size};
@@ -145,12 +145,22 @@ ssize_t cv_passing_look(int fd, void *bytes, size_t size, struct cv_passed *pass
 
     *passed = (struct cv_passed){.fd = -1};
     do {
-        message.msg_controllen = CONTROL_BYTES;
+        message.msg_controllen = room;
         n = recvmsg(fd, &message, MSG_PEEK | MSG_CMSG_CLOEXEC);
     } while (n < 0 && errno == EINTR);
     if (n >= 0)
         read_control(&message, passed);
     return n;
+}
+
+ssize_t cv_passing_look(int fd, void *bytes, size_t size, struct cv_passed *passed)
+{
+    return peek(fd, bytes, size, passed, CONTROL_BYTES);
+}
+
+ssize_t cv_passing_look_first(int fd, void *bytes, size_t size, struct cv_passed *passed)
+{
+    return peek(fd, bytes, size, passed, CMSG_SPACE(sizeof(struct ucred)));
 }
 
 void cv_passing_take(int fd)

@@ -9,7 +9,7 @@
  *
  * A message is looked at before it is taken: for what comes with it there may be no room just now.
  *
- * Nothing here blocks; all descriptors are close-on-exec. What fails leaves errno, and no message.
+ * All descriptors are close-on-exec. What fails leaves errno, and no message.
  */
 #ifndef CV_PASSING_H
 #define CV_PASSING_H
@@ -42,8 +42,14 @@ struct cv_passed {
     bool no_room; /* or it did not fit into this process's table */
 };
 
-/* At the next message: how many bytes; 0, too, at the end; or -1. */
+/*
+ * At the next message: how many bytes; 0, too, at the end; or -1. Before it is known whose it is: without the
+ * descriptor, as if there were no room; for to close what a stranger has sent may take as long as he likes.
+ */
 ssize_t cv_passing_look(int fd, void *bytes, size_t size, struct cv_passed *passed);
+ssize_t cv_passing_look_first(int fd, void *bytes, size_t size, struct cv_passed *passed);
+
+/* The message. This may wait for a stranger, as above; nothing else here does. */
 void cv_passing_take(int fd);
 
 #endif

@@ -271,6 +271,8 @@ static int poll_all(struct covey_waited *waited, size_t n, struct polled *p, uin
 
     do {
         r = prepare(waited, n, p);
+        if (r == 0)
+            r = cv_wait_hear();
         if (r < 0)
             return r;
         r = cv_descriptor_poll(p->fds, n, r > 0 ? 0 : end_of_poll(p, deadline_ns));
@@ -313,8 +315,8 @@ static int wait_by_poll(struct covey_waited *waited, size_t n, uint64_t deadline
 
 int covey_wait(struct covey_waited *waited, size_t n, double timeout_s)
 {
-    struct cv_wait wait = {.alarm = NULL};
-    int r = cv_clock_deadline(timeout_s, &wait.deadline_ns);
+    struct cv_wait wait;
+    int r = cv_wait_begin(&wait, timeout_s, NULL, 0);
 
     if (r == 0)
         r = check(waited, n);

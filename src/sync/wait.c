@@ -209,8 +209,14 @@ static int fail_interrupted(void)
     return cv_fail(COVEY_EINTR, "interrupted by a signal");
 }
 
+int cv_wait_hear(void)
+{
+    return gave_up ? fail_interrupted() : 0;
+}
+
 int cv_wait_interrupted(uint32_t *alarm)
 {
+    bool before = gave_up; /* the hook may wait, too */
     bool give_up = false;
 
     if (interrupt_hook.call) {
@@ -223,7 +229,7 @@ int cv_wait_interrupted(uint32_t *alarm)
     }
     if (alarm && CV_RECOVERS(wait_hook_alarm))
         cv_alarm_set(alarm); /* the hook may have used other objects */
-    gave_up = give_up;
+    gave_up = before || give_up;
     return give_up ? fail_interrupted() : 0;
 }
 
@@ -244,6 +250,14 @@ void cv_wait_hide(struct cv_wait *wait)
 {
     if (wait->waiter)
         cv_waiter_hide(wait->waiter);
+}
+
+void cv_wait_stay(struct cv_wait *wait)
+{
+    if (!wait->waiter)
+        wait->waiter = cv_waiter_take();
+    if (wait->waiter)
+        cv_waiter_stay(wait->waiter, wait->object);
 }
 
 static bool is_rallied_by(const uint32_t *gong, uint32_t *alarm)
@@ -288,8 +302,8 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
 
     if (wait->deadline_ns == 0)
         return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
-    if (wait->hears && gave_up)
-        return fail_interrupted();
+    if (wait->hears && cv_wait_hear() != 0)
+        return COVEY_EINTR;
     if (cv_wait_show(wait) != 0)
         return COVEY_EDEADLK;
     if (CV_RECOVERS(wait_alarm_asleep))
@@ -370,6 +384,8 @@ int cv_wait_sleep_any(struct cv_wait *wait, const struct cv_target *targets, uns
 
     if (wait->deadline_ns == 0)
         return any_is_dead(tags, n_tags) ? CV_WAIT_DEATH : COVEY_ETIMEDOUT;
+    if (wait->hears && cv_wait_hear() != 0)
+        return COVEY_EINTR;
     wait->alarm = alarm_of(targets, n);
     if (wait->alarm)
         cv_alarm_set(wait->alarm);

@@ -152,9 +152,16 @@ int cv_wait_sleep_any(struct cv_wait *wait, const struct cv_target *targets, uns
 int cv_wait_show(struct cv_wait *wait);
 void cv_wait_hide(struct cv_wait *wait);
 
+/* From now on, until cv_wait_end(), others see that it is in this call, though it does not sleep for it: whoever frees
+ * the object waits for that. */
+void cv_wait_stay(struct cv_wait *wait);
+
 /* A signal handler has run in this thread: 0 to go on waiting, or COVEY_EINTR. Should the caller go on after that, his
  * next sleep for what he waits for ends at once with it. */
 int cv_wait_interrupted(uint32_t *alarm);
+
+/* For who waits by something else: has that been since cv_wait_begin()? COVEY_EINTR with its message, or 0. */
+int cv_wait_hear(void);
 
 /* What was waited for has been taken, or will not be. Not needed if nothing was waited for. */
 void cv_wait_end(struct cv_wait *wait);

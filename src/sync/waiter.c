@@ -155,9 +155,14 @@ uint64_t cv_waiter_turn(void)
     return cv_fetch_add(&cv_arena.family->wait_count, 1) + 1;
 }
 
+void cv_waiter_stay(struct cv_waiter *w, uint64_t object)
+{
+    cv_store_seq(&w->object, object | CV_WAITER_AWAKE);
+}
+
 void cv_waiter_hide(struct cv_waiter *w)
 {
-    cv_store_seq(&w->object, cv_load_relaxed(&w->object) | CV_WAITER_AWAKE);
+    cv_waiter_stay(w, cv_load_relaxed(&w->object));
 }
 
 uint32_t cv_waiter_index(const struct cv_waiter *w)

@@ -100,8 +100,11 @@ void cv_waiter_drop(struct cv_waiter *waiter);
 void cv_waiter_show(struct cv_waiter *waiter, uint64_t object);
 void cv_waiter_hide(struct cv_waiter *waiter);
 
-/* Another thread, of a process that lives, that has slept for @object and is still in that call; NULL: there is
- * none. */
+/* Or that it is in a call that may wait for it. */
+void cv_waiter_stay(struct cv_waiter *waiter, uint64_t object);
+
+/* Another thread, of a process that lives, that sleeps for @object, or has and is still in that call, or stays in
+ * one; NULL: there is none. */
 struct cv_waiter *cv_waiter_for(uint64_t object);
 
 /* The next of the family's numbers. */
