@@ -676,6 +676,50 @@ TEST(a_descriptor_that_nobody_gets_ends_with_its_item)
     check_int(covey_free(w), ==, 0);
 }
 
+static void look_for_ever(void *argument)
+{
+    struct ways *w = argument;
+    const void *seen;
+
+    check_int(covey_queue_peek(w->there, &seen, NULL, 0), ==, 0);
+    word_set(&w->word, 1);
+    pause();
+}
+
+TEST(a_descriptor_is_not_waited_for_any_longer_than_was_said)
+{
+    struct ways *w = open_ways();
+    double begin;
+    pid_t pid;
+    int fd;
+
+    check_int(covey_queue_put(w->there, "x", 1, 0), ==, 0);
+    pid = child_fork(look_for_ever, w);
+    word_await(&w->word, 1);
+    begin = test_now_s();
+    check_fails(covey_descriptor_get(w->there, &fd, 0.1), COVEY_EEMPTY, "no item within 0.1 s");
+    check(test_now_s() - begin < 5);
+    child_kill(pid);
+    free_ways(w);
+}
+
+/* A queue has a number, as members have. */
+TEST(many_queues_have_been_there_before)
+{
+    covey_queue *q;
+
+    check_int(covey_open(.memory_max = 1 << 20), ==, 0);
+    for (int i = 0; i < 3000; i++) {
+        check_int(covey_queue_open(&q, .items = 4, .item_size = 8), ==, 0);
+        check_int(covey_queue_free(q), ==, 0);
+    }
+    check_int(covey_queue_open(&q, .bytes = 4096), ==, 0);
+    check_int(covey_descriptor_put(q, STDIN_FILENO, 0), ==, 0);
+    check_int(covey_descriptor_put(q, STDIN_FILENO, 0), ==, 0);
+    check_int(covey_queue_free(q), ==, 0);
+    check_int(covey_close(), ==, 0);
+}
+
 static void get_and_die(void *argument)
 {
     struct ways *w = argument;
@@ -914,40 +958,85 @@ static int open_lingering(int seconds, int *other)
     return fd;
 }
 
-/* No signal may end its close() early, not even one of those that are ignored in the end. */
-static void *free_queue(void *queue)
+static void fork_and_reap(void)
 {
-    sigset_t all;
+    pid_t pid = fork();
 
-    (void)sigfillset(&all);
-    check_int(pthread_sigmask(SIG_SETMASK, &all, NULL), ==, 0);
-    check_int(covey_queue_free(queue), ==, 0);
-    return NULL;
+    if (pid == 0)
+        _exit(0);
+    test_reap(pid, 0);
 }
 
-TEST(a_fork_does_not_wait_for_a_descriptor_to_be_closed, .not_in_valgrind = "it measures time")
+TEST(nobody_waits_for_a_descriptor_to_be_closed, .not_in_valgrind = "it measures time")
 {
+    struct ways *w = open_ways();
     covey_queue *queue;
-    pthread_t thread;
     int other;
     int fd = open_lingering(3, &other);
     double begin;
-    pid_t pid;
+    int end;
 
     check_int(covey_queue_open(&queue, .items = 4), ==, 0);
     check_int(covey_descriptor_put(queue, fd, 0), ==, 0);
     check_int(close(fd), ==, 0);
+    end = put_write_end(w->there);
     begin = test_now_s();
-    check_int(pthread_create(&thread, NULL, free_queue, queue), ==, 0);
+    check_int(covey_queue_free(queue), ==, 0);
     test_sleep_ms(200);
-    pid = fork();
-    if (pid == 0)
-        _exit(0);
+    fork_and_reap();
+    check_int(covey_descriptor_get(w->there, &fd, 0), ==, 0);
+    check_int(close(fd), ==, 0);
     check(test_now_s() - begin < 1.5);
-    test_reap(pid, 0);
-    check_int(pthread_join(thread, NULL), ==, 0);
+    check_int(test_helper_threads(), ==, 2);
+    while (test_helper_threads() > 1)
+        test_sleep_ms(10);
     check(test_now_s() - begin > 1.5); /* it did take long */
     check_int(close(other), ==, 0);
+    check_ends(end);
+    free_ways(w);
+}
+
+struct stranger {
+    struct sockaddr_un address;
+    struct ways *w;
+};
+
+static void send_lingering(void *argument)
+{
+    struct stranger *s = argument;
+    int guest = connect_to(&s->address);
+    int other;
+    int fd = open_lingering(5, &other);
+
+    send_nonsense(guest, fd);
+    check_int(close(fd), ==, 0);
+    word_set(&s->w->word, 1);
+    pause();
+}
+
+TEST(a_stranger_does_not_hold_up_a_fork, .not_in_valgrind = "it measures time")
+{
+    struct ways *w = open_ways();
+    int end = put_write_end(w->there);
+    struct stranger s = {find_socket(), w};
+    double begin;
+    pid_t pid;
+    int fd = -1;
+
+    if (TEST_TSAN)
+        test_skip("it cannot follow threads into a fork");
+    pid = child_fork(send_lingering, &s);
+    word_await(&w->word, 1);
+    test_sleep_ms(200);
+    begin = test_now_s();
+    fork_and_reap();
+    check_int(covey_descriptor_put(w->back, end, 0), ==, 0);
+    check(test_now_s() - begin < 2);
+    child_kill(pid);
+    check_int(covey_descriptor_get(w->there, &fd, COVEY_FOREVER), ==, 0);
+    check_int(close(fd), ==, 0);
+    check_ends(end);
+    free_ways(w);
 }
 
 static volatile sig_atomic_t lost;

@@ -1532,6 +1532,54 @@ TEST(a_large_item_behind_a_small_one_goes_as_a_block)
     free(got);
 }
 
+struct looked_at {
+    covey_queue *queue;
+    int word;
+};
+
+static void look_for_a_while(void *argument)
+{
+    struct looked_at *l = argument;
+    const void *seen;
+
+    check_int(covey_queue_peek(l->queue, &seen, NULL, 0), ==, 0);
+    word_set(&l->word, 1);
+    word_await(&l->word, 2);
+    test_sleep_ms(100);
+    check_int(covey_queue_release(l->queue, seen), ==, 0);
+}
+
+static void get_until_closed(void *argument)
+{
+    const struct looked_at *l = argument;
+    char item;
+    int r = covey_queue_get(l->queue, &item, 1, NULL, COVEY_FOREVER);
+
+    check(r == 0 || r == COVEY_ECLOSED);
+}
+
+TEST(who_waits_behind_one_who_looks_is_sent_away_by_who_frees_the_queue)
+{
+    struct looked_at *l = covey_calloc(1, sizeof *l);
+
+    for (int i = 0; i < 5; i++) {
+        pid_t looks, gets;
+
+        check_int(covey_queue_open(&l->queue, .bytes = 1024), ==, 0);
+        check_int(covey_queue_put(l->queue, "x", 1, 0), ==, 0);
+        word_set(&l->word, 0);
+        looks = child_fork(look_for_a_while, l);
+        word_await(&l->word, 1);
+        gets = child_fork(get_until_closed, l);
+        child_await_sleep(gets);
+        word_set(&l->word, 2);
+        check_int(covey_queue_free(l->queue), ==, 0);
+        test_reap(looks, 0);
+        test_reap(gets, 0);
+    }
+    check_int(covey_free(l), ==, 0);
+}
+
 /* Others are told who is in the way, and wait as long as they want to. */
 TEST(who_holds_an_item_in_place_is_named)
 {

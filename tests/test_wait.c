@@ -867,6 +867,55 @@ TEST(an_interrupt_ends_the_wait)
     free_many(m);
 }
 
+struct ending {
+    covey_queue *queue;
+    int word;
+};
+
+static void *leave(void *queue)
+{
+    check_int(covey_queue_leave(queue), ==, 0);
+    return NULL;
+}
+
+/* It stays in the lock, and has left the queue. */
+static void hold_end(void *argument)
+{
+    struct ending *e = argument;
+    pthread_t thread;
+    void *item;
+
+    check_int(covey_queue_reserve(e->queue, 8, &item, 0), ==, 0);
+    check_int(pthread_create(&thread, NULL, leave, e->queue), ==, 0);
+    check_int(pthread_join(thread, NULL), ==, 0);
+    word_set(&e->word, 1);
+    pause();
+}
+
+TEST(an_interrupt_is_heard_where_the_end_is_held_up, .deadline_s = 60)
+{
+    struct ending *e = covey_calloc(1, sizeof *e);
+    int ends[2];
+    pid_t pid;
+
+    check_int(covey_queue_open(&e->queue, .items = 10, .producers = 1), ==, 0);
+    pid = child_fork(hold_end, e);
+    word_await(&e->word, 1);
+    check_int(pipe2(ends, O_CLOEXEC), ==, 0);
+    for (int i = 0; i < 5; i++) {
+        struct covey_waited things[] = {
+            COVEY_WAITED(e->queue), {.kind = COVEY_WAIT_DESCRIPTOR, .descriptor = ends[0]}};
+
+        be_interrupted(things, 1);
+        be_interrupted(things, 2);
+    }
+    child_kill(pid);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+    check_int(covey_queue_free(e->queue), ==, 0);
+    check_int(covey_free(e), ==, 0);
+}
+
 /* Futures ************************************************************************************ */
 
 /* Goes on when the event is set; a negative number: dies of that signal. */

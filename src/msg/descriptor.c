@@ -232,6 +232,54 @@ static void close_dropped(void)
     unlock();
 }
 
+static void *close_slowly(void *unused)
+{
+    (void)unused;
+    cv_thread_name();
+    close_dropped();
+    return NULL;
+}
+
+static bool lingers(const struct copy *c)
+{
+    struct linger l = {.l_onoff = 0};
+
+    return getsockopt(c->descriptor.fd, SOL_SOCKET, SO_LINGER, &l, &(socklen_t){sizeof l}) == 0 &&
+           l.l_onoff && l.l_linger > 0;
+}
+
+static bool any_dropped(bool (*is)(const struct copy *c))
+{
+    bool any = false;
+
+    lock();
+    for (const struct copy *c = dropped; c; c = c->next)
+        any |= is(c);
+    unlock();
+    return any;
+}
+
+static bool is_to_be_closed_slowly(const struct copy *c)
+{
+    return !c->is_being_closed && lingers(c);
+}
+
+static bool is_being_closed(const struct copy *c)
+{
+    return c->is_being_closed;
+}
+
+/* For who has others waiting for him: what may take long is for another thread. */
+static void close_beside(void)
+{
+    pthread_t thread;
+
+    if (any_dropped(is_to_be_closed_slowly) && cv_thread_start(&thread, close_slowly, NULL) == 0)
+        (void)pthread_detach(thread);
+    else
+        close_dropped();
+}
+
 /* The process whose ticket it is; 0: it is the queue's. */
 static uint64_t owner_of(const struct copy *c)
 {
@@ -308,7 +356,7 @@ static void look_at_tickets(void)
     lock();
     (void)drop_those_without_ticket();
     unlock();
-    close_dropped();
+    close_beside();
 }
 
 static struct copy **find(const struct request *request)
@@ -463,7 +511,7 @@ static void *run(void *argument)
         unlock();
         if (served == SERVED_STRANGER)
             cv_passing_take(s->listener.fd);
-        close_dropped();
+        close_beside();
         if (look_ns != last_ns)
             settle();
         if (served == SERVED_LATER)
@@ -524,6 +572,8 @@ static bool sweep(uint64_t tag)
     server = NULL;
     unlock();
     close_dropped();
+    while (any_dropped(is_being_closed))
+        cv_clock_sleep(AGAIN_NS);
     if (s)
         stop(s);
     return true;
