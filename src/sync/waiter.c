@@ -50,10 +50,20 @@ static void end_thread(void *value)
 }
 
 static pthread_key_t key;
+static bool has_key;
 
 static void make_key(void)
 {
-    (void)pthread_key_create(&key, end_thread);
+    has_key = pthread_key_create(&key, end_thread) == 0;
+}
+
+/* So that this thread can keep a record. */
+static bool gives_back_at_end(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    (void)pthread_once(&once, make_key);
+    return has_key && pthread_setspecific(key, &cv_thread) == 0;
 }
 
 static struct cv_waiter *take_free(void)
@@ -109,16 +119,11 @@ static struct cv_waiter *claim(void)
 
 struct cv_waiter *cv_waiter_take(void)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-
     (void)cv_waiter_me();
-    if (cv_thread.record && cv_thread.busy)
+    if (cv_thread.record ? cv_thread.busy : !gives_back_at_end())
         return claim();
-    if (!cv_thread.record) {
-        (void)pthread_once(&once, make_key);
-        (void)pthread_setspecific(key, &cv_thread);
+    if (!cv_thread.record)
         cv_thread.record = claim();
-    }
     cv_thread.busy = cv_thread.record != NULL;
     return cv_thread.record;
 }
