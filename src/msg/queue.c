@@ -294,13 +294,17 @@ static struct cv_waiter *waiter_for(const covey_queue *q)
     return cv_waiter_for(cv_waiter_object(q, CV_QUEUE));
 }
 
-/* Until nobody is seen in a call any more that may wait for it. */
-static int wait_for_waiters(covey_queue *q)
+/* Somebody sleeps in it: he is told that it is closed, and goes. Who is about to sleep is not seen. */
+static int send_away(covey_queue *q)
 {
     uint64_t end_ns = cv_clock_now() + LEAVE_NS;
-    struct cv_waiter *w;
+    struct cv_waiter *w = waiter_for(q);
 
-    while ((w = waiter_for(q))) {
+    if (w) {
+        (void)cv_queue_close(q, CV_FOREVER);
+        cv_alarm_clear();
+    }
+    for (; w; w = waiter_for(q)) {
         int pid = (int)cv_member_pid(cv_load_acquire(&w->owner));
 
         if (cv_clock_now() >= end_ns)
@@ -310,24 +314,14 @@ static int wait_for_waiters(covey_queue *q)
     return 0;
 }
 
-/* Somebody sleeps in it: he is told that it is closed, and goes. Who is about to sleep is not seen. */
-static int send_away(covey_queue *q)
-{
-    if (!waiter_for(q))
-        return 0;
-    (void)cv_queue_close(q, CV_FOREVER);
-    cv_alarm_clear();
-    return wait_for_waiters(q);
-}
-
-/* Then nobody begins to look at it any more who waits for others, too; those that do so just now are waited for. */
+/* Then nobody begins to look at it any more who waits for others, too; those that do so just now go first. */
 static int make_own(covey_queue *q)
 {
     int r;
 
     if (!cv_heap_give(q, (uint32_t)CV_OWNER_OBJECT, cv_my_short_tag()))
         return cv_fail_object(q, "queue");
-    r = wait_for_waiters(q);
+    r = send_away(q);
     if (r != 0)
         (void)cv_heap_give(q, cv_my_short_tag(), (uint32_t)CV_OWNER_OBJECT);
     return r;
