@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "children.h"
 
+#include "msg/connection.h"
 #include "msg/handles.h"
 #include "msg/tls.h"
 #include "msg/wire.h"
@@ -1089,16 +1090,151 @@ TEST(sizes_above_the_limit_are_corrupt)
 
 #ifdef TEST_TLS
 
+struct begin_of_tls { /* msg/tls.c */
+    const struct cv_openssl *ssl;
+    SSL *state;
+};
+
 /* A message of no bytes, and before that the wish for a new key. */
 static size_t raw_ask(struct raw *raw, unsigned char *record)
 {
-    struct begin_of_tls { /* msg/tls.c */
-        const struct cv_openssl *ssl;
-        SSL *state;
-    } *tls = (struct begin_of_tls *)(void *)raw->tls;
+    struct begin_of_tls *tls = (struct begin_of_tls *)(void *)raw->tls;
 
     check_int(tls->ssl->SSL_key_update(tls->state, SSL_KEY_UPDATE_REQUESTED), ==, 1);
     return raw_seal(raw, "\0\0\0\0\0\0\0\0", 8, record);
+}
+
+/* A new key, and no data. */
+static size_t raw_renew(struct raw *raw, int asked, unsigned char *record)
+{
+    struct begin_of_tls *tls = (struct begin_of_tls *)(void *)raw->tls;
+    const void *output;
+    size_t n;
+
+    check_int(tls->ssl->SSL_key_update(tls->state, asked), ==, 1);
+    check_int(tls->ssl->SSL_do_handshake(tls->state), ==, 1);
+    n = cv_tls_output(raw->tls, &output);
+    memcpy(record, output, n);
+    cv_tls_sent(raw->tls, n);
+    return n;
+}
+
+/* A thread that sends, faster than it is read. */
+struct flood {
+    struct raw *raw;
+    unsigned char *bytes;
+    size_t size;
+    pthread_t thread;
+};
+
+static void *flood_run(void *context)
+{
+    struct flood *f = context;
+    size_t sent = 0;
+    ssize_t n = 1;
+
+    for (; n > 0 && sent < f->size; sent += (size_t)n)
+        n = send(f->raw->fd, f->bytes + sent, f->size - sent, MSG_NOSIGNAL);
+    return NULL;
+}
+
+/* So many new keys; behind each @every of them a byte of data, if that is not 0. */
+static void flood_start(struct flood *f, struct raw *raw, int times, int asked, int every)
+{
+    f->raw = raw;
+    f->bytes = malloc((size_t)times * 64);
+    check(f->bytes != NULL);
+    for (int i = 1; i <= times; i++) {
+        f->size += raw_renew(raw, asked, f->bytes + f->size);
+        if (every && i % every == 0)
+            f->size += raw_seal(raw, "x", 1, f->bytes + f->size);
+    }
+    check_int(pthread_create(&f->thread, NULL, flood_run, f), ==, 0);
+}
+
+static void flood_join(struct flood *f)
+{
+    (void)shutdown(f->raw->fd, SHUT_RDWR);
+    check_int(pthread_join(f->thread, NULL), ==, 0);
+    free(f->bytes);
+}
+
+enum {
+    KEYS_OF_A_SECOND = 60000 /* it takes about that long to read them */
+};
+
+static void check_flood_gains_no_time(int every)
+{
+    char address[64];
+    covey_listener *l = listen_at(abstract_address(address));
+    struct flood flood = {0};
+    struct raw raw = {0};
+    covey_connection *c = raw_open(&raw, l);
+    double begin_s;
+    char byte;
+
+    raw_write(&raw, "\0\0\0\0\0\1\0\0", 8); /* it will not be whole */
+    flood_start(&flood, &raw, KEYS_OF_A_SECOND, SSL_KEY_UPDATE_NOT_REQUESTED, every);
+    begin_s = test_now_s();
+    check_int(covey_connection_receive(c, &byte, 1, NULL, 0.1), ==, COVEY_ETIMEDOUT);
+    check_int(covey_connection_poll(c, 0), ==, 0);
+    check(test_now_s() - begin_s < 0.6);
+    flood_join(&flood);
+    check_int(covey_connection_close(c), ==, 0);
+    raw_close(&raw);
+    check_int(covey_listener_close(l), ==, 0);
+}
+
+/* TLS allows any number of them, also without a byte of data in between. */
+TEST(new_keys_without_end_gain_no_time, .not_in_valgrind = "it measures time")
+{
+    check_flood_gains_no_time(0);
+    check_flood_gains_no_time(300);
+}
+
+/* So many would be read until the hello comes. */
+TEST(new_keys_before_the_hello_are_limited, .not_in_valgrind = "it measures time")
+{
+    char address[64];
+    struct refusals refusals = {0};
+    covey_listener *l =
+        listen_at(abstract_address(address), .refused = note_refusal, .context = &refusals);
+    struct pair p = {.listener = l};
+    struct flood flood = {0};
+    struct raw raw = {0};
+    covey_connection *c = NULL;
+    double begin_s;
+
+    raw_connect(&raw, l);
+    raw_handshake(&raw, l);
+    flood_start(&flood, &raw, KEYS_OF_A_SECOND, SSL_KEY_UPDATE_NOT_REQUESTED, 0);
+    begin_s = test_now_s();
+    check_refused(l, &refusals, COVEY_EAUTH, "more than 131072 bytes");
+    check_int(covey_listener_accept(l, &c, 0.1), ==, COVEY_ETIMEDOUT);
+    check(test_now_s() - begin_s < 0.6);
+    pair_connect(&p, 0); /* others are let in */
+    flood_join(&flood);
+    raw_close(&raw);
+    pair_close(&p);
+}
+
+/* They are looked at also while there is more to read. */
+TEST(answers_to_a_flood_are_limited, .not_in_valgrind = "it takes too long")
+{
+    char address[64];
+    covey_listener *l = listen_at(abstract_address(address));
+    struct flood flood = {0};
+    struct raw raw = {0};
+    covey_connection *c = raw_open(&raw, l);
+    char byte;
+
+    flood_start(&flood, &raw, KEYS_OF_A_SECOND, SSL_KEY_UPDATE_REQUESTED, 0);
+    check_fails(covey_connection_receive(c, &byte, 1, NULL, 10), COVEY_ECORRUPT, "does not take");
+    check_int(c->came, <, KEYS_OF_A_SECOND * 27);
+    flood_join(&flood);
+    check_int(covey_connection_close(c), ==, 0);
+    raw_close(&raw);
+    check_int(covey_listener_close(l), ==, 0);
 }
 
 /* One that asks for a new key again and again, and takes none of the answers. */

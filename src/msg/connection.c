@@ -20,8 +20,10 @@ enum {
     MESSAGE_FIRST = 64 * 1024,             /* memory for a message before more of it has come */
     MESSAGE_KEPT = 64 * 1024,              /* memory that is kept for the next one */
     DRAIN_MAX = 1 << 20,
-    ANSWERS_MAX = 256 * 1024,   /* bytes of TLS's own that the other side may leave untaken */
-    HANDSHAKE_MAX = 128 * 1024, /* bytes of the other side's: far more than are needed */
+    ANSWERS_MAX = 256 * 1024,    /* bytes of TLS's own that the other side may leave untaken */
+    HANDSHAKE_MAX = 128 * 1024,  /* bytes of the other side's: far more than are needed */
+    CHUNKS_AT_ONCE = 4,          /* before it is time to look at the time */
+    LATE_NS = 20 * CV_NS_PER_MS, /* for what has come when the time is over: a flood has no end */
     BUSY_NS = 10 * CV_NS_PER_MS,
     CLOSE_S = 1,
 };
@@ -68,15 +70,31 @@ static int flush(covey_connection *c)
     return r == CV_SOCKET_PENDING ? CV_CONNECTION_WRITE : r;
 }
 
+/* TLS lets a handshake be of any length, and keys be renewed behind it. Nothing is kept of one that does not
+ * end, but it would leave no moment to look at the time. */
+static int check_handshake(const covey_connection *c)
+{
+    if (c->stage == CV_STAGE_OPEN || c->came <= HANDSHAKE_MAX)
+        return 0;
+    return cv_fail(COVEY_EAUTH,
+        "the other side does not speak covey's protocol: its handshake has more than %d bytes",
+        HANDSHAKE_MAX);
+}
+
 /* Takes what has come to TLS: 0 or CV_CONNECTION_READ, or a code. What TLS has no memory for is lost. */
 static int take_in(covey_connection *c)
 {
     unsigned char chunk[CHUNK_BYTES];
     size_t n = 0;
-    int r = cv_socket_receive(c->socket.fd, chunk, sizeof chunk, &n);
+    int r = check_handshake(c);
 
+    if (r == 0 && c->chunks == 0)
+        return CV_CONNECTION_READ;
+    if (r == 0)
+        r = cv_socket_receive(c->socket.fd, chunk, sizeof chunk, &n);
     if (r != 0)
         return r == CV_SOCKET_PENDING ? CV_CONNECTION_READ : r;
+    c->chunks--;
     c->came += n;
     (void)pthread_mutex_lock(&c->tls_lock);
     r = cv_tls_put(c->tls, chunk, n);
@@ -84,7 +102,35 @@ static int take_in(covey_connection *c)
     return r == 0 ? 0 : end_with(&c->received, r);
 }
 
-/* Reads up to @room bytes: 0 with *n of them, not none; CV_CONNECTION_READ; a code. */
+static size_t count_unsent(covey_connection *c)
+{
+    const void *bytes;
+    size_t n;
+
+    (void)pthread_mutex_lock(&c->tls_lock);
+    n = cv_tls_output(c->tls, &bytes);
+    (void)pthread_mutex_unlock(&c->tls_lock);
+    return n;
+}
+
+/* What TLS says to what has come, a new key for a new key, is sent as far as that needs no waiting. Who
+ * asks and does not listen must not fill the memory. */
+static int answer(covey_connection *c)
+{
+    struct cv_error before;
+
+    if (count_unsent(c) == 0)
+        return 0;
+    cv_error_save(&before);
+    (void)flush(c); /* the sender's failure, if it is one */
+    cv_error_restore(&before);
+    if (count_unsent(c) < ANSWERS_MAX)
+        return 0;
+    return cv_fail(COVEY_ECORRUPT, "the other side asks, and does not take the answers");
+}
+
+/* Reads up to @room bytes: 0 with *n of them, not none; CV_CONNECTION_READ, also when so much was taken in that
+ * it is time to look at the time; a code. */
 static int read_some(covey_connection *c, void *bytes, size_t room, size_t *n)
 {
     for (;;) {
@@ -97,7 +143,9 @@ static int read_some(covey_connection *c, void *bytes, size_t room, size_t *n)
             (void)end_with(&c->received, r);
         if (r != CV_TLS_WANT)
             return r;
-        r = take_in(c);
+        r = answer(c);
+        if (r == 0)
+            r = take_in(c);
         if (r != 0)
             return r;
     }
@@ -184,8 +232,6 @@ static int write_hello(covey_connection *c)
     return cv_tls_write(c->tls, hello, sizeof hello);
 }
 
-/* TLS lets a handshake be of any length. Nothing is kept of one that does not end, but it would leave no
- * moment to look at the time. */
 static int advance_tls(covey_connection *c)
 {
     int r = cv_tls_handshake(c->tls);
@@ -198,10 +244,6 @@ static int advance_tls(covey_connection *c)
         return r;
     if (c->is_server && !cv_tls_is_known(c->tls))
         return cv_fail(COVEY_EAUTH, "the other side's first words do not show that it has the key");
-    if (c->came > HANDSHAKE_MAX)
-        return cv_fail(COVEY_EAUTH,
-            "the other side does not speak covey's protocol: its handshake has more than %d bytes",
-            HANDSHAKE_MAX);
     return take_in(c);
 }
 
@@ -257,6 +299,7 @@ bool cv_connection_is_known(const covey_connection *c)
 
 int cv_connection_advance(covey_connection *c)
 {
+    c->chunks = CHUNKS_AT_ONCE;
     for (;;) {
         int flushed = flush(c);
         int r;
@@ -741,28 +784,30 @@ static int end_receiving(covey_connection *c, int code)
     return code;
 }
 
-/* What TLS says to what has come, a new key for a new key, is sent as far as that needs no waiting. Who
- * asks and does not listen must not fill the memory. */
-static int answer(covey_connection *c)
+/* Until when the other side may go on. It may have more to say than is read in the meantime, without end. */
+static uint64_t late(uint64_t deadline_ns)
 {
-    struct cv_error before;
-    const void *bytes;
-    size_t untaken;
+    uint64_t now = cv_clock_now();
 
-    cv_error_save(&before);
-    (void)flush(c); /* the sender's failure, if it is one */
-    cv_error_restore(&before);
-    (void)pthread_mutex_lock(&c->tls_lock);
-    untaken = cv_tls_output(c->tls, &bytes);
-    (void)pthread_mutex_unlock(&c->tls_lock);
-    if (untaken < ANSWERS_MAX)
+    if (deadline_ns == CV_FOREVER)
+        return CV_FOREVER;
+    return (deadline_ns > now ? deadline_ns : now) + LATE_NS;
+}
+
+static int await_more(covey_connection *c, uint64_t deadline_ns, uint64_t late_ns)
+{
+    if (late_ns != CV_FOREVER && cv_clock_now() >= late_ns)
+        return COVEY_ETIMEDOUT;
+    if (c->chunks == 0) /* perhaps it is there already */
         return 0;
-    return cv_fail(COVEY_ECORRUPT, "the other side asks, and does not take the answers");
+    return deadline_ns ? await(c->socket.fd, false, deadline_ns) : COVEY_ETIMEDOUT;
 }
 
 /* 0: there is a message; COVEY_ETIMEDOUT without a message. */
 static int await_message(covey_connection *c, uint64_t deadline_ns)
 {
+    uint64_t late_ns = late(deadline_ns);
+
     for (;;) {
         int r;
 
@@ -771,16 +816,15 @@ static int await_message(covey_connection *c, uint64_t deadline_ns)
         r = check_stopped(c);
         if (r != 0)
             return r;
+        c->chunks = CHUNKS_AT_ONCE;
         r = assemble(c);
-        if (r == CV_CONNECTION_READ && answer(c) != 0)
-            r = COVEY_ECORRUPT;
         if (r == COVEY_EDIED && check_stopped(c) != 0)
             return COVEY_ECLOSED;
         if (is_end(r))
             return end_receiving(c, r);
         if (r != CV_CONNECTION_READ)
             return r;
-        r = deadline_ns ? await(c->socket.fd, false, deadline_ns) : COVEY_ETIMEDOUT;
+        r = await_more(c, deadline_ns, late_ns);
         if (r != 0)
             return r;
     }

@@ -66,7 +66,8 @@ struct covey_connection {
 
     uint32_t receiving; /* a turn, for all from here on */
     struct cv_end received;
-    uint64_t came;                           /* bytes from the socket to TLS */
+    uint64_t came;   /* bytes from the socket to TLS */
+    unsigned chunks; /* so many more may go there before a look at the time */
     unsigned char head[CV_WIRE_HELLO_BYTES]; /* or the hello */
     size_t head_have;
     unsigned char *message; /* or the first record */
