@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -29,6 +30,9 @@ enum {
 
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
+#endif
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
 #endif
 
 static struct test *tests;
@@ -90,6 +94,15 @@ void test_need_localhost(void)
     freeaddrinfo(found);
 }
 
+static void set_filter(struct sock_filter *filter, size_t n)
+{
+    struct sock_fprog program = {(unsigned short)n, filter};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        test_skip("system calls cannot be denied here: %s", strerror(errno));
+}
+
 void test_deny(long system_call, int error)
 {
     struct sock_filter filter[] = {
@@ -98,11 +111,24 @@ void test_deny(long system_call, int error)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
-    struct sock_fprog program = {sizeof filter / sizeof *filter, filter};
 
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
-        test_skip("system calls cannot be denied here: %s", strerror(errno));
+    set_filter(filter, sizeof filter / sizeof *filter);
+}
+
+void test_deny_option(int level, int option, int error)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)SYS_setsockopt, 0, 5),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)level, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[2])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)option, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+
+    set_filter(filter, sizeof filter / sizeof *filter);
 }
 
 void test_deny_processes(int error)
@@ -175,8 +201,10 @@ static void run_in_child(const struct test *test)
     unsigned descriptors = test_open_descriptors();
 
     current = test;
-    if (old_kernel)
+    if (old_kernel) {
         test_deny(SYS_futex_waitv, ENOSYS);
+        test_deny_option(SOL_SOCKET, SO_PASSRIGHTS, ENOPROTOOPT);
+    }
     test->run();
     test_check_nothing_is_left(descriptors);
     (void)fflush(NULL);

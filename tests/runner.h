@@ -13,7 +13,7 @@
  *
  * PROGRAM [WORD...]   runs the tests whose names contain one of the words; all without words
  * PROGRAM --list      prints the names
- * PROGRAM --old-kernel [WORD...]   as if on Linux before 5.16, which has no futex_waitv
+ * PROGRAM --old-kernel [WORD...]   as if on Linux before 5.16, which has no futex_waitv and no SO_PASSRIGHTS
  *
  * With COVEY_TEST_VALGRIND in the environment those are skipped that valgrind cannot run, for the reason
  * that each gives.
@@ -131,6 +131,9 @@ void test_need_localhost(void);
 
 /* From now on the system call fails with @error, here and in all descendants. */
 void test_deny(long system_call, int error);
+
+/* The same for setting an option of a socket. */
+void test_deny_option(int level, int option, int error);
 
 /* The same for all that make a process. */
 void test_deny_processes(int error);

@@ -30,6 +30,13 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83 /* since Linux 6.16 */
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
 #define ANY "tcp:127.0.0.1:0"
 
 enum {
@@ -1768,6 +1775,285 @@ TEST(a_signal_may_end_a_wait)
     (void)ualarm(20000, 0);
     check_int(covey_connection_receive(p.server, &byte, 1, NULL, 0.1), ==, COVEY_ETIMEDOUT);
     pair_close(&p);
+}
+
+/* Descriptors that come along *************************************************************** */
+
+enum {
+    LINGERS_S = 4
+};
+
+/* A descriptor that a peer sends along: who closes it last waits for LINGERS_S. */
+struct burden {
+    int fd;
+    int other; /* reads nothing */
+};
+
+static int send_along(int to, const char *byte, int fd)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof fd)];
+    } control = {.bytes = {0}};
+    struct iovec data = {(void *)(uintptr_t)byte, 1};
+    struct msghdr message = {.msg_iov = &data,
+        .msg_iovlen = 1,
+        .msg_control = &control,
+        .msg_controllen = sizeof control.bytes};
+
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+    return sendmsg(to, &message, MSG_NOSIGNAL) == 1 ? 0 : errno;
+}
+
+static struct burden make_burden(void)
+{
+    static const char bytes[65536];
+    struct linger linger = {1, LINGERS_S};
+    struct burden b;
+    char address[64];
+    int listening = listen_plainly(address);
+
+    b.fd = connect_socket(address);
+    b.other = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
+    check_int(b.other, >=, 0);
+    check_int(close(listening), ==, 0);
+    for (int i = 0; i < 10; i++) {
+        while (send(b.fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+            continue;
+        test_sleep_ms(10);
+    }
+    check_int(setsockopt(b.fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger), ==, 0);
+    return b;
+}
+
+/* The same, inside of another socket. */
+static struct burden make_wrapped_burden(void)
+{
+    struct burden b = make_burden();
+    int pair[2];
+
+    check_int(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
+    check_int(send_along(pair[0], "x", b.fd), ==, 0);
+    check_int(close(pair[0]), ==, 0);
+    check_int(close(b.fd), ==, 0);
+    b.fd = pair[1];
+    return b;
+}
+
+/* From here on there is no other copy. Newer kernels do not let it through, and then the byte comes alone. */
+static void burden_send(struct burden *b, int to)
+{
+    int error = send_along(to, "x", b->fd);
+
+    if (error == EPERM) {
+        check_int(send(to, "x", 1, MSG_NOSIGNAL), ==, 1);
+        return;
+    }
+    check_int(error, ==, 0);
+    check_int(close(b->fd), ==, 0);
+    b->fd = -1;
+}
+
+static void burden_end(struct burden *b)
+{
+    (void)close(b->other); /* after that nothing lingers */
+    if (b->fd >= 0)
+        (void)close(b->fd);
+}
+
+/* Another thread that forks all the time. */
+struct forker {
+    pthread_t thread;
+    double worst_s;
+    double begin_s;
+    int over;
+};
+
+static void *forker_run(void *context)
+{
+    struct forker *f = context;
+
+    while (!word_get(&f->over)) {
+        double begin_s = test_now_s();
+        pid_t pid = fork();
+
+        if (pid == 0)
+            _exit(0);
+        if (test_now_s() - begin_s > f->worst_s)
+            f->worst_s = test_now_s() - begin_s;
+        test_reap(pid, 0);
+        test_sleep_ms(5);
+    }
+    return NULL;
+}
+
+/* No signal may end early what takes long, not even one of those that are ignored in the end. */
+static void forker_start(struct forker *f)
+{
+    sigset_t all;
+
+    (void)sigfillset(&all);
+    check_int(pthread_create(&f->thread, NULL, forker_run, f), ==, 0);
+    check_int(pthread_sigmask(SIG_SETMASK, &all, NULL), ==, 0);
+    f->begin_s = test_now_s();
+}
+
+/* Nobody was held up. */
+static void forker_end(struct forker *f)
+{
+    double took_s = test_now_s() - f->begin_s;
+
+    word_set(&f->over, 1);
+    check_int(pthread_join(f->thread, NULL), ==, 0);
+    check(took_s < LINGERS_S / 2.);
+    check(f->worst_s < LINGERS_S / 2.);
+}
+
+/* Along with a first byte, behind what is refused, and to a listener that lets nobody in any more. */
+static void check_burdens_of_strangers(struct burden (*make)(void))
+{
+    enum {
+        N = 3
+    };
+    char address[64];
+    struct refusals refusals = {0};
+    covey_listener *l =
+        listen_at(abstract_address(address), .refused = note_refusal, .context = &refusals);
+    struct burden burdens[N] = {make(), make(), make()};
+    covey_connection *c = NULL;
+    struct forker forker = {0};
+    int fds[N];
+
+    fds[0] = connect_socket(address);
+    burden_send(&burdens[0], fds[0]);
+    (void)send(fds[0], "xxxxxxxxx", 9, MSG_NOSIGNAL);
+    fds[1] = connect_socket(address);
+    check_int(send(fds[1], "xxxxxxxxx", 9, MSG_NOSIGNAL), ==, 9);
+    burden_send(&burdens[1], fds[1]);
+    forker_start(&forker);
+    while (refusals.n < 2) {
+        check_int(covey_listener_accept(l, &c, 0.05), ==, COVEY_ETIMEDOUT);
+        check(refusals.n == 0 || refusals.code == COVEY_EAUTH);
+    }
+    fds[2] = connect_socket(address);
+    burden_send(&burdens[2], fds[2]);
+    check_int(covey_listener_close(l), ==, 0);
+    forker_end(&forker);
+    for (int i = 0; i < N; i++) {
+        burden_end(&burdens[i]);
+        (void)close(fds[i]);
+    }
+}
+
+struct squatter {
+    struct burden burden;
+    int listening;
+    int fd;
+    pthread_t thread;
+};
+
+static void *squatter_run(void *context)
+{
+    struct squatter *s = context;
+
+    s->fd = accept4(s->listening, NULL, NULL, SOCK_CLOEXEC);
+    burden_send(&s->burden, s->fd);
+    return NULL;
+}
+
+static void check_burden_of_a_server(struct burden burden)
+{
+    struct squatter squatter = {
+        .burden = burden, .listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    covey_connection *c = NULL;
+    struct forker forker = {0};
+    char address[64];
+    size_t size = strlen(abstract_address(address)) + 1 - strlen("unix:@");
+
+    memcpy(a.sun_path + 1, address + strlen("unix:@"), size);
+    size += offsetof(struct sockaddr_un, sun_path) + 1;
+    check_int(bind(squatter.listening, (struct sockaddr *)(void *)&a, (socklen_t)size - 1), ==, 0);
+    check_int(listen(squatter.listening, 1), ==, 0);
+    check_int(pthread_create(&squatter.thread, NULL, squatter_run, &squatter), ==, 0);
+    forker_start(&forker);
+    check(covey_connection_open(
+              &c, .address = address, .key = key, .key_size = sizeof key, .timeout_s = 0.3) != 0);
+    forker_end(&forker);
+    check_int(pthread_join(squatter.thread, NULL), ==, 0);
+    burden_end(&squatter.burden);
+    (void)close(squatter.fd);
+    (void)close(squatter.listening);
+}
+
+static void check_burden_of_a_peer(struct burden burden, bool receives)
+{
+    char address[64];
+    covey_listener *l = listen_at(abstract_address(address));
+    struct raw raw = {0};
+    covey_connection *c = raw_open(&raw, l);
+    struct forker forker = {0};
+    char byte;
+
+    raw_write(&raw, "\0\0\0\0\0\0\0\1x", 9);
+    burden_send(&burden, raw.fd);
+    forker_start(&forker);
+    if (receives) {
+        int r = covey_connection_receive(c, &byte, 1, NULL, 0.1);
+
+        if (r == 0)
+            r = covey_connection_receive(c, &byte, 1, NULL, 0.1);
+        check(r == (burden.fd < 0 ? COVEY_ECORRUPT : COVEY_ETIMEDOUT));
+    }
+    check_int(covey_connection_close(c), ==, 0);
+    check_int(covey_listener_close(l), ==, 0);
+    forker_end(&forker);
+    burden_end(&burden);
+    raw_close(&raw);
+}
+
+static void check_all_burdens(void)
+{
+    check_burdens_of_strangers(make_burden);
+    check_burdens_of_strangers(make_wrapped_burden);
+    check_burden_of_a_server(make_burden());
+    check_burden_of_a_server(make_wrapped_burden());
+    check_burden_of_a_peer(make_burden(), true);
+    check_burden_of_a_peer(make_wrapped_burden(), false);
+}
+
+TEST(descriptors_that_come_along_hold_up_nobody, .deadline_s = 60,
+    .not_in_valgrind = "it measures time")
+{
+    check_all_burdens();
+}
+
+/* Linux before 6.16. */
+TEST(descriptors_that_are_not_kept_out_hold_up_nobody, .deadline_s = 60,
+    .not_in_valgrind = "it measures time")
+{
+    test_deny_option(SOL_SOCKET, SO_PASSRIGHTS, ENOPROTOOPT);
+    check_all_burdens();
+}
+
+static bool has_descriptors(void *context)
+{
+    return test_open_descriptors() == *(const unsigned *)context;
+}
+
+/* In a sandbox, a thread has no table of its own. */
+TEST(descriptors_that_are_not_kept_out_of_a_sandbox_hold_up_nobody, .deadline_s = 60,
+    .not_in_valgrind = "it measures time")
+{
+    unsigned descriptors = test_open_descriptors();
+
+    test_deny_option(SOL_SOCKET, SO_PASSRIGHTS, ENOPROTOOPT);
+    test_deny(SYS_close_range, ENOSYS);
+    check_all_burdens();
+    test_wait_for(has_descriptors, &descriptors, 10);
 }
 
 /* Crowds ************************************************************************************ */

@@ -91,7 +91,7 @@ static int take_in(covey_connection *c)
     if (r == 0 && c->chunks == 0)
         return CV_CONNECTION_READ;
     if (r == 0)
-        r = cv_socket_receive(c->socket.fd, chunk, sizeof chunk, &n);
+        r = cv_socket_receive(c->socket.fd, c->is_wary, chunk, sizeof chunk, &n);
     if (r != 0)
         return r == CV_SOCKET_PENDING ? CV_CONNECTION_READ : r;
     c->chunks--;
@@ -176,7 +176,7 @@ static int read_first(covey_connection *c, size_t size)
     while (c->message_have < size) {
         size_t n = 0;
         int r = cv_socket_receive(
-            c->socket.fd, c->message + c->message_have, size - c->message_have, &n);
+            c->socket.fd, c->is_wary, c->message + c->message_have, size - c->message_have, &n);
 
         if (r != 0)
             return r == CV_SOCKET_PENDING ? CV_CONNECTION_READ : r;
@@ -292,6 +292,15 @@ static int advance_stage(covey_connection *c)
     }
 }
 
+/* What is corrupt before a connection is open is no listener or client of covey's. */
+static int fail_corrupt(void)
+{
+    char why[CV_END_WHY_MAX];
+
+    (void)snprintf(why, sizeof why, "%s", covey_error());
+    return cv_fail(COVEY_EAUTH, "%s", why);
+}
+
 bool cv_connection_is_known(const covey_connection *c)
 {
     return c->tls && cv_tls_is_known(c->tls);
@@ -311,6 +320,8 @@ int cv_connection_advance(covey_connection *c)
         r = advance_stage(c);
         if (r == COVEY_ECLOSED)
             r = cv_fail(COVEY_EDIED, "the other side has closed the connection at once");
+        if (r == COVEY_ECORRUPT)
+            r = fail_corrupt();
         if (r == CV_CONNECTION_READ) { /* not before what it waits for is sent */
             flushed = flush(c);
             return flushed ? flushed : r;
@@ -320,10 +331,18 @@ int cv_connection_advance(covey_connection *c)
     }
 }
 
+static void close_socket(covey_connection *c)
+{
+    if (c->owner == getpid())
+        cv_socket_close(&c->socket);
+    else
+        cv_socket_leave(&c->socket);
+}
+
 void cv_connection_discard(covey_connection *c)
 {
     cv_handle_remove(c, CV_HANDLE_CONNECTION);
-    cv_socket_close(&c->socket);
+    close_socket(c);
     cv_tls_free(c->tls);
     (void)pthread_mutex_destroy(&c->tls_lock);
     free(c->message);
@@ -341,6 +360,7 @@ int cv_connection_make(covey_connection **result, struct cv_descriptor *socket, 
         return cv_fail(COVEY_ENOMEM, "no memory for a connection");
     }
     c->socket = *socket;
+    c->is_wary = cv_socket_lets_rights_in(socket->fd);
     c->owner = getpid();
     c->message_max = message_max ? message_max : (size_t)CV_MESSAGE_MAX_DEFAULT;
     c->psk = psk;
@@ -501,7 +521,7 @@ static int complete(covey_connection *c, uint64_t deadline_ns)
 static int open_at(const struct covey_connection_options *o, const struct cv_address *address,
     const unsigned char psk[CV_TLS_KEY_BYTES], uint64_t deadline_ns)
 {
-    struct cv_descriptor socket;
+    struct cv_descriptor socket = CV_NO_DESCRIPTOR;
     covey_connection *c = NULL;
     int r = connect_to_any(&socket, address, deadline_ns);
 
@@ -1120,7 +1140,7 @@ static bool drain(covey_connection *c, bool *has_come)
     int r = 0;
 
     for (size_t all = 0; r == 0 && all < DRAIN_MAX; all += n) {
-        r = cv_socket_receive(c->socket.fd, sink, sizeof sink, &n);
+        r = cv_socket_receive(c->socket.fd, c->is_wary, sink, sizeof sink, &n);
         *has_come = *has_come || r == 0;
     }
     return r == 0 || r == CV_SOCKET_PENDING;
@@ -1151,7 +1171,7 @@ static void close_in_child(covey_connection *c)
         c->sending == 0 && c->receiving == 0 && pthread_mutex_trylock(&c->tls_lock) == 0;
 
     if (!is_whole) {
-        cv_socket_close(&c->socket);
+        cv_socket_leave(&c->socket);
         return;
     }
     (void)pthread_mutex_unlock(&c->tls_lock);

@@ -48,6 +48,7 @@ struct covey_connection {
     pid_t owner;
     enum cv_stage stage;
     bool is_server;
+    bool is_wary; /* descriptors can come along: see os/socket.h */
     struct cv_descriptor socket;
     const unsigned char *psk; /* until the handshake is done */
     struct cv_tls *tls;       /* NULL: not yet */
@@ -65,9 +66,9 @@ struct covey_connection {
     struct cv_end sent;
 
     uint32_t receiving; /* a turn, for all from here on */
+    uint32_t chunks;    /* so many more may come before a look at the time */
     struct cv_end received;
-    uint64_t came;   /* bytes from the socket to TLS */
-    unsigned chunks; /* so many more may go there before a look at the time */
+    uint64_t came;                           /* bytes from the socket to TLS */
     unsigned char head[CV_WIRE_HELLO_BYTES]; /* or the hello */
     size_t head_have;
     unsigned char *message; /* or the first record */

@@ -387,7 +387,10 @@ static void discard(covey_listener *l)
 {
     cv_handle_remove(l, CV_HANDLE_LISTENER);
     cv_poller_close(&l->poller);
-    cv_socket_close(&l->socket);
+    if (l->owner == getpid())
+        cv_socket_close(&l->socket);
+    else
+        cv_socket_leave(&l->socket);
     explicit_bzero(l->psk, sizeof l->psk);
     free(l);
 }

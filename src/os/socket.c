@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/socket.h"
 
+#include "base/atomic.h"
 #include "base/error.h"
 #include "os/clock.h"
+#include "os/futex.h"
+#include "os/thread.h"
 #include "os/unshared.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -17,12 +21,26 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 /* Since Linux 6.15. */
 #ifndef TCP_RTO_MAX_MS
 #define TCP_RTO_MAX_MS 44
+#endif
+
+/* Since Linux 6.16. */
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
+
+/* Since Linux 5.9; the headers of the build machine may be older. */
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+#ifndef CLOSE_RANGE_UNSHARE
+#define CLOSE_RANGE_UNSHARE (1U << 1)
 #endif
 
 enum {
@@ -34,6 +52,9 @@ enum {
         8000, /* what it does not confirm is sent again after so long at most, 15 times */
     GUARD_TRIES = 100,
     GUARD_NS = 10 * CV_NS_PER_MS,
+    HOLD_NS = 200 * CV_NS_PER_MS,
+    SINK_BYTES = 4096,
+    SINK_MAX = 1 << 20,
 };
 
 /* Where ************************************************************************************* */
@@ -122,6 +143,16 @@ static int take(struct cv_descriptor *d, int fd)
     return r;
 }
 
+/* 1: descriptors can come along with what comes to a Unix socket. */
+static uint32_t lets_rights_in;
+
+/* What is accepted has this from the listening socket. */
+static void keep_rights_out(int fd)
+{
+    if (setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int)) != 0)
+        cv_store_relaxed(&lets_rights_in, 1);
+}
+
 static int make(struct cv_descriptor *d, int family)
 {
     int fd;
@@ -132,15 +163,168 @@ static int make(struct cv_descriptor *d, int family)
     fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     r = fd < 0 ? cv_fail_errno("no socket") : take(d, fd);
     cv_unshared_unlock();
+    if (r == 0 && family == AF_UNIX)
+        keep_rights_out(d->fd);
     return r;
+}
+
+/* Closing *********************************************************************************** */
+
+static void forget(const struct cv_descriptor *d)
+{
+    cv_unshared_lock();
+    cv_unshared_remove(d);
+    cv_unshared_unlock();
+}
+
+/* Without the lock: it may take long. Whatever has the number after that is another socket to who looks there for
+ * this one. */
+void cv_socket_leave(struct cv_descriptor *d)
+{
+    struct cv_descriptor left = *d;
+
+    cv_descriptor_close(d);
+    forget(&left);
+}
+
+static int option_of(int fd, int option)
+{
+    int value = 0;
+
+    (void)getsockopt(fd, SOL_SOCKET, option, &value, &(socklen_t){sizeof value});
+    return value;
+}
+
+bool cv_socket_lets_rights_in(int fd)
+{
+    return cv_load_relaxed(&lets_rights_in) && option_of(fd, SO_DOMAIN) == AF_UNIX;
+}
+
+/* Who is still to be accepted would be closed with the listening socket. */
+static bool accept_all(int listening)
+{
+    struct cv_descriptor d;
+    int r;
+
+    while ((r = cv_socket_accept(&d, listening)) == 0)
+        cv_socket_close(&d);
+    return r != COVEY_ELIMIT && r != COVEY_ENOMEM;
+}
+
+/* Drops what has come, up to where a descriptor came along: false if there is one, or perhaps. */
+static bool drop_all(int fd)
+{
+    char sink[SINK_BYTES];
+    int r = 0;
+
+    for (size_t n = 0, all = 0; r == 0 && all < SINK_MAX; all += n)
+        r = cv_socket_receive(fd, true, sink, sizeof sink, &n);
+    return r == CV_SOCKET_PENDING || r == COVEY_EDIED;
+}
+
+/* Can it be closed without having to wait? Nothing more comes. */
+static bool is_free_of_rights(int fd)
+{
+    struct cv_error before;
+    bool is_free;
+
+    if (!cv_socket_lets_rights_in(fd))
+        return true;
+    cv_error_save(&before);
+    (void)shutdown(fd, SHUT_RD);
+    is_free = option_of(fd, SO_ACCEPTCONN) ? accept_all(fd) : drop_all(fd);
+    cv_error_restore(&before);
+    return is_free;
+}
+
+/*
+ * A thread for the end of a socket that has descriptors in its queue, maybe sockets that have some, too. What is
+ * closed because a thread ends does not linger. So this one gets a table of descriptors of its own, with the socket
+ * in it, and ends when that is closed here, and by children that were just being forked. Where it cannot have a
+ * table, it closes the socket itself, and lingers instead of the caller. A child that is forked meanwhile keeps a copy,
+ * for it would linger, too; it is of a socket that is shut down.
+ */
+struct closer {
+    struct cv_descriptor socket;
+    uint32_t state;
+};
+
+enum {
+    BEGUN,
+    HOLDS,
+    CLOSES,
+};
+
+/* It may be gone from here on. */
+static void set_state(struct closer *c, uint32_t state)
+{
+    cv_store_seq(&c->state, state);
+    (void)cv_futex_wake(&c->state, 1);
+}
+
+static uint32_t await_state(struct closer *c)
+{
+    struct cv_futex_watch watch = {&c->state, BEGUN};
+    unsigned woken;
+
+    while (cv_load_seq(&c->state) == BEGUN)
+        (void)cv_futex_wait(&watch, 1, CV_FOREVER, &woken);
+    return cv_load_seq(&c->state);
+}
+
+/* A table for this thread, of @fd only. What is above it is not even copied. */
+static bool keep_only(int fd)
+{
+    if (syscall(SYS_close_range, (unsigned)fd + 1, UINT_MAX, CLOSE_RANGE_UNSHARE) != 0)
+        return false;
+    (void)syscall(SYS_close_range, 0U, (unsigned)fd - 1, 0U);
+    return true;
+}
+
+static void *hold_or_close(void *context)
+{
+    struct closer *c = context;
+    struct cv_descriptor d = c->socket;
+
+    if (keep_only(d.fd)) {
+        set_state(c, HOLDS);
+        cv_clock_sleep(HOLD_NS);
+    } else {
+        set_state(c, CLOSES);
+        forget(&d);
+        cv_clock_sleep(HOLD_NS);
+        cv_descriptor_close(&d);
+    }
+    return NULL;
+}
+
+/* False: there is no thread, and it is not closed. A signal handler that forks must not find this half done. */
+static bool close_by_thread(struct cv_descriptor *d)
+{
+    sigset_t before = cv_thread_block_signals();
+    struct closer c = {*d, BEGUN};
+    struct cv_error error;
+    pthread_t thread;
+    bool is_begun;
+
+    cv_socket_cut(d->fd);
+    cv_error_save(&error);
+    is_begun = cv_thread_start(&thread, hold_or_close, &c) == 0;
+    cv_error_restore(&error);
+    if (is_begun) {
+        (void)pthread_detach(thread);
+        if (await_state(&c) == HOLDS)
+            cv_socket_leave(d);
+        *d = CV_NO_DESCRIPTOR;
+    }
+    cv_thread_restore_signals(&before);
+    return is_begun;
 }
 
 void cv_socket_close(struct cv_descriptor *d)
 {
-    cv_unshared_lock();
-    cv_unshared_remove(d);
-    cv_descriptor_close(d);
-    cv_unshared_unlock();
+    if (!cv_descriptor_is_ours(d) || is_free_of_rights(d->fd) || !close_by_thread(d))
+        cv_socket_leave(d);
 }
 
 /* Connecting ******************************************************************************** */
@@ -440,13 +624,9 @@ int cv_socket_send(int fd, const void *bytes, size_t size, size_t *n)
     }
 }
 
-int cv_socket_receive(int fd, void *bytes, size_t room, size_t *n)
+/* Bytes, or why there are none. */
+static int judge(ssize_t came, size_t *n)
 {
-    ssize_t came;
-
-    do
-        came = recv(fd, bytes, room, MSG_DONTWAIT);
-    while (came < 0 && errno == EINTR);
     if (came > 0) {
         *n = (size_t)came;
         return 0;
@@ -462,6 +642,35 @@ int cv_socket_receive(int fd, void *bytes, size_t room, size_t *n)
     default:
         return cv_fail(COVEY_EDIED, "the other side is gone: %s", strerror(errno));
     }
+}
+
+/* How much could be received, and with nothing along. Without room for them the kernel says that there are
+ * descriptors, and leaves them where they are. */
+static int look(int fd, void *bytes, size_t room, size_t *n)
+{
+    struct iovec data = {bytes, room};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
+    ssize_t came;
+
+    do
+        came = recvmsg(fd, &message, MSG_DONTWAIT | MSG_PEEK);
+    while (came < 0 && errno == EINTR);
+    if (came >= 0 && (message.msg_flags & MSG_CTRUNC))
+        return cv_fail(COVEY_ECORRUPT, "the other side sends descriptors along");
+    return judge(came, n);
+}
+
+int cv_socket_receive(int fd, bool wary, void *bytes, size_t room, size_t *n)
+{
+    ssize_t came;
+    int r = wary ? look(fd, bytes, room, &room) : 0;
+
+    if (r != 0)
+        return r;
+    do
+        came = recv(fd, bytes, room, MSG_DONTWAIT);
+    while (came < 0 && errno == EINTR);
+    return judge(came, n);
 }
 
 void cv_socket_end(int fd)

@@ -3,6 +3,10 @@
  * Sockets for connections. None of these calls waits, but for looking up the name of a machine, and for
  * a moment where a path is taken over; none raises SIGPIPE. No socket is kept by children of a fork
  * (os/unshared.h).
+ *
+ * Descriptors that somebody sends along (SCM_RIGHTS) nobody here wants, and to drop one may take as long as he likes:
+ * it may be a socket that lingers (SO_LINGER), or have one in its queue. Since Linux 6.16 they can be kept out.
+ * Before that, nothing is received with which one comes, and a thread closes the socket.
  */
 #ifndef CV_SOCKET_H
 #define CV_SOCKET_H
@@ -67,11 +71,18 @@ int cv_socket_accept(struct cv_descriptor *descriptor, int listening);
 void cv_socket_peer(int fd, const struct cv_address *address, char text[CV_SOCKET_PEER_MAX]);
 
 /* 0 with *n bytes, not none; CV_SOCKET_PENDING; COVEY_EDIED when there is nobody any more, or nothing
- * more to come. */
+ * more to come; COVEY_ECORRUPT when descriptors come along, with @wary: what the next one says. */
 int cv_socket_send(int fd, const void *bytes, size_t size, size_t *n);
-int cv_socket_receive(int fd, void *bytes, size_t room, size_t *n);
+int cv_socket_receive(int fd, bool wary, void *bytes, size_t room, size_t *n);
 
+/* Can descriptors come along? */
+bool cv_socket_lets_rights_in(int fd);
+
+/* Drops what has come, too, so only for a socket of this process's own. */
 void cv_socket_close(struct cv_descriptor *descriptor);
+
+/* The same in a child, where it is a copy, if there is one. */
+void cv_socket_leave(struct cv_descriptor *descriptor);
 
 /* Nothing more will be sent. */
 void cv_socket_end(int fd);

@@ -9,8 +9,9 @@
  * calls exec.
  *
  * What has to be closed stands in a table: the inode of each socket, by its descriptor. The child closes
- * what still is that inode. To open a socket and to note it, and to strike it out and to close it, is one
- * step for forks: both are done under a lock, and a fork takes it, too, the last of all.
+ * what still is that inode. To open a socket and to note it is one step for forks: both are done under a lock,
+ * and a fork takes it, too, the last of all. To close one may take long, and no fork should wait for that: so it
+ * is done without the lock, before the socket is struck out.
  */
 #ifndef CV_UNSHARED_H
 #define CV_UNSHARED_H
@@ -28,7 +29,7 @@ void cv_unshared_close(void);
 /* Under the lock under which it was opened. 0, or a code. A descriptor above a million is not noted. */
 int cv_unshared_add(const struct cv_descriptor *socket);
 
-/* Under the lock under which it will be closed. */
+/* Under the lock, when it is closed. */
 void cv_unshared_remove(const struct cv_descriptor *socket);
 
 #endif
