@@ -1177,15 +1177,13 @@ static void check_flood_gains_no_time(int every)
     struct flood flood = {0};
     struct raw raw = {0};
     covey_connection *c = raw_open(&raw, l);
-    double begin_s;
     char byte;
 
     raw_write(&raw, "\0\0\0\0\0\1\0\0", 8); /* it will not be whole */
     flood_start(&flood, &raw, KEYS_OF_A_SECOND, SSL_KEY_UPDATE_NOT_REQUESTED, every);
-    begin_s = test_now_s();
     check_int(covey_connection_receive(c, &byte, 1, NULL, 0.1), ==, COVEY_ETIMEDOUT);
     check_int(covey_connection_poll(c, 0), ==, 0);
-    check(test_now_s() - begin_s < 0.6);
+    check_int(c->came, <, flood.size);
     flood_join(&flood);
     check_int(covey_connection_close(c), ==, 0);
     raw_close(&raw);
@@ -1193,32 +1191,28 @@ static void check_flood_gains_no_time(int every)
 }
 
 /* TLS allows any number of them, also without a byte of data in between. */
-TEST(new_keys_without_end_gain_no_time, .not_in_valgrind = "it measures time")
+TEST(new_keys_without_end_gain_no_time, .deadline_s = 60, .not_in_valgrind = "it takes too long")
 {
     check_flood_gains_no_time(0);
     check_flood_gains_no_time(300);
 }
 
 /* So many would be read until the hello comes. */
-TEST(new_keys_before_the_hello_are_limited, .not_in_valgrind = "it measures time")
+TEST(
+    new_keys_before_the_hello_are_limited, .deadline_s = 60, .not_in_valgrind = "it takes too long")
 {
     char address[64];
     struct refusals refusals = {0};
-    covey_listener *l =
-        listen_at(abstract_address(address), .refused = note_refusal, .context = &refusals);
+    covey_listener *l = listen_at(abstract_address(address), .refused = note_refusal,
+        .context = &refusals, .handshake_timeout_s = SOON_S);
     struct pair p = {.listener = l};
     struct flood flood = {0};
     struct raw raw = {0};
-    covey_connection *c = NULL;
-    double begin_s;
 
     raw_connect(&raw, l);
     raw_handshake(&raw, l);
     flood_start(&flood, &raw, KEYS_OF_A_SECOND, SSL_KEY_UPDATE_NOT_REQUESTED, 0);
-    begin_s = test_now_s();
     check_refused(l, &refusals, COVEY_EAUTH, "more than 131072 bytes");
-    check_int(covey_listener_accept(l, &c, 0.1), ==, COVEY_ETIMEDOUT);
-    check(test_now_s() - begin_s < 0.6);
     pair_connect(&p, 0); /* others are let in */
     flood_join(&flood);
     raw_close(&raw);
@@ -1226,7 +1220,7 @@ TEST(new_keys_before_the_hello_are_limited, .not_in_valgrind = "it measures time
 }
 
 /* They are looked at also while there is more to read. */
-TEST(answers_to_a_flood_are_limited, .not_in_valgrind = "it takes too long")
+TEST(answers_to_a_flood_are_limited, .deadline_s = 60, .not_in_valgrind = "it takes too long")
 {
     char address[64];
     covey_listener *l = listen_at(abstract_address(address));
