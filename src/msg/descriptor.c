@@ -657,6 +657,11 @@ static void tell_sender(const struct ticket *t)
 {
     int fd;
 
+    if (t->sender == cv_self.tag) {
+        lock();
+        (void)drop_those_without_ticket();
+        unlock();
+    }
     if (!CV_RECOVERS(descriptor_gone) || cv_member_is_past(t->sender))
         return;
     fd = cv_passing_open();
