@@ -136,7 +136,7 @@ static void read_control(struct msghdr *message, struct cv_passed *passed)
     passed->no_room = passed->fd < 0 && (message->msg_flags & MSG_CTRUNC);
 }
 
-static ssize_t peek(int fd, void *bytes, size_t size, struct cv_passed *passed, size_t room)
+static ssize_t peek(int fd, void *bytes, size_t size, struct cv_passed *passed, socklen_t room)
 {
     union control control;
     struct iovec data = {bytes, size};
