@@ -613,7 +613,8 @@ static void check_is_interrupted(int (*call)(void *argument), covey_queue *q)
     check_int(status, ==, 0);
 }
 
-TEST(who_waits_for_ever_is_interrupted_wherever_he_waits)
+TEST(who_waits_for_ever_is_interrupted_wherever_he_waits,
+    .not_in_valgrind = "it stops at a page that it must not touch")
 {
     covey_queue *q;
     covey_queue *joinable;
@@ -1280,7 +1281,8 @@ TEST(timeouts_hold_behind_one_who_is_stopped_where_nothing_is)
     check_int(covey_queue_free(q), ==, 0);
 }
 
-TEST(who_joins_behind_one_who_is_stopped_is_told)
+TEST(who_joins_behind_one_who_is_stopped_is_told,
+    .not_in_valgrind = "it stops at a page that it must not touch")
 {
     covey_queue *q;
     pid_t pid;

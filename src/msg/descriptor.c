@@ -949,7 +949,7 @@ int covey_descriptor_get(covey_queue *queue, int *fd, double timeout_s)
     if (r == COVEY_EEMPTY)
         r = cv_fail_late(r, "queue", queue, "had no item", timeout_s);
     cv_wait_end(&wait);
-    if (r == 0) {
+    if (g.block) {
         f.ticket = g.block;
         r = fetch(&f, fd);
     }
