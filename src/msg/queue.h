@@ -58,7 +58,8 @@
  * Reserving and peeking. An item is written, or read, in its cell while its end's lock is held; so the
  * wake that came with it is passed on first: whoever has it waits for the lock, and watches the holder.
  *
- * Freeing makes the queue the process's own first. Then its blocks are taken out, one by one, as by a consumer; who
+ * Freeing sends all away who are seen to wait, makes the queue the process's own, and does so again for who came meanwhile:
+ * if one of them does not go, it gives the queue back. (A kill: who buries the process frees it.) Then its blocks are taken out, one by one, as by a consumer; who
  * buries the process after a kill makes it his own, and does the same, until the queue's body, which has
  * all that lies behind its own lines, is the queue's no more. Who has put or taken an item may be on his
  * way to a bell then, or die with the alarm pending. So the lines are memory that is never anything else, and
