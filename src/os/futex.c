@@ -17,7 +17,7 @@
 
 enum {
     WAITV_SIZE_U32 = 2, /* FUTEX_32: a 32-bit word, shared between processes */
-    FALLBACK_SLICE_NS = 20 * CV_NS_PER_MS,
+    NAP_NS = 20 * CV_NS_PER_MS,
 };
 
 struct waitv {
@@ -43,17 +43,16 @@ static enum cv_futex_result result_of(long r)
     return errno == EINTR ? CV_FUTEX_EINTR : CV_FUTEX_RETRY;
 }
 
-/* The other words are not slept on: one look at them, and a short sleep. */
-static enum cv_futex_result wait_a_slice(
+enum cv_futex_result cv_futex_nap(
     const struct cv_futex_watch *watch, unsigned n, uint64_t deadline_ns)
 {
-    uint64_t slice = cv_clock_now() + FALLBACK_SLICE_NS;
-    bool last = slice >= deadline_ns;
-    struct timespec t = timespec_of(last ? deadline_ns : slice);
+    uint64_t end = cv_clock_now() + NAP_NS;
+    bool last = end >= deadline_ns;
+    struct timespec t = timespec_of(last ? deadline_ns : end);
     enum cv_futex_result result;
 
     for (unsigned i = 1; i < n; i++) {
-        if (cv_load_acquire(watch[i].word) != watch[i].seen)
+        if (cv_load_seq(watch[i].word) != watch[i].seen)
             return CV_FUTEX_RETRY;
     }
     /* FUTEX_WAIT would take the deadline as relative. */
@@ -71,14 +70,14 @@ enum cv_futex_result cv_futex_wait(
     long r;
 
     if (cv_load_relaxed(&without_waitv))
-        return wait_a_slice(watch, n, deadline_ns);
+        return cv_futex_nap(watch, n, deadline_ns);
     for (unsigned i = 0; i < n; i++)
         v[i] = (struct waitv){watch[i].seen, (uintptr_t)watch[i].word, WAITV_SIZE_U32, 0};
     r = syscall(SYS_futex_waitv, v, n, 0, deadline_ns == CV_FOREVER ? NULL : &t, CLOCK_MONOTONIC);
     if (r < 0 && (errno == ENOSYS || errno == EPERM)) /* EPERM: an old seccomp filter */
         cv_store_relaxed(&without_waitv, true);
     if (r < 0 && (errno == ENOSYS || errno == EPERM || errno == ENOMEM))
-        return wait_a_slice(watch, n, deadline_ns);
+        return cv_futex_nap(watch, n, deadline_ns);
     if (r >= 0)
         *woken = (unsigned)r;
     return result_of(r);

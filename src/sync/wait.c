@@ -292,8 +292,10 @@ static int be_interrupted(struct cv_wait *wait, uint32_t *alarm)
     return r;
 }
 
-int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch gong,
-    const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags)
+/* @naps: whatever it waits for, unless by a death, strikes the gong. */
+static int sleep_on(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch gong,
+    const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags,
+    bool naps)
 {
     struct watched w = {.n = 0};
     enum cv_futex_result result = CV_FUTEX_RETRY;
@@ -312,7 +314,8 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
     if (gather(&w, alarm, gong, words, n_words, tags, n_tags)) {
         if (w.poll && cv_clock_now() + POLL_NS < until)
             until = cv_clock_now() + POLL_NS;
-        result = cv_futex_wait(w.watch, w.n, until, &woken);
+        result =
+            naps ? cv_futex_nap(w.watch, w.n, until) : cv_futex_wait(w.watch, w.n, until, &woken);
         /* Somebody died owing a wake; who knows to whom. */
         if (CV_RECOVERS(wait_alarm_all) && result == CV_FUTEX_WOKEN && w.watch[woken].word == alarm)
             rally(alarm);
@@ -328,10 +331,17 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
                                                                      : CV_WAIT_AGAIN;
 }
 
+int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch gong,
+    const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags)
+{
+    return sleep_on(wait, alarm, gong, words, n_words, tags, n_tags, false);
+}
+
 int cv_wait_sleep_armed(struct cv_wait *wait, uint32_t *alarm, struct cv_arming armed,
     const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags)
 {
-    int r = cv_wait_sleep(wait, alarm, armed.gong, words, n_words, tags, n_tags);
+    bool naps = !wait->alarm && n_tags == 0; /* it has not slept yet */
+    int r = sleep_on(wait, alarm, armed.gong, words, n_words, tags, n_tags, naps);
 
     cv_bell_disarm(&armed);
     return r;

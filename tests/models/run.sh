@@ -44,7 +44,12 @@ holds wait - $wait WAKERS=1 COMMITS=2 IMPATIENT=0
 holds wait - $wait WAITERS=3 WAKERS=1 IMPATIENT=0 ONE_STEP KILLS=0
 holds wait - $leave KILLS=2
 holds wait - $leave WAKERS=1 KILLS=0
+deep holds wait - $wait NAPS IMPATIENT=0
+holds wait - $wait WAKERS=1 KILLS=2 NAPS
+holds wait - $wait WAKERS=1 COMMITS=2 IMPATIENT=0 NAPS
 ends wait - $wait WAKERS=1
+ends wait - $wait WAKERS=1 NAPS
+fails wait NAP_FOREVER $wait NAPS
 loops wait RALLY_ON_ALARM $wait WAKERS=1 COMMITS=2
 fails wait NO_ALARM_WAKER $wait
 fails wait NO_ALARM_WAITER $wait

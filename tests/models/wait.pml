@@ -24,6 +24,8 @@
  * does not change: who finds it quiet commits only if it still is, and has no alarm; the waiter arms the
  * word that he has seen.
  *
+ * With NAPS, the first sleep of each wait is cv_futex_nap(): asleep on the gong alone, and it ends by itself.
+ *
  * Left out: spinning, which only looks at the word, and other lives (lock.pml).
  *
  * Shown: every run ends, and when it has ended no waiter that lives sleeps while there is an item,
@@ -213,6 +215,9 @@ proctype waiter(byte me)
     byte seen;
     bit alone;
     bit timed_out;
+#ifdef NAPS
+    bit napped;
+#endif
 #ifdef IN_WORD
     bit was_armed;
 #endif
@@ -222,7 +227,11 @@ proctype waiter(byte me)
 look:
         apart;
         if
-        :: atomic { items > 0 -> items--; alarm_clear(me); goto look } /* cv_wait_end() */
+        :: atomic { items > 0 -> items--; alarm_clear(me); /* cv_wait_end() */
+#ifdef NAPS
+            napped = 0;
+#endif
+            goto look }
         :: atomic { items == 0 && timed_out -> goto leave }
         :: atomic { items == 0 && !timed_out -> seen = word;
 #ifdef IN_WORD
@@ -266,6 +275,27 @@ look:
 #endif
 #ifdef GONG_AFTER_ARM
         heard = heard | BIT(me);
+#endif
+#ifdef NAPS
+        if
+        :: atomic { !napped -> napped = 1; alarm_set(me);
+            if
+            :: word != seen -> goto awake
+            :: word == seen
+            fi };
+            if
+            :: atomic { heard & BIT(me) -> queue_on(GONG, me); heard = heard & ~BIT(me) }
+            :: atomic { !(heard & BIT(me)) -> goto awake }
+            fi;
+            if
+            :: atomic { woken & BIT(me) -> goto awake }
+#ifndef NAP_FOREVER
+            :: atomic { me < IMPATIENT && !(woken & BIT(me)) -> timed_out = 1; goto awake }
+            :: atomic { !(woken & BIT(me)) -> goto awake }
+#endif
+            fi
+        :: napped
+        fi;
 #endif
 #ifdef ONE_STEP
         atomic {
