@@ -25,6 +25,7 @@ enum {
 
 /* For fresh images, too: the number of the step that is missing. */
 #define MUTATION_VARIABLE "COVEY_TEST_WITHOUT"
+#define NAPS_VARIABLE     "COVEY_TEST_NAPS"
 
 static inline void mutation_set(enum cv_mutation step)
 {
@@ -35,11 +36,20 @@ static inline void mutation_set(enum cv_mutation step)
     cv_mutation = step;
 }
 
+static inline void naps_set(bool naps)
+{
+    (void)setenv(NAPS_VARIABLE, naps ? "1" : "0", 1);
+    cv_naps = naps;
+}
+
 /* At the top of main(), before covey_main(). */
 static inline void mutation_inherit(void)
 {
     const char *without = getenv(MUTATION_VARIABLE);
+    const char *naps = getenv(NAPS_VARIABLE);
 
+    if (naps)
+        cv_naps = strcmp(naps, "0") != 0;
     if (without)
         cv_mutation = (enum cv_mutation)strtol(without, NULL, 10);
 }

@@ -2,3 +2,4 @@
 #include "base/mutation.h"
 
 enum cv_mutation cv_mutation;
+bool cv_naps = true;

@@ -340,7 +340,7 @@ int cv_wait_sleep(struct cv_wait *wait, uint32_t *alarm, struct cv_futex_watch g
 int cv_wait_sleep_armed(struct cv_wait *wait, uint32_t *alarm, struct cv_arming armed,
     const struct cv_futex_watch *words, unsigned n_words, const uint64_t *tags, unsigned n_tags)
 {
-    bool naps = !wait->alarm && n_tags == 0; /* it has not slept yet */
+    bool naps = CV_NAPS && !wait->alarm && n_tags == 0; /* it has not slept yet */
     int r = sleep_on(wait, alarm, armed.gong, words, n_words, tags, n_tags, naps);
 
     cv_bell_disarm(&armed);

@@ -14,6 +14,7 @@
  *   --operation NAME --at K [--asleep] [--stall | --late | --second K2 [--second-asleep]]   one world
  *   --mutations        which steps of the recovery can be missing and nobody notices
  *   --without STEP     one step is missing
+ *   --naps             waiters nap before they sleep (sync/wait.h)
  */
 #include "world.h"
 
@@ -736,6 +737,7 @@ enum option_name {
     SECOND_ASLEEP,
     MUTATIONS,
     WITHOUT,
+    NAPS,
 };
 
 static const struct option known[] = {
@@ -757,6 +759,7 @@ static const struct option known[] = {
     {"second-asleep", no_argument, NULL, SECOND_ASLEEP},
     {"mutations", no_argument, NULL, MUTATIONS},
     {"without", required_argument, NULL, WITHOUT},
+    {"naps", no_argument, NULL, NAPS},
     {0},
 };
 
@@ -845,6 +848,9 @@ static void read_option(struct request *r, int c)
     case WITHOUT:
         mutation_set(mutation_find(optarg));
         break;
+    case NAPS:
+        naps_set(true);
+        break;
     default:
         read_number(r, c);
         break;
@@ -856,6 +862,8 @@ int main(int argc, char **argv)
     struct request r = {.one.pass = PASS_KILL};
     int c;
 
+    if (!getenv(NAPS_VARIABLE))
+        naps_set(false);
     mutation_inherit();
     covey_main(argc, argv);
     be_predictable(argv);
