@@ -1989,3 +1989,90 @@ TEST(who_has_an_item_in_hand_does_not_leave)
     check_int(covey_queue_leave(q), ==, 0);
     check_int(covey_queue_free(q), ==, 0);
 }
+
+/* Slowly: so when room is made for the next item, that is where the chain began. */
+static void go_round(covey_queue *q)
+{
+    char item[1000] = {0};
+
+    for (int i = 0; i < 3; i++) {
+        int n = 0;
+
+        while (n < 150 && covey_queue_put(q, item, sizeof item, 0) == 0)
+            n++;
+        for (; n > 0; n--)
+            check_int(covey_queue_get(q, item, sizeof item, NULL, 0), ==, 0);
+    }
+    test_sleep_ms(30);
+}
+
+enum {
+    HUGE_ITEM = 20 << 20, /* more than may wait beside others */
+};
+
+TEST(a_reserved_item_always_has_room)
+{
+    size_t sizes[] = {HUGE_ITEM, 0};
+    covey_queue *queues[2];
+
+    check_int(covey_queue_open(&queues[0]), ==, 0);
+    check_int(covey_queue_open(&queues[1], .bytes = 40000), ==, 0);
+    sizes[1] = covey_queue_item_max(queues[1]);
+    for (int i = 0; i < 2; i++) {
+        covey_queue *q = queues[i];
+
+        for (int k = 0; k < 4; k++) {
+            void *item;
+            size_t size;
+
+            go_round(q);
+            check_int(covey_queue_reserve(q, sizes[i], &item, 0), ==, 0);
+            check_int(covey_queue_commit(q, item, sizes[i]), ==, 0);
+            check_int(covey_queue_get_block(q, &item, &size, 0), ==, 0);
+            check_int(size, ==, sizes[i]);
+            check_int(covey_free(item), ==, 0);
+        }
+        check_int(covey_queue_free(q), ==, 0);
+    }
+}
+
+TEST(an_empty_queue_takes_the_largest_item)
+{
+    char *item = calloc(1, HUGE_ITEM);
+    covey_queue *q;
+
+    check(item != NULL);
+    check_int(covey_queue_open(&q), ==, 0);
+    for (int k = 0; k < 4; k++) {
+        go_round(q);
+        check_int(covey_queue_is_full(q, 8), ==, 0);
+        check_int(covey_queue_put(q, item, HUGE_ITEM, 0), ==, 0);
+        check_int(covey_queue_get(q, item, HUGE_ITEM, NULL, 0), ==, 0);
+    }
+    check_int(covey_queue_free(q), ==, 0);
+    free(item);
+}
+
+TEST(a_queue_is_empty_when_only_room_was_made)
+{
+    covey_pipe *here, *there;
+    struct covey_waited things[1];
+    covey_queue *q;
+    void *item;
+
+    check_int(covey_pipe_open(&here, &there), ==, 0);
+    check_int(covey_pipe_hold(there), ==, 0);
+    q = covey_pipe_outgoing(here);
+    go_round(covey_pipe_incoming(there));
+    check_int(covey_queue_reserve(q, 100, &item, 0), ==, 0);
+    check_int(covey_queue_cancel(q, item), ==, 0);
+    check_int(covey_queue_is_empty(q), ==, 1);
+    things[0] = (struct covey_waited)COVEY_WAITED(there);
+    check_int(covey_pipe_poll(there, 0), ==, 0);
+    check_int(covey_wait(things, 1, 0.01), ==, COVEY_ETIMEDOUT);
+    check_int(covey_queue_put(q, "x", 1, 0), ==, 0);
+    check_int(covey_pipe_poll(there, 0), ==, 1);
+    check_int(covey_wait(things, 1, 0), ==, 1);
+    check_int(covey_pipe_close(here), ==, 0);
+    check_int(covey_pipe_close(there), ==, 0);
+}

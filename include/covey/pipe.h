@@ -31,6 +31,12 @@
  * back when nobody holds it, nor may hold it from a fork and has not used it yet, and who opened it has closed
  * both ends.
  *
+ * A parent that uses the child's end even once, to send a first message or to poll, holds it like any other, and
+ * is told of the child's death only if it then closes it.
+ *
+ * Whether who held the other end closed it or was killed makes no difference: COVEY_ECLOSED. A stream that must be
+ * complete ends with a message that says so; the process itself tells how it ended (covey_process_exit_code()).
+ *
  * Give a child only the end that it uses. One that is given both, and closes one, leaves that to nobody until
  * somebody else holds it, which the parent may do (covey_pipe_hold()). An address of an end within an item or
  * a message holds nothing: ends go by covey_pipe_put(). So to ask for an answer, put the request into a new
@@ -173,7 +179,7 @@ COVEY_API int covey_pipe_close(covey_pipe *pipe);
  * @timeout_s: how long to wait for room at most
  *
  * On its way the end is held. Who gets it by covey_pipe_get() holds it. If it is never got, because the
- * queue ends or who has got it dies, it is held no more. The queue is neither joinable nor for items of one
+ * queue is freed or who was getting it dies, it is held no more; in a queue that is only closed it is still on its way. The queue is neither joinable nor for items of one
  * size, and none of the pipe's own. (Two pipes that lie in each other, and that no process holds any more,
  * stay in the arena as long as the family.)
  *

@@ -52,7 +52,9 @@ struct covey_queue_options {
     size_t
         bytes; /* how many bytes may wait at most, from 64 to 1 TiB. An item counts its size, rounded
                             up to 8, and 8 more, or 32 if it is larger than 4 KiB (or than a quarter of
-                            @bytes). Default: any number, if @items or @unbounded is given; else 1 MiB
+                            @bytes); and room that is left where the memory ends, up to as much as an
+                            item takes, counts as well: for a number of items there is @items.
+                            Default: any number, if @items or @unbounded is given; else 1 MiB
                             of small items, and with large ones 16 MiB, or one of any size. */
     bool unbounded;      /* the queue grows as long as there is memory: putting never waits */
     size_t item_size;    /* all items have so many bytes; default: any number of them */
@@ -70,7 +72,9 @@ struct covey_queue_options {
     unsigned
         producers; /* the queue closes itself when so many processes, or more, have put something or
                             were added, and all of these have left it or died; up to 1,023; default: it
-                            does not */
+                            does not. Who puts but one item, such as a last one, is one of them from then on
+                            and has to leave, too. That a producer died is not told: a stream that must be
+                            complete ends with an item that says so */
 };
 
 /**
@@ -98,7 +102,7 @@ COVEY_API int covey_queue_open_with(const struct covey_queue_options *options);
  *
  * Returns 0; COVEY_EFULL when there was no room in time; COVEY_ECLOSED; COVEY_ETOOBIG when the item
  * can never fit; COVEY_ENOMEM or COVEY_ELIMIT when a queue cannot grow, or a large item has no room in
- * the arena; COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL, also for another size than the item_size
+ * the arena: at once, for nobody knows when there will be some (.bytes holds producers back before); COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL, also for another size than the item_size
  * that the queue was opened with.
  */
 COVEY_API int covey_queue_put(covey_queue *queue, const void *item, size_t size, double timeout_s);
@@ -107,7 +111,8 @@ COVEY_API int covey_queue_put(covey_queue *queue, const void *item, size_t size,
  * covey_queue_put_at() - the same, with a priority
  * @priority: from 0 to one less than the queue's priorities; items of a higher one are got first
  *
- * covey_queue_put(), and all else that puts, uses priority 0.
+ * All else that puts (covey_queue_put(), _put_many(), _put_block(), _reserve(), ends of pipes, descriptors) uses
+ * priority 0.
  */
 COVEY_API int covey_queue_put_at(
     covey_queue *queue, unsigned priority, const void *item, size_t size, double timeout_s);
@@ -140,7 +145,9 @@ COVEY_API long covey_queue_put_many(covey_queue *queue, const void *items, size_
  * A block that is this process's own (covey_own()) is the queue's from here on, and then belongs to who
  * gets it; a copy is got of it by covey_queue_get(), and then it is freed. One of the family's (as it comes
  * from covey_alloc()) stays that: only its address goes through the queue, and nobody frees it: it must be there,
- * and as it is, until its item has been got, with redeliver until it is done, or what is got is garbage. On failure nothing has changed.
+ * and as it is, until its item has been got, with redeliver until it is done, or what is got is garbage. Either way
+ * it counts all its bytes, as a copy would: a queue for blocks is best bounded by @items. On failure nothing has
+ * changed.
  *
  * Returns the codes of covey_queue_put(), and COVEY_EINVAL for what is no block, or another process's.
  */
@@ -368,7 +375,8 @@ COVEY_API int covey_queue_close(covey_queue *queue);
  * Those who still sleep in it, waiting for items or for room, are told that it is closed, and are waited for. But
  * one that comes now is seen too late, and finds no queue, or another one. Who has put or taken an item, has done
  * it, left or closed the queue does not use it any more, even if that call has not returned: so who gets the last item,
- * or has joined, may free it at once. Waits, as covey_queue_close(), for an item that another thread has reserved or looks at.
+ * or has joined, may free it at once. Waits, without a limit, for an item that another thread, of any process, has
+ * reserved or looks at.
  *
  * The 320 bytes that each queue takes beside its items are used for other queues only, and not given back.
  *
@@ -407,7 +415,11 @@ COVEY_API int covey_queue_is_full(covey_queue *queue, size_t size);
  */
 COVEY_API int covey_queue_is_closed(covey_queue *queue);
 
-/** covey_queue_item_max() - the largest item that the queue can hold, in bytes; 0 if not a queue */
+/**
+ * covey_queue_item_max() - the largest item that the queue can hold, in bytes; 0 if not a queue
+ *
+ * By its own bounds: there may be less room in the arena (struct covey_stats).
+ */
 COVEY_API size_t covey_queue_item_max(covey_queue *queue);
 
 /* covey_queue_put_value(queue, value, timeout_s) - put a variable: of an array all of it, of a pointer only that */

@@ -893,7 +893,7 @@ void cv_heap_count(struct cv_heap_use *use)
         use->claimed += claimed_bytes(page, 1);
         if (kind_of(word) == RUN && owner_of(word) != (uint32_t)CV_OWNER_INTERNAL) {
             use->blocks++;
-            use->bytes += (size_t)n_of(word) * CV_PAGE_BYTES;
+            use->bytes += claimed_bytes(page, n_of(word));
         } else if (kind_of(word) == SLAB || kind_of(word) == SHUT) {
             for (uint32_t i = 0; i < blocks_in_slab(n_of(word)); i++) {
                 uint32_t tag = cv_load_relaxed(&tags_of(page)[i]);

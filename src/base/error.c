@@ -152,7 +152,7 @@ const char *covey_strerror(int code)
     case COVEY_EBROKEN:
         return "COVEY_EBROKEN: the barrier or connection is broken";
     case COVEY_EAUTH:
-        return "COVEY_EAUTH: the other side has another key";
+        return "COVEY_EAUTH: the other side has another key, or does not speak covey's protocol";
     case COVEY_EREFUSED:
         return "COVEY_EREFUSED: nobody listens there";
     default:

@@ -251,21 +251,29 @@ static inline uint64_t cv_chain_next(uint64_t place, uint64_t head)
            (cv_place_position(place) + CV_CELL_HEAD);
 }
 
-/* For everybody else: the head of the first cell, and where it is. EMPTY: there is none. */
+/*
+ * For everybody else: the head of the first cell, and where it is. EMPTY: there is none. Behind a NEXT, which may
+ * be there long before the item is: as long as nobody has gone over it, its segment stays.
+ */
 static inline uint64_t cv_chain_look(
     const uint64_t *place, const uint64_t *segments, uint64_t **cell)
 {
     for (;;) {
-        uint64_t at = cv_load_acquire(place);
-        uint64_t segment = cv_load_acquire(&segments[cv_place_slot(at)]);
-        uint64_t head;
+        uint64_t first = cv_load_acquire(place);
+        uint64_t at = first;
+        uint64_t segment;
 
-        if (!segment)
-            continue;
-        *cell = cv_segment_cell(segment, at);
-        head = cv_load_acquire(*cell);
-        if (cv_load_acquire(place) == at)
-            return head;
+        while ((segment = cv_load_acquire(&segments[cv_place_slot(at)])) != 0) {
+            uint64_t head;
+
+            *cell = cv_segment_cell(segment, at);
+            head = cv_load_acquire(*cell);
+            if (cv_load_acquire(place) != first)
+                break;
+            if (!(head & CV_CELL_NEXT))
+                return head;
+            at = cv_chain_next(at, head);
+        }
     }
 }
 

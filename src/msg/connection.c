@@ -797,6 +797,8 @@ static int end_receiving(covey_connection *c, int code)
         (void)cv_fail(code, "the other side has closed the connection");
     else if (code == COVEY_ECLOSED)
         code = cv_fail(COVEY_EDIED, "the other side has ended in the middle of a message");
+    else if (code == COVEY_EDIED && c->head_have > 0)
+        (void)cv_fail(code, "the other side is gone in the middle of a message");
     if (code == COVEY_ECORRUPT)
         (void)flush(c); /* what TLS says to that */
     (void)end_with(&c->received, code);

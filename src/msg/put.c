@@ -122,10 +122,7 @@ int cv_queue_append_block(covey_queue *q, struct cv_putting *p)
     struct cv_tail *tail = cv_queue_tail(q, p->lane);
     struct cv_block b = {(uintptr_t)p->block | p->is_lent, p->size, tail->bytes + p->size};
     struct cv_batch batch;
-    int r = cv_queue_make_room_for_block(q, p->lane, p->size);
 
-    if (r != 0)
-        return r;
     if (!p->is_lent) {
         cv_store_relaxed(&q->grow.at, tail->place);
         cv_store_release(&q->put.intent, cv_intend(p->block, p->lane));
@@ -142,6 +139,13 @@ int cv_queue_append_block(covey_queue *q, struct cv_putting *p)
     cv_queue_note_put(q);
     p->done++;
     return 0;
+}
+
+static int append_block(covey_queue *q, struct cv_putting *p)
+{
+    int r = cv_queue_make_room_for_block(q, p->lane, p->size);
+
+    return r != 0 ? r : cv_queue_append_block(q, p);
 }
 
 /* Putting ************************************************************************************ */
@@ -241,7 +245,7 @@ static int put(covey_queue *q, struct cv_putting *p, struct cv_wait *wait, bool 
         else if (hold)
             r = cv_queue_make_room(q, p->lane, p->size);
         while (r == 0 && !hold && can_append(q, p))
-            r = p->block ? cv_queue_append_block(q, p) : append_items(q, p);
+            r = p->block ? append_block(q, p) : append_items(q, p);
         if (hold && r == 0) {
             cv_bell_ring(q->bell.room, 1);
             return 0;

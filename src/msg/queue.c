@@ -490,7 +490,7 @@ static long count_lane(covey_queue *q, unsigned lane)
         return 0;
     waiting = (int32_t)((uint32_t)cv_load_acquire(&cv_queue_tail(q, lane)->count) -
                         cv_cell_number(first));
-    if (waiting < 1 && !(first & CV_CELL_NEXT)) /* committed, and not yet counted */
+    if (waiting < 1) /* committed, and not yet counted */
         waiting = 1;
     return waiting;
 }

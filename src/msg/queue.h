@@ -463,6 +463,7 @@ struct cv_putting {
     void *block;  /* this one, which is put instead */
 };
 
+/* Its block, for which there is room. 0, or COVEY_EINVAL. */
 int cv_queue_append_block(covey_queue *q, struct cv_putting *p);
 
 /* Waits for room for @size bytes, and stays in the lock: 0, or a code with its message. */

@@ -65,8 +65,9 @@ static struct waiting bytes_waiting(covey_queue *q)
         const struct cv_lane_head *head = cv_queue_head(q, lane);
 
         w.blocks += tail->bytes - cv_load_acquire(&head->bytes);
-        w.cells +=
-            cv_place_position(tail->place) - cv_place_position(cv_load_acquire(&head->place));
+        if (cv_queue_waiting(q, lane)) /* else there is a NEXT at most */
+            w.cells +=
+                cv_place_position(tail->place) - cv_place_position(cv_load_acquire(&head->place));
     }
     return w;
 }
