@@ -1576,7 +1576,7 @@ TEST(a_broken_message_is_told_at_once)
         check_int(covey_connection_send(p.client, bytes, 30 * MIB, 0.05), ==, COVEY_EBROKEN);
         check_int(covey_connection_send(p.server, "after", 5, SOON_S), ==, 0);
         check_fails(covey_connection_receive_alloc(p.server, &came, &size, SOON_S), COVEY_EDIED,
-            "without a word");
+            "in the middle of a message");
         check_int(covey_connection_receive(p.client, bytes, 6, NULL, SOON_S), ==, 0);
         check_int(covey_connection_receive(p.client, bytes, 5, NULL, SOON_S), ==, 0);
         check_fails(covey_connection_send(p.client, "x", 1, 0), COVEY_EBROKEN, "in its middle");
