@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Waiting for the first of several things, and the descriptors of objects. */
 #include "children.h"
+#include "os/clock.h"
+#include "os/futex.h"
 #include "runner.h"
 
 #include <covey.h>
@@ -1246,4 +1248,19 @@ TEST(a_real_time_thread_lets_who_has_a_lock_give_it_back,
     check_int(pthread_join(urgent, NULL), ==, 0);
     check_int(pthread_join(ordinary, NULL), ==, 0);
     check_int(covey_queue_free(s.queue), ==, 0);
+}
+
+/* Nobody wakes it: so it is who waits that finds what a waker has left who died before he could. */
+TEST(a_nap_ends_by_itself)
+{
+    uint32_t words[2] = {0, 0};
+    struct cv_futex_watch watch[2] = {{&words[0], 0}, {&words[1], 0}};
+
+    check_int(cv_futex_nap(watch, 2, CV_FOREVER), ==, CV_FUTEX_RETRY);
+    check_int(cv_futex_nap(watch, 2, cv_clock_now() + CV_NS_PER_MS), ==, CV_FUTEX_TIMEDOUT);
+    words[1] = 1; /* only looked at, before */
+    check_int(cv_futex_nap(watch, 2, 1), ==, CV_FUTEX_RETRY);
+    check_int(cv_futex_nap(watch, 1, 1), ==, CV_FUTEX_TIMEDOUT);
+    words[0] = 1;
+    check_int(cv_futex_nap(watch, 1, 1), ==, CV_FUTEX_RETRY);
 }
