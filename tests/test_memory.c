@@ -522,3 +522,13 @@ TEST(kills_in_mid_allocation_lose_nothing, .deadline_s = 120, .keeps_blocks = tr
     check_int(use().blocks - before, <=, 100);
     churn(1, 5000);
 }
+
+TEST(blocks_are_in_what_is_claimed)
+{
+    void *block = covey_alloc(65536 + 1);
+
+    check(block != NULL);
+    check_int(use().bytes, >, 65536);
+    check_int(use().bytes, <=, use().bytes_claimed);
+    check_int(covey_free(block), ==, 0);
+}
