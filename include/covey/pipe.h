@@ -179,8 +179,8 @@ COVEY_API int covey_pipe_close(covey_pipe *pipe);
  * @timeout_s: how long to wait for room at most
  *
  * On its way the end is held. Who gets it by covey_pipe_get() holds it. If it is never got, because the
- * queue is freed or who was getting it dies, it is held no more; in a queue that is only closed it is still on its way. The queue is neither joinable nor for items of one
- * size, and none of the pipe's own. (Two pipes that lie in each other, and that no process holds any more,
+ * queue is freed or who was getting it dies, it is held no more; in a queue that is only closed it is still on
+ * its way. The queue is neither joinable nor for items of one size, and none of the pipe's own. (Two pipes that lie in each other, and that no process holds any more,
  * stay in the arena as long as the family.)
  *
  * Returns 0; COVEY_EINVAL for the pipe's own queue; COVEY_ELIMIT when it has 1,023 holders already, on their ways

@@ -102,8 +102,9 @@ COVEY_API int covey_queue_open_with(const struct covey_queue_options *options);
  *
  * Returns 0; COVEY_EFULL when there was no room in time; COVEY_ECLOSED; COVEY_ETOOBIG when the item
  * can never fit; COVEY_ENOMEM or COVEY_ELIMIT when a queue cannot grow, or a large item has no room in
- * the arena: at once, for nobody knows when there will be some (.bytes holds producers back before); COVEY_EINTR (see covey_on_interrupt()); COVEY_EINVAL, also for another size than the item_size
- * that the queue was opened with.
+ * the arena: at once, for nobody knows when there will be some (.bytes holds producers back before); COVEY_EINTR
+ * (see covey_on_interrupt()); COVEY_EINVAL, also for another size than the item_size that the queue was opened
+ * with.
  */
 COVEY_API int covey_queue_put(covey_queue *queue, const void *item, size_t size, double timeout_s);
 

@@ -43,10 +43,10 @@
  * comparison is seen, and what is committed after it finds him lying on the gong and on the alarm.
  * And the kernel names the last word by which he was woken: the alarm, if that was one of them.
  *
- * The nap. The kernel takes nearly twice as long to lay a sleeper down on three words and to take him off them
- * as it takes with one, and most sleeps are short. So the first sleep of a wait on a bell is on the gong alone, and ends
+ * The nap. The kernel takes about half as long again to lay a sleeper down on three words and to take him off
+ * them as it takes with one, and most sleeps are short. So the first sleep of a wait on a bell is on the gong alone, and ends
  * after 20 ms if nobody strikes it: if a waker died, the sleeper finds what was committed when he looks again.
- * That is as if he had been late: the kernel's call finds nobody on the alarm, and what he compares before he
+ * That is as if he had been late: the kernel's call finds nobody on the alarm, and what he looks at before he
  * lies down for long has changed. Who watches lives does not nap: a death is what he may wait for.
  *
  * A hook that runs in an interrupted wait may use other objects, and with them their alarms. So before
