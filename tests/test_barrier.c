@@ -225,7 +225,10 @@ TEST(one_party_too_many_gives_up_without_having_come)
     test_reap(child_fork(wait_for_a_while, s), 0);
     interrupted = child_fork(wait_until_interrupted, s);
     child_await_sleep(interrupted);
-    check_int(kill(interrupted, SIGUSR1), ==, 0);
+    while (word_get(&s->rounds) == 0) { /* it may sleep on its way there */
+        check_int(kill(interrupted, SIGUSR1), ==, 0);
+        test_sleep_ms(10);
+    }
     test_reap(interrupted, 0);
     for (int i = 0; i < 2; i++)
         test_reap(pids[i], 0);

@@ -109,7 +109,9 @@ COVEY_API int covey_close(void);
  * for programs that stop at a signal. One hook for the whole process; children of a fork keep it.
  *
  * The handler must be set by sigaction() without SA_RESTART: with it, as signal() sets one, the kernel
- * may go on with the wait by itself, and then the hook is not called.
+ * may go on with the wait by itself, and then the hook is not called. One that has run in the moment before
+ * the thread sleeps ends nothing, as with any call that waits: who must not miss it sends the signal again, or
+ * waits with timeouts.
  *
  * The hook may use covey, and fork. But a child that was forked in it, or in a signal handler that
  * interrupts a wait, must not return from there: the wait is its parent's.
