@@ -73,6 +73,9 @@ COVEY_API int covey_listener_open_with(const struct covey_listener_options *opti
  * Without a free descriptor, and with nobody to be turned away for one, those who come have to wait;
  * that is tried ten times a second, and told if there is nothing else to do.
  *
+ * One whose time for connecting was over at this very moment has gone without knowing that he was let in:
+ * then to receive from him is COVEY_EDIED.
+ *
  * Returns 0; COVEY_ETIMEDOUT; COVEY_ELIMIT without a free descriptor: the listener goes on when there is
  * one; COVEY_ECLOSED after covey_listener_stop(); COVEY_EINTR (see covey_on_interrupt());
  * COVEY_ENOTOWNER; COVEY_EINVAL; COVEY_ENOMEM; COVEY_ESTATE when the program has closed the descriptor;

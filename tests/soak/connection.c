@@ -4,7 +4,8 @@
  * messages, and get each of them back.
  *
  * So it is known: a message comes whole, once and in order, or the connection ends; it ends without having been
- * closed only if one of the two was killed; and nobody hangs, whoever is killed or stopped in whatever step.
+ * closed only if one of the two was killed, or the time of who connects was over just when he was accepted; and
+ * nobody hangs, whoever is killed or stopped in whatever step.
  */
 #include "soak.h"
 
@@ -100,6 +101,7 @@ static void check_message(const struct message *m, size_t size, uint32_t life, u
 static void serve(struct addresses *a)
 {
     covey_connection *c;
+    uint32_t n = 1;
     uint32_t peer;
     void *message;
     size_t size;
@@ -110,15 +112,17 @@ static void serve(struct addresses *a)
         return;
     }
     peer = life_of_peer(c);
-    for (uint32_t n = 1;
-         (r = covey_connection_receive_alloc(c, &message, &size, COVEY_FOREVER)) == 0; n++) {
-        check_message(message, size, peer, n);
+    while ((r = covey_connection_receive_alloc(c, &message, &size, COVEY_FOREVER)) == 0) {
+        check_message(message, size, peer, n++);
         r = covey_connection_send(c, message, size, COVEY_FOREVER);
         free(message);
         if (r != 0)
             break;
     }
-    if (r != COVEY_ECLOSED)
+    /* At once: perhaps his time was over; if not, he looks who was killed. */
+    if (n == 1 && r == COVEY_EDIED)
+        soak_told(&soak_connection);
+    else if (r != COVEY_ECLOSED)
         check_ended(r, peer);
     check_int(covey_connection_close(c), ==, 0);
 }
