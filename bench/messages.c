@@ -8,7 +8,7 @@
  *   messages CHANNEL QUESTION round SIZE       microseconds of a round trip of two that both run: the
  *                                              median, and as QUESTION_p99 what one in 100 takes
  *   messages CHANNEL QUESTION asleep SIZE      the same, both asleep before each message
- *   messages CHANNEL QUESTION one_cpu SIZE     the same, both on one CPU
+ *   messages CHANNEL QUESTION one_cpu SIZE CPU     the same, both on that CPU
  */
 #include "messages.h"
 
@@ -181,12 +181,13 @@ static void round_trips(unsigned me)
 
 /* What is asked ****************************************************************************** */
 
-static void stay_on_one_cpu(void)
+/* Said by number, since a launcher may have put each process on another one. */
+static void stay_on(unsigned long cpu)
 {
     cpu_set_t set;
 
     CPU_ZERO(&set);
-    CPU_SET(sched_getcpu(), &set);
+    CPU_SET(cpu, &set);
     fail_if(sched_setaffinity(0, sizeof set, &set) != 0, "one CPU");
 }
 
@@ -201,7 +202,7 @@ int main(int argc, char **argv)
     bool streams = strcmp(how, "stream") == 0 || strcmp(how, "each") == 0;
 
     if (strcmp(how, "one_cpu") == 0)
-        stay_on_one_cpu();
+        stay_on(number(argc, argv, 5, 0));
     crew_begin(&argc, &argv);
     for (channel = channels; channel->name; channel++) {
         if (argc > 1 && strcmp(channel->name, argv[1]) == 0)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Messages between processes: see bench/messages.c. Rivals that are not installed are left out."""
 
+import os
 import pathlib
 import sys
 
@@ -96,7 +97,7 @@ for how, crowd, size, who in ROUNDS:
     title = f"A round trip of {size_name(size)} between two processes, {crowd}"
     QUESTIONS[key] = Question(f"{title}: median", "us")
     QUESTIONS[f"{key}_p99"] = Question(f"{title}: 99 % take no longer", "us")
-    ask(key, who, 2, [how, size])
+    ask(key, who, 2, [how, size] + ([min(os.sched_getaffinity(0))] if how == "one_cpu" else []))
 
 MANY_AT_ONCE = f"covey, {MANY} at once"
 
